@@ -1,0 +1,1 @@
+"""The farm: storyboard to film. May import sharding; of cluster only its contract and planner."""

@@ -1,0 +1,233 @@
+"""The timeline: the latents of one take and the step that each has reached. The heart of the project.
+
+A take of N latents is denoised by many gangs as if by one machine. At step i overlapping chunks cover it; a gang
+turns a call (step, chunk) into a prediction; overlapping predictions are fused with weights that sum to one; then
+each latent takes one solver step, with a history of its own. There is no barrier: a latent advances as soon as every
+chunk that covers or reads it has reported, and a call is ready as soon as every latent it reads has reached its step.
+
+The result is a function of the noise, the solver and the cover alone. Whoever calls may run ready calls in any order,
+on any gang, twice or again after a loss: predictions are fused in the order of their chunks, and what comes late or
+double changes nothing. Pure: no threads, no clocks, no I/O.
+
+Legend: N latents of the take, n latents of one call, C channels, h and w height and width of a latent.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharding.chunks import Cover, weigh
+from sharding.solver import History, Solver
+from sharding.spans import LatentSpan
+
+
+@dataclass(frozen=True, order=True)
+class Call:
+    """One unit of work: predict `span` at `step`. `reads` is what the model is given; a causal slot precedes the
+    span."""
+
+    step: int
+    chunk: int
+    span: LatentSpan
+    reads: LatentSpan
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a timeline holds between two events, in values that share no memory with it."""
+
+    latents: Tensor
+    """float32 [N, C, h, w]"""
+    steps: tuple[int, ...]
+    """The step that each latent has reached."""
+    histories: tuple[History, ...]
+    """What the solver remembers of each latent."""
+    predictions: Mapping[tuple[int, int], Tensor]
+    """Accepted but not yet fused everywhere: (step, chunk) -> float32 [n, C, h, w] over the chunk's span."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The chunks of one step."""
+
+    calls: tuple[Call, ...]
+    weights: tuple[Tensor, ...]
+    readers: tuple[tuple[int, ...], ...]
+    """Per latent: the chunks that cover or read it, ascending."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a take is denoised by: everything beside the noise that its latents depend on, but the model."""
+
+    solver: Solver
+    cover: Cover
+    """Names the spans of a step."""
+    weigh_spans: Callable[[Sequence[LatentSpan]], Sequence[Tensor]] = weigh
+    """Fusing weights of the spans of a step, summing to one at every latent."""
+    causal_slot: bool = False
+    """Whether a chunk is also given the latent before it, whose prediction is dropped."""
+    step_noise: Callable[[int, int], Tensor] | None = None
+    """Unit normal noise [C, h, w] of (latent, step) for solvers that add some."""
+
+
+class Timeline:
+    """The state of one take while it is denoised by `recipe`; `noise`, float32 [N, C, h, w], is what it starts from."""
+
+    def __init__(self, noise: Tensor, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._num_steps = recipe.solver.num_steps
+        self._latents = noise.clone()
+        self._steps = [0] * len(noise)
+        self._histories: list[History] = [()] * len(noise)
+        self._predictions: dict[tuple[int, int], Tensor] = {}
+        self._rows: dict[int, _Row] = {}
+        self._ready = self._find_ready()
+
+    @classmethod
+    def restore(cls, snapshot: Snapshot, recipe: Recipe) -> "Timeline":
+        """The timeline as it was at `snapshot`; `recipe` must be the one it was made with."""
+        timeline = cls(snapshot.latents, recipe)
+        timeline._steps = list(snapshot.steps)
+        timeline._histories = [_copied(history) for history in snapshot.histories]
+        timeline._predictions = {key: value.clone() for key, value in snapshot.predictions.items()}
+        timeline._ready = timeline._find_ready()
+        return timeline
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that is needed to go on from here."""
+        return Snapshot(
+            latents=self._latents.clone(),
+            steps=tuple(self._steps),
+            histories=tuple(_copied(history) for history in self._histories),
+            predictions={key: value.clone() for key, value in self._predictions.items()},
+        )
+
+    @property
+    def num_latents(self) -> int:
+        return len(self._steps)
+
+    @property
+    def num_finished(self) -> int:
+        """How many latents have taken their last step."""
+        return sum(step == self._num_steps for step in self._steps)
+
+    @property
+    def finished_head(self) -> int:
+        """How many latents, counted from the take's first without a gap, have taken their last step."""
+        return next((n for n, step in enumerate(self._steps) if step < self._num_steps), self.num_latents)
+
+    @property
+    def done(self) -> bool:
+        return self.finished_head == self.num_latents
+
+    def latent_steps(self) -> tuple[int, ...]:
+        """The step that each latent has reached."""
+        return tuple(self._steps)
+
+    def latent(self, n: int) -> Tensor:
+        """A copy of latent n as it is now, float32 [C, h, w]."""
+        return self._latents[n].clone()
+
+    def ready(self) -> tuple[Call, ...]:
+        """Every call whose latents have all reached its step and that has not reported, by step and chunk."""
+        return tuple(sorted(self._ready))
+
+    def input_of(self, call: Call) -> Tensor:
+        """A copy of the latents that a ready call reads, float32 [n, C, h, w]. Raises ValueError if it is not ready."""
+        if call not in self._ready:
+            raise ValueError(f"{call} is not ready")
+        return self._latents[call.reads.start : call.reads.stop].clone()
+
+    def accept(self, call: Call, prediction: Tensor) -> bool:
+        """Take in the prediction of a call, float32 [n, C, h, w] over what it reads, and advance what can advance.
+
+        Returns False, and changes nothing, for a call that has reported before. Raises ValueError for one that is not
+        of this timeline or not ready yet, or a prediction of another shape or with numbers that are not finite.
+        """
+        if call not in self._ready:
+            if self._has_reported(call):
+                return False
+            raise ValueError(f"{call} is not ready")
+        expected = (len(call.reads), *self._latents.shape[1:])
+        if tuple(prediction.shape) != expected or prediction.dtype != torch.float32:
+            raise ValueError(
+                f"prediction of {call} must be float32 {expected}, not {prediction.dtype} {(*prediction.shape,)}"
+            )
+        if not bool(torch.isfinite(prediction).all()):
+            raise ValueError(f"prediction of {call} holds numbers that are not finite")
+        self._predictions[call.step, call.chunk] = prediction[len(call.reads) - len(call.span) :].clone()
+        self._ready.discard(call)
+        self._advance(call)
+        return True
+
+    # ------------------------------------------------------------------------------------------ how it advances
+
+    def _advance(self, call: Call) -> None:
+        """Step every latent of the call whose chunks have all reported, then free what no latent needs any more."""
+        row = self._row(call.step)
+        moved = [n for n in call.reads if all((call.step, k) in self._predictions for k in row.readers[n])]
+        for n in moved:
+            noise = self._recipe.step_noise(n, call.step) if self._recipe.step_noise else None
+            self._latents[n], self._histories[n] = self._recipe.solver.step(
+                call.step, self._latents[n].clone(), self._fused(n, row), self._histories[n], noise
+            )
+            self._steps[n] += 1
+        if moved and call.step + 1 < self._num_steps:
+            later = self._row(call.step + 1)
+            touched = {k for n in moved for k in later.readers[n]}
+            self._ready.update(later.calls[k] for k in touched if self._is_ready(later.calls[k]))
+        for k in {k for n in moved for k in row.readers[n]}:
+            if all(self._steps[n] > call.step for n in row.calls[k].reads):
+                self._predictions.pop((call.step, k), None)
+
+    def _fused(self, n: int, row: _Row) -> Tensor:
+        """The weighted mean of the predictions of latent n, added up in the order of their chunks."""
+        total: Tensor | None = None
+        for k in row.readers[n]:
+            call = row.calls[k]
+            if n in call.span:
+                at = n - call.span.start
+                part = row.weights[k][at] * self._predictions[call.step, k][at]
+                total = part if total is None else total + part
+        assert total is not None, f"latent {n} is covered by no chunk"
+        return total
+
+    def _is_ready(self, call: Call) -> bool:
+        arrived = all(self._steps[n] == call.step for n in call.reads)
+        return arrived and (call.step, call.chunk) not in self._predictions
+
+    def _has_reported(self, call: Call) -> bool:
+        if not 0 <= call.step < self._num_steps or call not in self._row(call.step).calls:
+            return False
+        done = all(self._steps[n] > call.step for n in call.reads)
+        return done or (call.step, call.chunk) in self._predictions
+
+    def _find_ready(self) -> set[Call]:
+        steps = {step for step in self._steps if step < self._num_steps}
+        return {call for step in steps for call in self._row(step).calls if self._is_ready(call)}
+
+    def _row(self, step: int) -> _Row:
+        if step not in self._rows:
+            spans = self._recipe.cover(step)
+            slot = 1 if self._recipe.causal_slot else 0
+            calls = tuple(
+                Call(step, k, span, LatentSpan(max(0, span.start - slot), span.stop)) for k, span in enumerate(spans)
+            )
+            readers: list[list[int]] = [[] for _ in range(self.num_latents)]
+            for call in calls:
+                for n in call.reads:
+                    readers[n].append(call.chunk)
+            self._rows[step] = _Row(calls, tuple(self._recipe.weigh_spans(spans)), tuple(map(tuple, readers)))
+        return self._rows[step]
+
+
+def head_first(call: Call) -> tuple[int, int, int]:
+    """Sort key: the head of the take before its tail, so that its first latents are finished early."""
+    return call.span.start, call.step, call.chunk
+
+
+def _copied(history: History) -> History:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in history)

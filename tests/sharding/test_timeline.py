@@ -1,0 +1,216 @@
+"""The latents of a take depend on its noise, solver and cover: no order, repeat, loss or restart changes a bit."""
+
+import random
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sharding.chunks import ChunkLimits, plan_chunks, shifted_chunks, weigh
+from sharding.noise import initial_noise, unit_normal
+from sharding.solver import EulerSolver, History, Solver, TwoStepSolver, flow_sigmas
+from sharding.spans import LatentSpan
+from sharding.timeline import Call, Recipe, Timeline, head_first
+
+SHAPE = (2, 2, 3)
+
+
+@dataclass(frozen=True)
+class AncestralSolver:
+    """Euler with fresh noise at each step: what it adds must depend on the latent and step alone."""
+
+    sigmas: tuple[float, ...]
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    def timestep(self, i: int) -> float:
+        return 1000 * self.sigmas[i]
+
+    def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
+        assert noise is not None
+        return x + (self.sigmas[i + 1] - self.sigmas[i]) * v + 0.1 * self.sigmas[i + 1] * noise, history
+
+
+def toy_prediction(x: Tensor, step: int) -> Tensor:
+    """A nonlinear model in which every latent of the window bears on every other, and its place in the window too."""
+    place = torch.linspace(-1, 1, len(x)).view(-1, 1, 1, 1)
+    return torch.tanh(x * 1.3 + x.mean(0, keepdim=True) * place + 0.1 * step) + 0.2 * x.flip(0)
+
+
+@dataclass(frozen=True)
+class Case:
+    noise: Tensor
+    recipe: Recipe
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    window = draw(st.integers(3, 12))
+    num_latents = draw(st.integers(1, 5 * window))
+    num_steps = draw(st.integers(1, 9))
+    sigmas = flow_sigmas(num_steps, shift=draw(st.sampled_from([1.0, 5.0])))
+    solver: Solver = draw(st.sampled_from([EulerSolver, TwoStepSolver, AncestralSolver]))(sigmas)
+    limits = ChunkLimits(window)
+    if draw(st.booleans()):
+        limits = ChunkLimits(window, overlap_late=draw(st.integers(0, limits.shortest - 1)))
+
+    def ours(step: int) -> tuple[LatentSpan, ...]:
+        return plan_chunks(num_latents, limits, step, num_steps)
+
+    def shifted(step: int) -> tuple[LatentSpan, ...]:
+        return shifted_chunks(num_latents, window=window, overlap=min(2, window - 1), step=step)
+
+    recipe = Recipe(
+        solver=solver,
+        cover=draw(st.sampled_from([ours, shifted])),
+        weigh_spans=draw(st.sampled_from([weigh, lambda spans: weigh(spans, "pyramid")])),
+        causal_slot=draw(st.booleans()),
+        step_noise=lambda n, step: unit_normal(SHAPE, "step", n, step),
+    )
+    noise = initial_noise(
+        SHAPE,
+        num_latents=num_latents,
+        storyboard_seed=1,
+        take_seed=draw(st.integers(0, 5)),
+        take_key="take",
+        window=window,
+        identity=0.3,
+    )
+    return Case(noise, recipe)
+
+
+def synchronous_reference(case: Case) -> Tensor:
+    """The same mathematics, one step after the other, without a timeline."""
+    x, recipe = case.noise.clone(), case.recipe
+    histories: list[History] = [()] * len(x)
+    for i in range(recipe.solver.num_steps):
+        spans = recipe.cover(i)
+        fused: list[Tensor | None] = [None] * len(x)
+        for span, weights in zip(spans, recipe.weigh_spans(spans), strict=True):
+            start = max(0, span.start - 1) if recipe.causal_slot else span.start
+            v = toy_prediction(x[start : span.stop], i)[span.start - start :]
+            for at, n in enumerate(span):
+                part = weights[at] * v[at]
+                before = fused[n]
+                fused[n] = part if before is None else before + part
+        for n in range(len(x)):
+            v_n = fused[n]
+            assert v_n is not None
+            assert recipe.step_noise is not None
+            x[n], histories[n] = recipe.solver.step(i, x[n].clone(), v_n, histories[n], recipe.step_noise(n, i))
+    return x
+
+
+def latents_of(timeline: Timeline) -> Tensor:
+    return torch.stack([timeline.latent(n) for n in range(timeline.num_latents)])
+
+
+def run(case: Case, order: random.Random) -> Tensor:
+    """Finish the take with gangs that answer in random order, late, twice or not at all, and restarts in between."""
+    timeline = Timeline(case.noise, case.recipe)
+    in_flight: list[tuple[Call, Tensor]] = []
+    answered: list[tuple[Call, Tensor]] = []
+    while not timeline.done:
+        ready = timeline.ready()
+        if ready and (not in_flight or order.random() < 0.6):
+            call = order.choice(ready)  # possibly one that is in flight already: a repeat
+            in_flight.append((call, toy_prediction(timeline.input_of(call), call.step)))
+        if in_flight and order.random() < 0.6:
+            call, prediction = in_flight.pop(order.randrange(len(in_flight)))
+            if order.random() < 0.2:
+                continue  # dropped: the gang died
+            timeline.accept(call, prediction)
+            answered.append((call, prediction))
+        if answered and order.random() < 0.2:  # a duplicate, possibly very late
+            before = timeline.latent_steps()
+            assert timeline.accept(*order.choice(answered)) is False
+            assert timeline.latent_steps() == before
+        if order.random() < 0.15:
+            timeline = Timeline.restore(timeline.snapshot(), case.recipe)
+    return latents_of(timeline)
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases(), st.integers(0, 2**32).map(random.Random))
+def test_any_order_with_losses_repeats_and_restarts_gives_the_same_bits(case: Case, order: random.Random) -> None:
+    assert torch.equal(run(case, order), synchronous_reference(case))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.integers(0, 2**32).map(random.Random))
+def test_counts_only_grow_and_end_at_all_latents(case: Case, order: random.Random) -> None:
+    timeline = Timeline(case.noise, case.recipe)
+    head = finished = 0
+    calls = 0
+    while not timeline.done:
+        call = order.choice(timeline.ready())
+        assert timeline.accept(call, toy_prediction(timeline.input_of(call), call.step)) is True
+        calls += 1
+        assert timeline.finished_head >= head
+        assert timeline.num_finished >= max(finished, timeline.finished_head)
+        head, finished = timeline.finished_head, timeline.num_finished
+    assert timeline.ready() == ()
+    assert calls == sum(len(case.recipe.cover(i)) for i in range(case.recipe.solver.num_steps))
+    assert finished == timeline.num_latents
+    assert timeline.snapshot().predictions == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(cases(), st.integers(0, 2**32).map(random.Random))
+def test_a_latent_is_not_stepped_before_every_chunk_that_reads_it_has_reported(
+    case: Case, order: random.Random
+) -> None:
+    timeline = Timeline(case.noise, case.recipe)
+    while not timeline.done:
+        call = order.choice(timeline.ready())
+        given_before = timeline.input_of(call)
+        others = [other for other in timeline.ready() if other != call]
+        for other in others[:2]:
+            timeline.accept(other, toy_prediction(timeline.input_of(other), other.step))
+        assert torch.equal(timeline.input_of(call), given_before)
+        timeline.accept(call, toy_prediction(given_before, call.step))
+
+
+def small() -> tuple[Timeline, Call]:
+    limits = ChunkLimits(4)
+    recipe = Recipe(solver=EulerSolver(flow_sigmas(3, shift=1)), cover=lambda step: plan_chunks(10, limits, step, 3))
+    timeline = Timeline(torch.zeros(10, *SHAPE), recipe)
+    return timeline, timeline.ready()[0]
+
+
+def test_an_input_and_a_snapshot_share_no_memory_with_the_timeline() -> None:
+    timeline, call = small()
+    snapshot = timeline.snapshot()
+    timeline.input_of(call).fill_(9)
+    snapshot.latents.fill_(9)
+    assert torch.equal(latents_of(timeline), torch.zeros(10, *SHAPE))
+
+
+@pytest.mark.parametrize("bad", ["shape", "dtype", "nan"])
+def test_a_prediction_that_cannot_be_right_is_refused_and_changes_nothing(bad: str) -> None:
+    timeline, call = small()
+    prediction = torch.zeros(len(call.reads), *SHAPE)
+    prediction = {"shape": prediction[:-1], "dtype": prediction.double(), "nan": prediction / 0}[bad]
+    with pytest.raises(ValueError, match="prediction of Call"):
+        timeline.accept(call, prediction)
+    assert call in timeline.ready()
+
+
+def test_a_call_that_is_not_ready_is_refused() -> None:
+    timeline, call = small()
+    later = Call(call.step + 1, call.chunk, call.span, call.reads)
+    with pytest.raises(ValueError, match="is not ready"):
+        timeline.accept(later, torch.zeros(len(call.reads), *SHAPE))
+    with pytest.raises(ValueError, match="is not ready"):
+        timeline.input_of(later)
+
+
+def test_head_first_prefers_the_head_at_a_later_step_to_the_tail_at_an_earlier() -> None:
+    head = Call(5, 0, LatentSpan(0, 4), LatentSpan(0, 4))
+    tail = Call(2, 3, LatentSpan(9, 13), LatentSpan(9, 13))
+    assert sorted([tail, head], key=head_first) == [head, tail]
