@@ -1,0 +1,121 @@
+"""What a Wan checkpoint can do: from its configs, the defaults of its family, and `longtake.json` in its folder.
+
+`longtake.json` says what a model was made for where that differs from the published Wan models. All keys are optional:
+`{"window": 8, "width": 96, "height": 64, "fps": 16, "guidance": [3.0]}`.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.errors import ModelError, Problem
+from serving.models.checkpoint import Architecture, Checkpoint, read_json
+from sharding.denoiser import Capabilities
+from sharding.spans import Grid
+
+FILE = "longtake.json"
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What the makers of a family of models trained and tuned it for."""
+
+    window: int
+    """Latents."""
+    width: int
+    height: int
+    fps: int
+    guidance: tuple[float, ...]
+
+
+# From the model cards and example calls of Wan-AI's repositories: 81 frames at 16 fps, the 5B 121 frames at 24 fps.
+WAN_21 = MadeFor(window=21, width=832, height=480, fps=16, guidance=(5.0,))
+WAN_22_A14B = MadeFor(window=21, width=1280, height=720, fps=16, guidance=(4.0, 3.0))
+WAN_22_5B = MadeFor(window=31, width=1280, height=704, fps=24, guidance=(5.0,))
+
+
+class MadeForFile(BaseModel):
+    """The keys of `longtake.json`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    window: Annotated[int, Field(ge=2, le=1024)] | None = None
+    """Latents; W of the chunk schedule."""
+    width: Annotated[int, Field(ge=1, le=16384)] | None = None
+    """Pixels."""
+    height: Annotated[int, Field(ge=1, le=16384)] | None = None
+    """Pixels."""
+    fps: Annotated[int, Field(ge=1, le=240)] | None = None
+    """Frames per second."""
+    guidance: Annotated[list[Annotated[float, Field(ge=1, le=100)]], Field(min_length=1, max_length=2)] | None = None
+    """Guidance scale per expert, from the noisiest; one number serves all. 1.0 means no guidance."""
+
+
+def describe_capabilities(checkpoint: Checkpoint) -> Capabilities:
+    """The capabilities of a checkpoint, without loading any of its weights. Raises ModelError."""
+    architecture = checkpoint.architecture
+    family, file = _family_of(architecture), _read_file(checkpoint)
+    capabilities = Capabilities(
+        grid=Grid(frames_per_latent=architecture.frames_per_latent),
+        window=file.window or family.window,
+        latent_channels=architecture.latent_channels,
+        pixels_per_cell=architecture.pixels_per_cell,
+        size_multiple=architecture.pixels_per_cell * math.lcm(*architecture.patch),
+        width=file.width or family.width,
+        height=file.height or family.height,
+        fps=file.fps or family.fps,
+        guidance=_guidance_per_expert(checkpoint, tuple(file.guidance or family.guidance)),
+    )
+    _refuse_unfit(checkpoint, capabilities)
+    return capabilities
+
+
+def _family_of(architecture: Architecture) -> MadeFor:
+    if architecture.expand_timesteps:
+        return WAN_22_5B
+    return WAN_21 if architecture.boundary_ratio is None else WAN_22_A14B
+
+
+def _read_file(checkpoint: Checkpoint) -> MadeForFile:
+    path = checkpoint.folder / FILE
+    if not path.exists():
+        return MadeForFile()
+    try:
+        return MadeForFile.model_validate(read_json(path, checkpoint.name))
+    except ValidationError as error:
+        problems = [str(_problem_of(detail)) for detail in error.errors()]
+        raise ModelError(f"{checkpoint.name!r}: {path}:\n" + "\n".join(problems)) from error
+
+
+def _problem_of(detail: Any) -> Problem:
+    keys = list(MadeForFile.model_fields)
+    key = str(detail["loc"][0])
+    where = key + "".join(f"[{index}]" for index in detail["loc"][1:] if isinstance(index, int))
+    if detail["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, keys, n=1)
+        return Problem(where, f"unknown key, allowed are {', '.join(keys)}", nearest=nearest[0] if nearest else None)
+    return Problem(where, str(detail["msg"]), value=repr(detail["input"])[:60])
+
+
+def _guidance_per_expert(checkpoint: Checkpoint, guidance: tuple[float, ...]) -> tuple[float, ...]:
+    num_experts = len(checkpoint.architecture.expert_components)
+    if len(guidance) == 1:
+        return guidance * num_experts
+    if len(guidance) != num_experts:
+        raise ModelError(f"{checkpoint.name!r}: {FILE}: guidance has {len(guidance)} entries for {num_experts} expert")
+    return guidance
+
+
+def _refuse_unfit(checkpoint: Checkpoint, capabilities: Capabilities) -> None:
+    multiple = capabilities.size_multiple
+    for key, pixels in (("width", capabilities.width), ("height", capabilities.height)):
+        if pixels % multiple:
+            raise ModelError(f"{checkpoint.name!r}: {FILE}: {key} must be a multiple of {multiple}, not {pixels}")
+    if capabilities.window > checkpoint.architecture.max_positions:
+        raise ModelError(
+            f"{checkpoint.name!r}: {FILE}: window must be at most {checkpoint.architecture.max_positions} latents,"
+            f" the positions that the transformer knows, not {capabilities.window}"
+        )

@@ -1,0 +1,28 @@
+"""Loads one module of a checkpoint with the library that wrote it, and says plainly what is wrong where it cannot."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from serving.errors import ModelError
+
+
+def load_module(owner: Any, folder: Path, *, dtype: torch.dtype, device: str) -> Any:
+    """`owner.from_pretrained` from safetensors in a local folder, ready for inference. Raises ModelError."""
+    from safetensors import SafetensorError
+
+    from serving.models.quiet import quiet_loading
+
+    try:
+        with quiet_loading():
+            module, report = owner.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"cannot load {folder} as a {owner.__name__}: {error}") from error
+    # The libraries only log a missing weight and carry on with random numbers in its place.
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ModelError(f"{folder} lacks {len(missing)} weights of a {owner.__name__}, the first is {missing[0]}")
+    return module.eval().requires_grad_(False).to(device)
