@@ -1,10 +1,10 @@
 """Every error that serving raises on purpose.
 
-    LongtakeError
-    +-- UserError            the user's mistake: exit code 2, nothing was changed
-    |   +-- StoryboardError  one or more problems in a storyboard, all at once
-    |   +-- ModelError       a model that is unknown, unreachable or unfit
-    +-- Fault                something of ours or the machine's failed: exit code 1
+LongtakeError
++-- UserError            the user's mistake: exit code 2, nothing was changed
+|   +-- StoryboardError  one or more problems in a storyboard, all at once
+|   +-- ModelError       a model that is unknown, unreachable or unfit
++-- Fault                something of ours or the machine's failed: exit code 1
 """
 
 from dataclasses import dataclass

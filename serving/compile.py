@@ -1,0 +1,213 @@
+"""Storyboard to plan: takes, lengths, prompts, chunks and what they cost. Pure; it renders nothing and opens no model.
+
+A shot is rounded to whole frames. A take renders the smallest length on the model's grid that holds its shots and its
+handles. A dissolve of d frames is centred on its cut: floor(d/2) frames before it, the rest after.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from serving.errors import Problem, StoryboardError
+from serving.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
+from serving.settings import MAX_FRAME_PIXELS, QUALITY_STEPS
+from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
+from sharding.chunks import ChunkLimits, plan_chunks
+from sharding.denoiser import Capabilities
+from sharding.prompts import BLEND_LATENTS, prompt_weights
+from sharding.spans import Frames, FrameSpan, Grid, LatentSpan
+
+__all__ = ["FilmPlan", "ShotPlan", "TakePlan", "TakePrompt", "compile_storyboard", "round_to_frames"]
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A take before it meets the model's grid: its shots between two dissolves, both in frames."""
+
+    seed: int
+    shots: tuple[ShotPlan, ...]
+    dissolve_in: int
+    dissolve_out: int
+
+    @property
+    def head(self) -> int:
+        return self.dissolve_in // 2
+
+    @property
+    def tail(self) -> int:
+        return self.dissolve_out - self.dissolve_out // 2
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the chunk schedule of one take amounts to."""
+
+    chunks_per_step: tuple[int, ...]
+    evaluations: int
+    latents_evaluated: int
+    latents_predicted: int
+    """Latents over all calls, each call counted once."""
+
+
+def compile_storyboard(
+    storyboard: Storyboard, *, model_name: str, capabilities: Capabilities, steps: int | None = None
+) -> FilmPlan:
+    """The plan of a film on a model. `steps` overrides what the storyboard's quality stands for.
+
+    Raises StoryboardError where the storyboard asks for what the model cannot do.
+    """
+    width = storyboard.video.width or capabilities.width
+    height = storyboard.video.height or capabilities.height
+    fps = storyboard.video.fps or capabilities.fps
+    num_steps = QUALITY_STEPS[storyboard.quality] if steps is None else steps
+    groups = _split_takes(_plan_shots(storyboard, fps))
+    dissolves = [round_to_frames(seconds, fps) if (seconds := group[0].dissolve_seconds) else 0 for group in groups]
+    problems = [
+        *_size_problems(storyboard, width=width, height=height, multiple=capabilities.size_multiple),
+        *_dissolve_problems(storyboard, groups, dissolves, fps=fps),
+    ]
+    if problems:
+        raise StoryboardError(problems)
+    seeds = {shot.id: shot.seed for shot in storyboard.shots}
+    planned = []
+    for group, into, out_of in zip(groups, dissolves, [*dissolves[1:], 0], strict=True):
+        own_seed = seeds[group[0].id]
+        seed = storyboard.seed if own_seed is None else own_seed
+        draft = _Draft(seed=seed, shots=tuple(group), dissolve_in=into, dissolve_out=out_of)
+        planned.append(_plan_take(draft, capabilities=capabilities, steps=num_steps))
+    takes = tuple(take for take, _ in planned)
+    latent_steps = num_steps * sum(take.latents for take in takes)
+    return FilmPlan(
+        title=storyboard.title,
+        model=model_name,
+        width=width,
+        height=height,
+        fps=fps,
+        steps=num_steps,
+        identity=storyboard.identity,
+        seed=storyboard.seed,
+        takes=takes,
+        frames=sum(take.shot_frames for take in takes),
+        calls=sum(take.calls for take in takes),
+        evaluations=sum(take.evaluations for take in takes),
+        latents_evaluated=sum(take.latents_evaluated for take in takes),
+        overlap_waste=sum(work.latents_predicted for _, work in planned) / latent_steps - 1,
+        storyboard_hash=storyboard_hash(storyboard),
+    )
+
+
+def round_to_frames(seconds: float, fps: int) -> int:
+    """Whole frames nearest to a length, halves up, at least one."""
+    return max(1, math.floor(seconds * fps + 0.5))
+
+
+def _plan_shots(storyboard: Storyboard, fps: int) -> list[ShotPlan]:
+    plans, start = [], 0
+    for shot in storyboard.shots:
+        frames = round_to_frames(shot.seconds, fps)
+        plans.append(
+            ShotPlan(
+                id=shot.id,
+                prompt=storyboard.written_prompt(shot),
+                negative=storyboard.negative if shot.negative is None else shot.negative,
+                seconds=shot.seconds,
+                frames=frames,
+                film=FrameSpan(start, start + frames),
+                transition="dissolve" if isinstance(shot.transition, Dissolve) else shot.transition,
+                dissolve_seconds=shot.transition.dissolve if isinstance(shot.transition, Dissolve) else None,
+            )
+        )
+        start += frames
+    return plans
+
+
+def _split_takes(shots: Sequence[ShotPlan]) -> list[list[ShotPlan]]:
+    takes: list[list[ShotPlan]] = []
+    for shot in shots:
+        if shot.transition == "continue":
+            takes[-1].append(shot)
+        else:
+            takes.append([shot])
+    return takes
+
+
+def _plan_take(draft: _Draft, *, capabilities: Capabilities, steps: int) -> tuple[TakePlan, _Work]:
+    grid = capabilities.grid
+    latents = grid.latents_for(Frames(draft.head + sum(shot.frames for shot in draft.shots) + draft.tail))
+    prompts = _plan_prompts(draft, grid)
+    work = _plan_work(latents, [prompt.start_latent for prompt in prompts[1:]], window=capabilities.window, steps=steps)
+    take = TakePlan(
+        key=draft.shots[0].id,
+        seed=draft.seed,
+        shots=draft.shots,
+        latents=latents,
+        frames=grid.frames_of(latents),
+        head=draft.head,
+        tail=draft.tail,
+        dissolve_in=draft.dissolve_in,
+        prompts=prompts,
+        chunks_per_step=work.chunks_per_step,
+        calls=sum(work.chunks_per_step),
+        evaluations=work.evaluations,
+        latents_evaluated=work.latents_evaluated,
+    )
+    return take, work
+
+
+def _plan_prompts(draft: _Draft, grid: Grid) -> tuple[TakePrompt, ...]:
+    """One prompt per shot; equal neighbours are one, and of several that begin in the same latent the last is kept."""
+    prompts: list[TakePrompt] = []
+    frame = draft.head
+    for shot in draft.shots:
+        start = grid.latent_at(Frames(frame)) if prompts else 0
+        if prompts and prompts[-1].start_latent == start:
+            prompts.pop()
+        if not prompts or (prompts[-1].text, prompts[-1].negative) != (shot.prompt, shot.negative):
+            prompts.append(TakePrompt(shot.prompt, shot.negative, start))
+        frame += shot.frames
+    return tuple(prompts)
+
+
+def _plan_work(latents: int, changes: Sequence[int], *, window: int, steps: int) -> _Work:
+    limits = ChunkLimits(window=window)
+    cover = [plan_chunks(latents, limits, step, steps) for step in range(steps)]
+    spans = [span for spans in cover for span in spans]
+    parts = [_num_prompts(changes, span) for span in spans]
+    return _Work(
+        chunks_per_step=tuple(len(spans) for spans in cover),
+        evaluations=sum(parts),
+        latents_evaluated=sum(num * len(span) for num, span in zip(parts, spans, strict=True)),
+        latents_predicted=sum(len(span) for span in spans),
+    )
+
+
+def _num_prompts(changes: Sequence[int], span: LatentSpan) -> int:
+    """Prompts that weigh anything in the span. Changes far from it are left out: they only cost time."""
+    near = changes[bisect_left(changes, span.start - BLEND_LATENTS) : bisect_right(changes, span.stop + BLEND_LATENTS)]
+    return len(prompt_weights(near, span)) if near else 1
+
+
+def _size_problems(storyboard: Storyboard, *, width: int, height: int, multiple: int) -> Iterator[Problem]:
+    for name, pixels in (("width", width), ("height", height)):
+        if pixels % multiple:
+            nearest = max(multiple, round(pixels / multiple) * multiple)
+            message = f"must be a multiple of {multiple} pixels for this model"
+            yield storyboard.lines.problem(("video", name), message, value=str(pixels), nearest=str(nearest))
+    if width * height > MAX_FRAME_PIXELS:
+        message = f"width times height must be at most {MAX_FRAME_PIXELS} pixels"
+        yield storyboard.lines.problem(("video",), message, value=f"{width} x {height}")
+
+
+def _dissolve_problems(
+    storyboard: Storyboard, groups: Sequence[Sequence[ShotPlan]], dissolves: Sequence[int], *, fps: int
+) -> Iterator[Problem]:
+    """No dissolve may be longer than a take beside it: then those at its two ends never overlap."""
+    index = {shot.id: i for i, shot in enumerate(storyboard.shots)}
+    lengths = [sum(shot.frames for shot in group) for group in groups]
+    for take in range(1, len(groups)):
+        most = min(lengths[take - 1], lengths[take])
+        if dissolves[take] > most:
+            place = ("shots", index[groups[take][0].id], "transition", "dissolve")
+            message = f"must be no longer than the shots beside it: at most {most / fps:g} seconds here"
+            yield storyboard.lines.problem(place, message, value=f"{groups[take][0].dissolve_seconds:g} seconds")

@@ -1,0 +1,178 @@
+"""What a film takes to render, as plain frozen data: its takes, their shots, prompts and chunks, and what they cost.
+
+compile.py makes plans; render, the command line and the manifest read them. Counts are frames unless they say latents.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sharding.spans import FrameSpan
+
+Transition = Literal["cut", "continue", "dissolve"]
+"""How a shot begins."""
+
+Json = dict[str, object]
+"""An object for JSON."""
+
+
+@dataclass(frozen=True)
+class ShotPlan:
+    """One shot as it will be seen."""
+
+    id: str
+    prompt: str
+    """Characters written out, style added."""
+    negative: str
+    seconds: float
+    """As requested."""
+    frames: int
+    """As rendered: the request rounded to whole frames, at least one."""
+    film: FrameSpan
+    """Where it lies in the film."""
+    transition: Transition
+    dissolve_seconds: float | None
+    """As requested, where it begins with a dissolve; the take says how many frames that is."""
+
+
+@dataclass(frozen=True)
+class TakePrompt:
+    """A prompt of a take and the latent at which it begins."""
+
+    text: str
+    negative: str
+    start_latent: int
+
+
+@dataclass(frozen=True)
+class TakePlan:
+    """One latent timeline: a maximal run of shots joined by `continue`.
+
+    Its frames are, in order: `head` handles, the shots, `tail` handles, and `surplus` that only fills the model's grid.
+    """
+
+    key: str
+    """The id of its first shot; its noise hangs on it."""
+    seed: int
+    shots: tuple[ShotPlan, ...]
+    latents: int
+    frames: int
+    """Frames that the latents decode to."""
+    head: int
+    """Frames before the first shot, seen only through the dissolve into this take."""
+    tail: int
+    """Frames after the last shot, seen only through the dissolve out of this take."""
+    dissolve_in: int
+    """Frames of the dissolve into this take, centred on the cut; 0 where it begins with a cut."""
+    prompts: tuple[TakePrompt, ...]
+    """By start_latent, which ascends from 0."""
+    chunks_per_step: tuple[int, ...]
+    calls: int
+    """Chunks over all steps: what gangs are sent."""
+    evaluations: int
+    """Calls, each counted once per prompt that it needs: what the model is asked to predict, before guidance."""
+    latents_evaluated: int
+    """Latents over all evaluations: what costs time."""
+
+    @property
+    def shot_frames(self) -> int:
+        """Frames of its shots, handles not counted."""
+        return sum(shot.frames for shot in self.shots)
+
+    @property
+    def surplus(self) -> int:
+        """Frames rendered only because the model's grid has no length between."""
+        return self.frames - self.head - self.shot_frames - self.tail
+
+    @property
+    def prompt_changes(self) -> tuple[int, ...]:
+        """The latents at which the second prompt and those after it begin."""
+        return tuple(prompt.start_latent for prompt in self.prompts[1:])
+
+
+@dataclass(frozen=True)
+class FilmPlan:
+    """Everything that a film needs to be rendered on any number of gangs."""
+
+    title: str
+    model: str
+    width: int
+    height: int
+    fps: int
+    steps: int
+    identity: float
+    """rho: how much starting noise the takes share, 0..1."""
+    seed: int
+    takes: tuple[TakePlan, ...]
+    frames: int
+    """Frames of the film: the sum of its shots'."""
+    calls: int
+    evaluations: int
+    """As in TakePlan, over all takes."""
+    latents_evaluated: int
+    overlap_waste: float
+    """Latents predicted / (latents * steps) - 1: the redundant work of overlapping chunks, prompts counted once."""
+    storyboard_hash: str
+
+    @property
+    def latents(self) -> int:
+        """Latents of all takes."""
+        return sum(take.latents for take in self.takes)
+
+
+def plan_json(plan: FilmPlan) -> Json:
+    """The plan for `longtake plan --json` and the film's manifest. Spans are [first, one past the last]."""
+    return {
+        "title": plan.title,
+        "model": plan.model,
+        "width": plan.width,
+        "height": plan.height,
+        "fps": plan.fps,
+        "steps": plan.steps,
+        "seed": plan.seed,
+        "identity": plan.identity,
+        "frames": plan.frames,
+        "seconds": plan.frames / plan.fps,
+        "latents": plan.latents,
+        "calls": plan.calls,
+        "evaluations": plan.evaluations,
+        "latents_evaluated": plan.latents_evaluated,
+        "overlap_waste": plan.overlap_waste,
+        "storyboard_hash": plan.storyboard_hash,
+        "takes": [_take_json(take, plan.fps) for take in plan.takes],
+    }
+
+
+def _take_json(take: TakePlan, fps: int) -> Json:
+    return {
+        "key": take.key,
+        "seed": take.seed,
+        "shots": [_shot_json(shot, fps) for shot in take.shots],
+        "latents": take.latents,
+        "frames": take.frames,
+        "head": take.head,
+        "tail": take.tail,
+        "surplus": take.surplus,
+        "dissolve_in": take.dissolve_in,
+        "prompts": [
+            {"text": prompt.text, "negative": prompt.negative, "start_latent": prompt.start_latent}
+            for prompt in take.prompts
+        ],
+        "chunks_per_step": list(take.chunks_per_step),
+        "calls": take.calls,
+        "evaluations": take.evaluations,
+        "latents_evaluated": take.latents_evaluated,
+    }
+
+
+def _shot_json(shot: ShotPlan, fps: int) -> Json:
+    return {
+        "id": shot.id,
+        "prompt": shot.prompt,
+        "negative": shot.negative,
+        "transition": shot.transition,
+        "dissolve_seconds": shot.dissolve_seconds,
+        "requested_seconds": shot.seconds,
+        "real_seconds": shot.frames / fps,
+        "frames": shot.frames,
+        "film": [shot.film.start, shot.film.stop],
+    }
