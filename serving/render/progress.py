@@ -16,5 +16,3 @@ class Progress:
     frames_total: int
     seconds_left: float | None
     """Estimated from the calls so far; None before the first call is done."""
-    head_path: str | None = None
-    """A file with the head of the film so far, playable while the rest renders; None before there is one."""

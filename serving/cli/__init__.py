@@ -1,0 +1,1 @@
+"""The command line: `longtake render`, `plan`, `schema`, `models`, `doctor`. torch is imported only where needed."""

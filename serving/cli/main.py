@@ -1,0 +1,92 @@
+"""The entry point: puts the commands together and turns every error into an exit code and a line on stderr.
+
+0 done, 2 the user's mistake, 1 a fault, 130 Ctrl-C. A user never sees a traceback unless LONGTAKE_DEBUG asks for it.
+"""
+
+import importlib.metadata
+import sys
+import tempfile
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from serving.cli.doctor import doctor
+from serving.cli.models import models
+from serving.cli.plan import plan
+from serving.cli.render import render
+from serving.cli.schema import schema
+from serving.errors import Fault, UserError
+from serving.settings import debug
+
+USER_MISTAKE = 2
+FAULT = 1
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (render, plan, schema, models, doctor):
+    app.command()(command)
+
+
+def main() -> NoReturn:
+    """Runs the command line and leaves with its exit code."""
+    try:
+        app()
+        sys.exit(0)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            print("longtake: interrupted; no film was written", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except UserError as error:
+        _tell(error, str(error))
+        sys.exit(USER_MISTAKE)
+    except Fault as error:
+        _tell(error, str(error))
+        sys.exit(FAULT)
+    except Exception as error:
+        _tell(error, f"internal error: {type(error).__name__}: {error}{_keep_traceback()}")
+        sys.exit(FAULT)
+
+
+def show_version(wanted: bool) -> None:
+    """Prints the version and leaves, where --version asks for it."""
+    if wanted:
+        print(importlib.metadata.version("longtake"))
+        raise typer.Exit
+
+
+@app.callback()
+def longtake(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=show_version)
+    ] = False,
+) -> None:
+    """Longtake renders a storyboard into one film, longer than any video model can hold."""
+
+
+def _tell(error: Exception, message: str) -> None:
+    for line in message.splitlines():
+        print(f"longtake: {line}", file=sys.stderr)
+    if debug():
+        traceback.print_exception(error)
+
+
+def _keep_traceback() -> str:
+    """Writes the traceback being handled to a file and says where, or says nothing where it cannot."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="longtake-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return ""
+    return f"\nplease report it with the traceback in {file.name}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""`longtake plan`: what a storyboard would take to render, without rendering it."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from serving.cli.options import AsJson, Model, Steps, StoryboardPath
+from serving.cli.source import plan_film, read_storyboard
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from serving.models.wan import WanModel
+    from serving.plan import FilmPlan, ShotPlan
+    from serving.render.cost import Estimate
+
+
+def plan(storyboard: StoryboardPath, model: Model = None, steps: Steps = None, as_json: AsJson = False) -> None:
+    """Show the takes, chunks, calls, time and memory that a storyboard takes."""
+    board = read_storyboard(storyboard, model=model, seed=None)
+    film, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
+
+    from serving.plan import plan_json
+
+    expected = _estimate(film, opened)
+    if as_json:
+        print(json.dumps({**plan_json(film), "estimate": asdict(expected) if expected else None}, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(_headline(film), markup=False, soft_wrap=True)
+    console.print(_shot_table(film))
+    console.print(_take_table(film))
+    console.print(_totals(film), markup=False, soft_wrap=True)
+    console.print(_describe_estimate(expected), markup=False, soft_wrap=True)
+
+
+def _estimate(film: "FilmPlan", model: "WanModel") -> "Estimate | None":
+    """Time and memory with one gang per core, or None for a model from a hub: a plan must not fetch its weights."""
+    if model.checkpoint.snapshot is not None:
+        return None
+    import psutil
+
+    from serving.render.cost import estimate
+
+    return estimate(film, model=model, gangs=psutil.cpu_count() or 1)
+
+
+def _describe_estimate(expected: "Estimate | None") -> str:
+    if expected is None:
+        return "time and memory: not estimated, since that would fetch the model's weights"
+    return (
+        f"about {expected.seconds:.0f} seconds here"
+        f" ({expected.per_latent_s * 1000:.0f} ms per latent, {expected.source}),"
+        f" {_mib(expected.weights_bytes)} of weights per gang, {_mib(expected.timeline_bytes)} of latents"
+    )
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / (1 << 20):.3g} MiB"
+
+
+def _headline(film: "FilmPlan") -> str:
+    return (
+        f"{film.title}: {film.frames} frames, {film.frames / film.fps:.2f} seconds"
+        f" at {film.width}x{film.height}, {film.fps} fps, {film.steps} steps, {film.model}"
+    )
+
+
+def _shot_table(film: "FilmPlan") -> "Table":
+    table = _table(("shot", "left"), ("begins", "left"), ("asked s", "right"), ("real s", "right"), ("frames", "right"))
+    for take in film.takes:
+        for shot in take.shots:
+            real = f"{shot.frames / film.fps:.4g}"
+            table.add_row(shot.id, _begins(shot), f"{shot.seconds:.6g}", real, str(shot.frames))
+    return table
+
+
+def _take_table(film: "FilmPlan") -> "Table":
+    right = ("latents", "frames", "handles", "chunks\nper step", "calls", "evaluations")
+    table = _table(("take", "left"), ("shots", "right"), *((heading, "right") for heading in right))
+    for take in film.takes:
+        fewest, most = min(take.chunks_per_step), max(take.chunks_per_step)
+        table.add_row(
+            take.key,
+            str(len(take.shots)),
+            str(take.latents),
+            str(take.frames),
+            f"{take.head}+{take.tail}",
+            str(most) if fewest == most else f"{fewest}-{most}",
+            str(take.calls),
+            str(take.evaluations),
+        )
+    return table
+
+
+def _totals(film: "FilmPlan") -> str:
+    return (
+        f"{film.calls} calls, {film.evaluations} evaluations (calls with two prompts count twice),"
+        f" overlap waste {film.overlap_waste:.1%}"
+    )
+
+
+def _table(*columns: tuple[str, str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, justify in columns:
+        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
+    return table
+
+
+def _begins(shot: "ShotPlan") -> str:
+    return shot.transition if shot.dissolve_seconds is None else f"dissolve {shot.dissolve_seconds:g} s"

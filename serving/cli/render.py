@@ -1,0 +1,67 @@
+"""`longtake render`: a storyboard becomes a film. What can be refused is refused before anything heavy is loaded."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.cli.options import AsJson, Model, Seed, Steps, StoryboardPath
+from serving.cli.source import plan_film, read_storyboard
+from serving.errors import UserError
+from serving.settings import MAX_GANGS
+
+
+def render(
+    storyboard: StoryboardPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The film to write, ending with .mp4.")],
+    model: Model = None,
+    seed: Seed = None,
+    steps: Steps = None,
+    gangs: Annotated[
+        int | None, typer.Option(min=1, max=MAX_GANGS, help="Worker processes; the film does not depend on it.")
+    ] = None,
+    keep_latents: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep each take's latents here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Render a storyboard into a film."""
+    board = read_storyboard(storyboard, model=model, seed=seed)
+    check_out(out)
+    check_folder("--keep-latents", keep_latents)
+    plan, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
+
+    from serving.cli.progress import watch
+    from serving.render.film import render_film
+
+    with watch(fps=plan.fps) as on_progress:
+        manifest = render_film(
+            plan, model=opened, out=out, gangs=gangs, keep_latents=keep_latents, on_progress=on_progress
+        )
+    if as_json:
+        print(json.dumps(manifest, indent=2))
+    else:
+        print(f"{out}: {plan.frames} frames, {plan.frames / plan.fps:.1f} seconds, {plan.width}x{plan.height}")
+
+
+def check_out(out: Path) -> None:
+    """Raises UserError where the film could not be written."""
+    parent = out.parent
+    if out.suffix.lower() != ".mp4":
+        raise UserError(f"--out: the film's name must end with .mp4 (got {str(out)!r})")
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; name a file in it")
+    if not parent.is_dir():
+        raise UserError(f"--out: there is no folder {parent}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"--out: the folder {parent} cannot be written to")
+
+
+def check_folder(option: str, folder: Path | None) -> None:
+    """Raises UserError where the folder neither exists nor could be made."""
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option}: {folder} is a file, not a folder")
+    if not folder.exists() and not folder.parent.is_dir():
+        raise UserError(f"{option}: there is no folder {folder.parent}")

@@ -1,0 +1,138 @@
+"""What a call costs on this machine, measured: remembered from renders, and taken on the spot where none is known.
+
+Cost is kept per latent, since calls differ in length; attention's quadratic share is small at a window's size.
+"""
+
+import hashlib
+import json
+import platform
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from serving import settings
+from serving.models.wan import WanModel
+from serving.plan import FilmPlan
+
+SAMPLES = 3
+"""Calls measured where nothing is known; the first, which loads weights, is not counted."""
+
+
+@dataclass
+class CallCost:
+    """Seconds per latent of the calls seen, one evaluation of the model with guidance each."""
+
+    per_latent_s: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    """Gang-seconds of all calls."""
+
+    def add(self, *, latents: int, seconds: float) -> None:
+        self.per_latent_s.append(seconds / latents)
+        self.seconds += seconds
+
+    @property
+    def median_s(self) -> float:
+        """Median seconds per latent. Raises StatisticsError before the first call."""
+        return statistics.median(self.per_latent_s)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a film is expected to take on this machine."""
+
+    seconds: float
+    gang_seconds: float
+    per_latent_s: float
+    source: str
+    """`remembered` from a render, or `measured` just now."""
+    weights_bytes: int
+    """Weights that each gang holds, in memory."""
+    timeline_bytes: int
+    """Latents, solver histories and predictions of all takes."""
+
+
+def estimate(plan: FilmPlan, *, model: WanModel, gangs: int) -> Estimate:
+    """Expected time and memory of a plan on `gangs` gangs; measures a few calls where none are remembered."""
+    cores = psutil.cpu_count(logical=False) or 1
+    key = _key(model, plan)
+    remembered = _read().get(key)
+    per_latent_s = remembered if remembered is not None else _measure(plan, model)
+    if remembered is None:
+        _remember(key, per_latent_s)
+    gang_seconds = per_latent_s * plan.latents_evaluated
+    channels, height, width = model.capabilities.latent_shape(width=plan.width, height=plan.height)
+    return Estimate(
+        seconds=gang_seconds / min(gangs, cores),
+        gang_seconds=gang_seconds,
+        per_latent_s=per_latent_s,
+        source="measured" if remembered is None else "remembered",
+        weights_bytes=model.denoiser_bytes(),
+        timeline_bytes=4 * 4 * plan.latents * channels * height * width,  # latent, two of history, prediction; fp32
+    )
+
+
+def record_cost(model: WanModel, plan: FilmPlan, cost: CallCost) -> None:
+    """Remember what the calls of a finished render took."""
+    if cost.per_latent_s:
+        _remember(_key(model, plan), cost.median_s)
+
+
+def _measure(plan: FilmPlan, model: WanModel) -> float:
+    import torch
+
+    from sharding.denoiser import PromptPart
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        window = model.capabilities.window
+        shape = model.capabilities.latent_shape(width=plan.width, height=plan.height)
+        embedding, negative = model.encode_prompts([plan.takes[0].prompts[0].text, plan.takes[0].prompts[0].negative])
+        parts = [PromptPart(embedding, negative, torch.ones(window))]
+        denoiser, timestep = model.load_denoiser(), model.solver(plan.steps).timestep(0)
+        cost = CallCost()
+        for sample in range(SAMPLES + 1):
+            started = time.monotonic()
+            denoiser.predict(torch.zeros(window, *shape), timestep=timestep, parts=parts, start=0)
+            if sample:
+                cost.add(latents=window, seconds=time.monotonic() - started)
+        return cost.median_s
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _key(model: WanModel, plan: FilmPlan) -> str:
+    machine = f"{platform.machine()} {platform.processor()} {psutil.cpu_count()}"
+    parts = (model.weights_hash(), plan.width, plan.height, model.capabilities.window, machine)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _path() -> Path:
+    return settings.home() / "call-costs.json"
+
+
+def _read() -> dict[str, float]:
+    """Costs known on this machine; a file that cannot be read counts as none."""
+    try:
+        content: Any = json.loads(_path().read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {key: value for key, value in content.items() if isinstance(value, float) and value > 0}
+
+
+def _remember(key: str, per_latent_s: float) -> None:
+    """Keep a cost for later plans. A home that cannot be written costs only a new measurement."""
+    try:
+        path = _path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(_read() | {key: per_latent_s}, indent=2))
+        partial.replace(path)
+    except OSError:
+        return

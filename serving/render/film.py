@@ -1,0 +1,266 @@
+"""Storyboard to film in one process tree: the farm's timeline, gangs, decoder and assembler, without a farm.
+
+One loop: give ready calls to idle gangs, take in their predictions, pass finished latents on to the finisher. The film
+depends on the plan and the numerics key alone; the order of calls, the number of gangs and their deaths change nothing.
+"""
+
+import hashlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from serving import settings
+from serving.errors import Fault
+from serving.models.wan import WanModel
+from serving.plan import FilmPlan, TakePlan
+from serving.render.cost import CallCost, record_cost
+from serving.render.finisher import publish, remove_partial, run_finisher
+from serving.render.gang_pool import Answer, GangPool
+from serving.render.manifest import build_manifest, write_manifest
+from serving.render.messages import FilmDone, FinishedLatents, FinisherError, FramesEncoded, Prompts
+from serving.render.progress import Progress
+from serving.render.takes import call_input, open_timeline
+from sharding.solver import Solver
+from sharding.timeline import Call, Timeline, head_first
+
+WAIT_S = 1.0
+"""Seconds to wait for an event before looking again."""
+
+
+def render_film(
+    plan: FilmPlan,
+    *,
+    model: WanModel,
+    out: Path,
+    gangs: int | None = None,
+    keep_latents: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> dict[str, Any]:
+    """Render the film to `out` and its manifest beside it; returns the manifest.
+
+    `gangs` worker processes of one thread each (default: one per core). `keep_latents` is a folder for the finished
+    latents of each take. On any error or interrupt no file is left. Raises Fault.
+    """
+    started = time.monotonic()
+    num_gangs = gangs or min(settings.MAX_GANGS, multiprocessing.cpu_count())
+    with ExitStack() as stack:
+        stack.callback(remove_partial, out)
+        stack.enter_context(_one_thread())
+        finisher = stack.enter_context(_finisher(plan, model.name, out))
+        pool: GangPool[Ticket] = GangPool(model.name, num_gangs)
+        stack.callback(pool.close)
+        pool.tell_prompts(_embed(plan, model))
+        render = _Render(plan, model, pool, finisher, on_progress)
+        done = render.run()
+        publish(done.partial, out)
+    elapsed = time.monotonic() - started
+    if keep_latents is not None:
+        _save_latents(render.takes, keep_latents)
+    record_cost(model, plan, render.cost)
+    manifest = build_manifest(
+        plan,
+        film=out,
+        done=done,
+        weights_sha256=model.weights_hash(),
+        numerics={**pool.numerics, "weights": model.weights_hash(), "gang_shape": "1"},
+        latents_sha256=[take.sha256() for take in render.takes],
+        timings={
+            "total_s": elapsed,
+            "gang_s": render.cost.seconds,
+            "decode_s": done.decode_s,
+            "encode_s": done.encode_s,
+        },
+        gangs=num_gangs,
+    )
+    write_manifest(manifest, out.parent)
+    return manifest
+
+
+@dataclass(eq=False)
+class _Take:
+    """A take while it is rendered."""
+
+    index: int
+    plan: TakePlan
+    timeline: Timeline
+    sent: int = 0
+    """Latents passed on to the finisher."""
+    in_flight: set[Call] = field(default_factory=set)
+
+    def waiting(self) -> list[Call]:
+        """Ready calls that no gang has, head first."""
+        return sorted((call for call in self.timeline.ready() if call not in self.in_flight), key=head_first)
+
+    def take_unsent(self) -> np.ndarray:
+        """Finished latents at the head that the finisher does not have yet, float32 [n, C, h, w]; n may be 0."""
+        head = self.timeline.finished_head
+        latents = [self.timeline.latent(n).numpy() for n in range(self.sent, head)]
+        self.sent = head
+        return np.stack(latents) if latents else np.empty((0,), np.float32)
+
+    def latents(self) -> torch.Tensor:
+        return torch.stack([self.timeline.latent(n) for n in range(self.plan.latents)])
+
+    def sha256(self) -> str:
+        """Of the finished latents, float32 little-endian [N, C, h, w]."""
+        return hashlib.sha256(self.latents().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+Ticket = tuple[_Take, Call]
+
+
+class _Render:
+    """The state of one render and the loop that moves it."""
+
+    def __init__(
+        self,
+        plan: FilmPlan,
+        model: WanModel,
+        pool: GangPool[Ticket],
+        finisher: Connection,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._plan = plan
+        self._pool = pool
+        self._finisher = finisher
+        self._on_progress = on_progress
+        self._solver: Solver = model.solver(plan.steps)
+        self.takes = [
+            _Take(k, take, open_timeline(plan, take, capabilities=model.capabilities, solver=self._solver))
+            for k, take in enumerate(plan.takes)
+        ]
+        self.cost = CallCost()
+        self._calls_done = 0
+        self._frames_encoded = 0
+        self._first_call: float | None = None
+        self._finishing = 0
+        self._done: FilmDone | None = None
+
+    def run(self) -> FilmDone:
+        """Render until the finisher has the whole film."""
+        while self._done is None:
+            self._give_out()
+            wait([*self._pool.connections, self._finisher], timeout=WAIT_S)
+            self._take_in()
+            self._pass_on()
+            self._hear_finisher()
+            self._on_progress(self._progress())
+        return self._done
+
+    def _give_out(self) -> None:
+        """Fill idle gangs with ready calls, earlier takes first: the film grows from its head."""
+        for take in self.takes:
+            if not self._pool.num_idle:
+                return
+            for call in take.waiting()[: self._pool.num_idle]:
+                take.in_flight.add(call)
+                self._first_call = self._first_call or time.monotonic()
+                self._pool.give((take, call), call_input(take.timeline, call, take=take.plan, solver=self._solver))
+
+    def _take_in(self) -> None:
+        for event in self._pool.events():
+            take, call = event.ticket
+            take.in_flight.discard(call)
+            if isinstance(event, Answer):
+                take.timeline.accept(call, torch.from_numpy(event.output.prediction_nChw))
+                self._calls_done += 1
+                self.cost.add(latents=len(call.reads), seconds=event.output.seconds)
+
+    def _pass_on(self) -> None:
+        """Send finished latents to the finisher in the order of the film."""
+        while self._finishing < len(self.takes):
+            take = self.takes[self._finishing]
+            latents = take.take_unsent()
+            if len(latents):
+                try:
+                    self._finisher.send(FinishedLatents(latents))
+                except (BrokenPipeError, ConnectionResetError):
+                    return  # why it died is read in _hear_finisher
+            if take.sent < take.plan.latents:
+                return
+            self._finishing += 1
+
+    def _hear_finisher(self) -> None:
+        try:
+            while self._finisher.poll():
+                message = self._finisher.recv()
+                if isinstance(message, FinisherError):
+                    raise Fault(f"the film could not be finished:\n{message.text}")
+                if isinstance(message, FilmDone):
+                    self._done = message
+                    self._frames_encoded = message.frames
+                    return
+                assert isinstance(message, FramesEncoded)
+                self._frames_encoded = message.frames
+        except (EOFError, ConnectionResetError) as error:
+            raise Fault("the process that decodes and encodes the film died") from error
+
+    def _progress(self) -> Progress:
+        left = None
+        if self._calls_done and self._first_call is not None:
+            pace = (time.monotonic() - self._first_call) / self._calls_done
+            left = pace * (self._plan.calls - self._calls_done)
+        return Progress(
+            calls_done=self._calls_done,
+            calls_total=self._plan.calls,
+            latents_finished=sum(take.timeline.num_finished for take in self.takes),
+            latents_total=self._plan.latents,
+            frames_encoded=self._frames_encoded,
+            frames_total=self._plan.frames,
+            seconds_left=left,
+        )
+
+
+def _embed(plan: FilmPlan, model: WanModel) -> Prompts:
+    """Every prompt and negative of the film, encoded once."""
+    texts = sorted({text for take in plan.takes for prompt in take.prompts for text in (prompt.text, prompt.negative)})
+    embeddings = model.encode_prompts(texts)
+    return Prompts({text: embedding.numpy() for text, embedding in zip(texts, embeddings, strict=True)})
+
+
+@contextmanager
+def _finisher(plan: FilmPlan, model_name: str, out: Path) -> Iterator[Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=run_finisher, args=(theirs, plan, model_name, out), name="longtake-finisher", daemon=True
+    )
+    process.start()
+    theirs.close()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The text encoder and the solver run in this process; their bits must not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _save_latents(takes: list[_Take], folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for take in takes:
+        save_file(
+            {"latents": take.latents()},
+            folder / f"{take.index:03d}.safetensors",
+            metadata={"take": take.plan.key, "sha256": take.sha256()},
+        )

@@ -1,0 +1,88 @@
+"""The manifest beside a film: what it was made from, with what, and how it came out."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from serving.plan import FilmPlan, plan_json
+from serving.render.messages import FilmDone
+
+MANIFEST_NAME = "film.json"
+"""The manifest lies beside the film under this name."""
+
+_LIBRARIES = ("longtake", "torch", "diffusers", "transformers", "numpy", "av")
+
+
+def versions() -> dict[str, str]:
+    """Releases of what a film's bytes may depend on."""
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), **libraries}
+
+
+def build_manifest(
+    plan: FilmPlan,
+    *,
+    film: Path,
+    done: FilmDone,
+    weights_sha256: str,
+    numerics: dict[str, str],
+    latents_sha256: list[str],
+    timings: dict[str, float],
+    gangs: int,
+) -> dict[str, Any]:
+    """Everything about a finished film, ready for JSON."""
+    return {
+        "manifest_version": 1,
+        "film": film.name,
+        "sha256": done.sha256,
+        "frames": done.frames,
+        "fps": plan.fps,
+        "seconds": done.frames / plan.fps,
+        "width": plan.width,
+        "height": plan.height,
+        "title": plan.title,
+        "storyboard_sha256": plan.storyboard_hash,
+        "model": plan.model,
+        "weights_sha256": weights_sha256,
+        "numerics": numerics,
+        "versions": versions(),
+        "seed": plan.seed,
+        "takes": [
+            {
+                "key": take.key,
+                "seed": take.seed,
+                "shots": [shot.id for shot in take.shots],
+                "latents": take.latents,
+                "latents_sha256": sha256,
+            }
+            for take, sha256 in zip(plan.takes, latents_sha256, strict=True)
+        ],
+        "seams": [_finite(seam) for seam in done.seams],
+        "gangs": gangs,
+        "timings": timings,
+        "plan": plan_json(plan),
+    }
+
+
+def write_manifest(manifest: dict[str, Any], folder: Path) -> Path:
+    """Write the manifest into `folder`, whole or not at all; returns its path."""
+    path = folder / MANIFEST_NAME
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=2, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _finite(seam: dict[str, object]) -> dict[str, object]:
+    """JSON knows no infinity: a ratio over a still take is written as null."""
+    return {key: None if value == float("inf") else value for key, value in seam.items()}

@@ -1,0 +1,98 @@
+"""What the processes of one render say to each other. Arrays are numpy, since torch tensors pickle slowly.
+
+Legend: n latents of a call, C channels, h and w height and width of a latent.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """To a gang, once: the embeddings of all prompts by their text, float32 [tokens, dim] each."""
+
+    embeddings: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One prompt of a call: its text, that of its negative, and its weight at each latent that the call reads, [n]."""
+
+    text: str
+    negative: str
+    weights: Array
+
+
+@dataclass(frozen=True)
+class CallInput:
+    """To a gang: predict these latents."""
+
+    latents_nChw: Array
+    timestep: float
+    parts: tuple[Part, ...]
+    start: int
+    """Index in the take of the first latent that the call reads."""
+
+
+@dataclass(frozen=True)
+class GangReady:
+    """From a gang, once: its model is loaded."""
+
+    numerics: dict[str, str]
+    """What the bytes of its predictions depend on: the numerics key, part by part."""
+
+
+@dataclass(frozen=True)
+class CallOutput:
+    """From a gang: the prediction of the call it was given."""
+
+    prediction_nChw: Array
+    seconds: float
+
+
+@dataclass(frozen=True)
+class GangError:
+    """From a gang: the call, or loading the model, raised. The gang ends."""
+
+    text: str
+    """The traceback."""
+
+
+@dataclass(frozen=True)
+class FinishedLatents:
+    """To the finisher: the next latents of the take that is being finished, float32 [n, C, h, w]."""
+
+    latents_nChw: Array
+
+
+@dataclass(frozen=True)
+class FramesEncoded:
+    """From the finisher: how many frames of the film, from its head, are in the file."""
+
+    frames: int
+
+
+@dataclass(frozen=True)
+class FilmDone:
+    """From the finisher: the film is complete in `partial`, a temporary file beside its place."""
+
+    partial: Path
+    sha256: str
+    frames: int
+    seams: tuple[dict[str, object], ...]
+    """Measures of each seam region and cut, as the manifest holds them."""
+    decode_s: float
+    encode_s: float
+
+
+@dataclass(frozen=True)
+class FinisherError:
+    """From the finisher: decoding or encoding raised. It has removed its temporary file and ends."""
+
+    text: str
+    """The traceback."""

@@ -1,0 +1,64 @@
+"""A planned take as a timeline, and its calls as what a gang is sent."""
+
+import itertools
+
+import numpy as np
+
+from serving.plan import FilmPlan, TakePlan
+from serving.render.messages import CallInput, Part
+from sharding.chunks import ChunkLimits, plan_chunks
+from sharding.denoiser import Capabilities
+from sharding.noise import initial_noise
+from sharding.prompts import prompt_weights
+from sharding.solver import Solver
+from sharding.spans import FrameSpan, Grid, Latents, LatentSpan
+from sharding.timeline import Call, Recipe, Timeline
+
+
+def open_timeline(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, solver: Solver) -> Timeline:
+    """The take at its first step: its own noise, Longtake's chunk schedule, the model's solver."""
+    limits = ChunkLimits(capabilities.window)
+    noise = initial_noise(
+        capabilities.latent_shape(width=plan.width, height=plan.height),
+        num_latents=take.latents,
+        storyboard_seed=plan.seed,
+        take_seed=take.seed,
+        take_key=take.key,
+        window=capabilities.window,
+        identity=plan.identity,
+    )
+
+    def cover(step: int) -> tuple[LatentSpan, ...]:
+        return plan_chunks(take.latents, limits, step, plan.steps)
+
+    return Timeline(noise, Recipe(solver=solver, cover=cover))
+
+
+def call_input(timeline: Timeline, call: Call, *, take: TakePlan, solver: Solver) -> CallInput:
+    """What a gang needs for a ready call."""
+    weighed = prompt_weights(take.prompt_changes, call.reads)
+    parts = [Part(take.prompts[k].text, take.prompts[k].negative, weights.numpy()) for k, weights in weighed]
+    return CallInput(
+        latents_nChw=np.ascontiguousarray(timeline.input_of(call).numpy()),
+        timestep=solver.timestep(call.step),
+        parts=tuple(parts),
+        start=call.reads.start,
+    )
+
+
+def seam_regions(plan: FilmPlan, take: TakePlan, *, window: int, grid: Grid) -> list[FrameSpan]:
+    """Where the chunks of the last step met, in frames of the film: seams made before it heal, these stay.
+
+    Only what a viewer sees of a region is returned; one that lies in handles or surplus is left out.
+    """
+    spans = plan_chunks(take.latents, ChunkLimits(window), plan.steps - 1, plan.steps)
+    film = FrameSpan(take.shots[0].film.start, take.shots[-1].film.stop)
+    offset = film.start - take.head
+    regions = []
+    for before, after in itertools.pairwise(spans):
+        first = grid.frames_in(Latents(min(after.start, before.stop - 1)))
+        last = grid.frames_in(Latents(max(after.start, before.stop - 1)))
+        start, stop = max(film.start, first.start + offset), min(film.stop, last.stop + offset + 1)
+        if start < stop:
+            regions.append(FrameSpan(start, stop))
+    return regions

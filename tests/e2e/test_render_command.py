@@ -1,0 +1,121 @@
+"""The real command in a process of its own: rendered, interrupted, killed and repeated."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.models.testing import write_tiny_checkpoint
+
+LONGTAKE = Path(sys.executable).with_name("longtake")
+PATIENCE_S = 120.0
+STORYBOARD = """
+version: 1
+shots:
+  - {id: one, prompt: a red ball, seconds: 4}
+  - {id: two, prompt: a blue ball, seconds: 3, transition: continue}
+  - {id: three, prompt: a box, seconds: 2, transition: {dissolve: 0.5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"), "2.1")
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    (tmp_path / "storyboard.yaml").write_text(STORYBOARD)
+    (tmp_path / "films").mkdir()
+    return tmp_path / "films"
+
+
+def command(tiny: Path, films: Path, *, steps: int, gangs: int) -> list[str]:
+    storyboard, out = films.parent / "storyboard.yaml", films / "film.mp4"
+    options = ["--model", str(tiny), "--steps", str(steps), "--gangs", str(gangs), "--json"]
+    return [str(LONGTAKE), "render", str(storyboard), "-o", str(out), *options]
+
+
+def environment(films: Path) -> dict[str, str]:
+    return {**os.environ, "LONGTAKE_HOME": str(films.parent / "home")}
+
+
+def eventually(is_true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """A long render that has begun to write its film, and the processes that it started."""
+    with subprocess.Popen(
+        command(tiny, films, steps=200, gangs=2),
+        env=environment(films),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            partial = films / ".film.mp4.partial"
+            eventually(lambda: partial.exists() or process.poll() is not None, "a film is begun")
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            yield process, psutil.Process(process.pid).children(recursive=True)
+        finally:
+            process.kill()
+
+
+def test_an_interrupted_render_ends_cleanly_and_leaves_nothing(tiny: Path, films: Path) -> None:
+    with rendering(tiny, films) as (process, children):
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+    eventually(lambda: not any(child.is_running() for child in children), "its processes end")
+    assert list(films.iterdir()) == []
+
+
+def test_a_killed_render_leaves_no_process_and_repeated_gives_the_film(tiny: Path, films: Path) -> None:
+    with rendering(tiny, films) as (process, children):
+        process.kill()
+        process.wait(timeout=PATIENCE_S)
+    eventually(lambda: not any(child.is_running() for child in children), "its processes end")
+    hashes = []
+    for gangs in (1, 2):
+        done = subprocess.run(
+            command(tiny, films, steps=3, gangs=gangs),
+            env=environment(films),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        hashes.append(json.loads(done.stdout)["sha256"])
+    assert hashes[0] == hashes[1]
+    assert sorted(path.name for path in films.iterdir()) == ["film.json", "film.mp4"]
+
+
+def test_progress_goes_to_stderr_and_only_json_to_stdout(tiny: Path, films: Path) -> None:
+    done = subprocess.run(
+        command(tiny, films, steps=2, gangs=2),
+        env=environment(films),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    manifest = json.loads(done.stdout)
+    assert manifest["frames"] == manifest["plan"]["frames"]
+    assert "calls" in done.stderr
+    assert json.loads((films / "film.json").read_text()) == manifest

@@ -1,0 +1,151 @@
+"""The film is a function of the storyboard: whatever number of gangs render it, and whatever happens to them."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from serving import settings
+from serving.compile import compile_storyboard
+from serving.errors import Fault
+from serving.models.registry import open_model
+from serving.models.testing import write_tiny_checkpoint
+from serving.models.wan import WanModel
+from serving.plan import FilmPlan
+from serving.render.film import render_film
+from serving.render.finisher import to_pixels
+from serving.render.progress import Progress
+from serving.render.takes import open_timeline
+from serving.storyboard import parse_storyboard
+
+STORYBOARD = b"""
+version: 1
+seed: 3
+identity: 0.3
+shots:
+  - {id: a, prompt: a red ball moving right, seconds: 3}
+  - {id: b, prompt: a red ball bouncing, seconds: 2, transition: continue}
+  - {id: c, prompt: a blue box, seconds: 2, transition: {dissolve: 0.5}}
+  - {id: d, prompt: a star, seconds: 1.1}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> WanModel:
+    return open_model(str(write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"), "2.1")))
+
+
+@pytest.fixture(scope="module")
+def plan(model: WanModel) -> FilmPlan:
+    return compile_storyboard(
+        parse_storyboard(STORYBOARD), model_name=model.name, capabilities=model.capabilities, steps=4
+    )
+
+
+@pytest.fixture(scope="module")
+def rendered(model: WanModel, plan: FilmPlan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of one gang, its manifest and latents."""
+    folder = tmp_path_factory.mktemp("one-gang")
+    render_film(plan, model=model, out=folder / "a.mp4", gangs=1, keep_latents=folder / "latents")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path / "home"))
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "film.json").read_text())
+
+
+def test_two_gangs_render_the_same_bytes_as_one(
+    model: WanModel, plan: FilmPlan, rendered: Path, tmp_path: Path, home: None
+) -> None:
+    render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2)
+    assert (tmp_path / "b.mp4").read_bytes() == (rendered / "a.mp4").read_bytes()
+    assert manifest_of(tmp_path)["takes"] == manifest_of(rendered)["takes"]
+
+
+def killing_gangs(after_calls: set[int]) -> Callable[[Progress], None]:
+    """Kills a gang, without notice, whenever so many calls are done."""
+
+    def on_progress(progress: Progress) -> None:
+        if progress.calls_done in after_calls:
+            after_calls.discard(progress.calls_done)
+            gangs = [child for child in multiprocessing.active_children() if child.name == "longtake-gang"]
+            pid = gangs[0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+    return on_progress
+
+
+def test_a_film_whose_gangs_are_killed_has_the_same_bytes(
+    model: WanModel, plan: FilmPlan, rendered: Path, tmp_path: Path, home: None
+) -> None:
+    after_calls = {3, 11}
+    render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2, on_progress=killing_gangs(after_calls))
+    assert after_calls == set()
+    assert (tmp_path / "b.mp4").read_bytes() == (rendered / "a.mp4").read_bytes()
+
+
+def test_gangs_that_die_too_often_end_the_render_and_leave_no_file(
+    model: WanModel, plan: FilmPlan, tmp_path: Path, home: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "MAX_GANG_DEATHS", 0)
+    out = tmp_path / "films" / "b.mp4"
+    out.parent.mkdir()
+    with pytest.raises(Fault, match="1 gangs died"):
+        render_film(plan, model=model, out=out, gangs=1, on_progress=killing_gangs({2}))
+    assert list(out.parent.iterdir()) == []
+    assert multiprocessing.active_children() == []
+
+
+def test_the_manifest_says_what_the_film_is(plan: FilmPlan, rendered: Path) -> None:
+    manifest = manifest_of(rendered)
+    with av.open(str(rendered / "a.mp4")) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert manifest["frames"] == frames == plan.frames
+    assert manifest["storyboard_sha256"] == plan.storyboard_hash
+    assert {"cut", "chunk"} == {seam["kind"] for seam in manifest["seams"]}
+    assert all("jump_ratio" in seam for seam in manifest["seams"])
+    assert manifest["plan"]["calls"] == plan.calls
+    assert manifest["numerics"]["threads_per_rank"] == "1"
+
+
+def test_the_kept_latents_are_those_that_the_manifest_names(rendered: Path, plan: FilmPlan) -> None:
+    import hashlib
+
+    for index, take in enumerate(manifest_of(rendered)["takes"]):
+        latents = load_file(rendered / "latents" / f"{index:03d}.safetensors")["latents"]
+        assert len(latents) == plan.takes[index].latents
+        assert hashlib.sha256(latents.numpy().astype("<f4").tobytes()).hexdigest() == take["latents_sha256"]
+
+
+def test_the_film_shows_what_the_kept_latents_decode_to(model: WanModel, plan: FilmPlan, rendered: Path) -> None:
+    """The last take, after a cut: its frames without a dissolve, within what encoding loses."""
+    latents = load_file(rendered / "latents" / "002.safetensors")["latents"]
+    codec = model.open_codec()
+    decoded = np.concatenate([to_pixels(codec.decode(latent)) for latent in latents])
+    with av.open(str(rendered / "a.mp4")) as container:
+        film = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    shown = np.stack(film[plan.takes[2].shots[0].film.start :])
+    assert np.abs(shown.astype(int) - decoded[: len(shown)]).mean() < 12
+
+
+def test_takes_start_from_noise_of_their_own(model: WanModel, plan: FilmPlan) -> None:
+    solver = model.solver(plan.steps)
+    first, second = (
+        open_timeline(plan, take, capabilities=model.capabilities, solver=solver).latent(0) for take in plan.takes[:2]
+    )
+    assert not torch.equal(first, second)
