@@ -5,7 +5,6 @@ handles. A dissolve of d frames is centred on its cut: floor(d/2) frames before 
 """
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from serving.settings import MAX_FRAME_PIXELS, QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.denoiser import Capabilities
-from sharding.prompts import BLEND_LATENTS, prompt_weights
-from sharding.spans import Frames, FrameSpan, Grid, LatentSpan
+from sharding.prompts import prompt_weights
+from sharding.spans import Frames, FrameSpan, Grid
 
 __all__ = ["FilmPlan", "ShotPlan", "TakePlan", "TakePrompt", "compile_storyboard", "round_to_frames"]
 
@@ -173,19 +172,13 @@ def _plan_work(latents: int, changes: Sequence[int], *, window: int, steps: int)
     limits = ChunkLimits(window=window)
     cover = [plan_chunks(latents, limits, step, steps) for step in range(steps)]
     spans = [span for spans in cover for span in spans]
-    parts = [_num_prompts(changes, span) for span in spans]
+    parts = [len(prompt_weights(changes, span)) for span in spans]
     return _Work(
         chunks_per_step=tuple(len(spans) for spans in cover),
         evaluations=sum(parts),
         latents_evaluated=sum(num * len(span) for num, span in zip(parts, spans, strict=True)),
         latents_predicted=sum(len(span) for span in spans),
     )
-
-
-def _num_prompts(changes: Sequence[int], span: LatentSpan) -> int:
-    """Prompts that weigh anything in the span. Changes far from it are left out: they only cost time."""
-    near = changes[bisect_left(changes, span.start - BLEND_LATENTS) : bisect_right(changes, span.stop + BLEND_LATENTS)]
-    return len(prompt_weights(near, span)) if near else 1
 
 
 def _size_problems(storyboard: Storyboard, *, width: int, height: int, multiple: int) -> Iterator[Problem]:

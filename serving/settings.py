@@ -95,6 +95,10 @@ MAX_GANG_DEATHS = 3
 """Gang processes that may die in one render before it is given up."""
 
 
+MAX_FINISHER_BATCH_LATENTS = 16
+"""Latents sent to the finisher at once; more would only make the next wait longer to be seen."""
+
+
 def home() -> Path:
     """Where Longtake keeps what it learns about this machine: LONGTAKE_HOME, else the user's data folder."""
     set_by_user = os.environ.get("LONGTAKE_HOME")

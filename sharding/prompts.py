@@ -4,6 +4,7 @@ A change is not a switch: both prompts are predicted near it and their predictio
 latents.
 """
 
+import bisect
 import itertools
 from collections.abc import Sequence
 
@@ -25,13 +26,15 @@ def prompt_weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, 
     """
     if any(a >= b for a, b in itertools.pairwise(changes)):
         raise ValueError(f"prompt changes must ascend, not {list(changes)}")
-    arrived = [[1.0] * len(span)]  # arrived[k][n]: how far prompt k has come in at latent n; falls with k
-    for change in changes:
+    first = bisect.bisect_right(changes, span.start - BLEND_LATENTS // 2)  # changes before it are over in the span
+    last = bisect.bisect_left(changes, span.stop + BLEND_LATENTS // 2)  # changes from it on have not begun
+    arrived = [[1.0] * len(span)]  # arrived[k][n]: how far prompt first + k has come in at latent n; falls with k
+    for change in changes[first:last]:
         arrived.append([_arrival(latent, change) for latent in span])
     arrived.append([0.0] * len(span))
     parts = []
-    for index in range(len(changes) + 1):
-        weights = [a - b for a, b in zip(arrived[index], arrived[index + 1], strict=True)]
+    for index in range(first, last + 1):
+        weights = [a - b for a, b in zip(arrived[index - first], arrived[index - first + 1], strict=True)]
         if any(weight > 0 for weight in weights):
             parts.append((index, torch.tensor(weights, dtype=torch.float32)))
     return parts

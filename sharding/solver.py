@@ -40,8 +40,8 @@ def flow_sigmas(num_steps: int, *, shift: float) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class EulerSolver:
-    """x + (sigma' - sigma) v: first order, no history."""
+class _SigmaSolver:
+    """What solvers on a list of noise levels have in common; `sigmas` falls from 1 to 0, num_steps + 1 of them."""
 
     sigmas: Sequence[float]
 
@@ -51,24 +51,20 @@ class EulerSolver:
 
     def timestep(self, i: int) -> float:
         return 1000.0 * self.sigmas[i]
+
+
+@dataclass(frozen=True)
+class EulerSolver(_SigmaSolver):
+    """x + (sigma' - sigma) v: first order, no history."""
 
     def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
         return x + (self.sigmas[i + 1] - self.sigmas[i]) * v, history
 
 
 @dataclass(frozen=True)
-class TwoStepSolver:
+class TwoStepSolver(_SigmaSolver):
     """Adams-Bashforth of second order on uneven steps: remembers the last prediction (Hairer, Norsett, Wanner,
-    III.5)."""
-
-    sigmas: Sequence[float]
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.sigmas) - 1
-
-    def timestep(self, i: int) -> float:
-        return 1000.0 * self.sigmas[i]
+    Solving Ordinary Differential Equations I, III.5)."""
 
     def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
         h = self.sigmas[i + 1] - self.sigmas[i]

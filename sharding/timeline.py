@@ -175,6 +175,8 @@ class Timeline:
                 call.step, self._latents[n].clone(), self._fused(n, row), self._histories[n], noise
             )
             self._steps[n] += 1
+            if self._steps[n] == self._num_steps:
+                self._histories[n] = ()  # nothing will read it again
         if moved and call.step + 1 < self._num_steps:
             later = self._row(call.step + 1)
             touched = {k for n in moved for k in later.readers[n]}

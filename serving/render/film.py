@@ -4,6 +4,7 @@ One loop: give ready calls to idle gangs, take in their predictions, pass finish
 depends on the plan and the numerics key alone; the order of calls, the number of gangs and their deaths change nothing.
 """
 
+import contextlib
 import hashlib
 import multiprocessing
 import time
@@ -25,7 +26,7 @@ from serving.render.cost import CallCost, record_cost
 from serving.render.finisher import publish, remove_partial, run_finisher
 from serving.render.gang_pool import Answer, GangPool
 from serving.render.manifest import build_manifest, write_manifest
-from serving.render.messages import FilmDone, FinishedLatents, FinisherError, FramesEncoded, Prompts
+from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished, Prompts
 from serving.render.progress import Progress
 from serving.render.takes import call_input, open_timeline
 from sharding.solver import Solver
@@ -100,10 +101,10 @@ class _Take:
         return sorted((call for call in self.timeline.ready() if call not in self.in_flight), key=head_first)
 
     def take_unsent(self) -> np.ndarray:
-        """Finished latents at the head that the finisher does not have yet, float32 [n, C, h, w]; n may be 0."""
-        head = self.timeline.finished_head
-        latents = [self.timeline.latent(n).numpy() for n in range(self.sent, head)]
-        self.sent = head
+        """The next finished latents that the finisher does not have yet, float32 [n, C, h, w]; n may be 0."""
+        until = min(self.timeline.finished_head, self.sent + settings.MAX_FINISHER_BATCH_LATENTS)
+        latents = [self.timeline.latent(n).numpy() for n in range(self.sent, until)]
+        self.sent = until
         return np.stack(latents) if latents else np.empty((0,), np.float32)
 
     def latents(self) -> torch.Tensor:
@@ -141,7 +142,7 @@ class _Render:
         self._calls_done = 0
         self._frames_encoded = 0
         self._first_call: float | None = None
-        self._finishing = 0
+        self._latents_sent = self._latents_decoded = 0
         self._done: FilmDone | None = None
 
     def run(self) -> FilmDone:
@@ -150,8 +151,8 @@ class _Render:
             self._give_out()
             wait([*self._pool.connections, self._finisher], timeout=WAIT_S)
             self._take_in()
-            self._pass_on()
             self._hear_finisher()
+            self._pass_on()
             self._on_progress(self._progress())
         return self._done
 
@@ -175,18 +176,17 @@ class _Render:
                 self.cost.add(latents=len(call.reads), seconds=event.output.seconds)
 
     def _pass_on(self) -> None:
-        """Send finished latents to the finisher in the order of the film."""
-        while self._finishing < len(self.takes):
-            take = self.takes[self._finishing]
-            latents = take.take_unsent()
-            if len(latents):
-                try:
-                    self._finisher.send(FinishedLatents(latents))
-                except (BrokenPipeError, ConnectionResetError):
-                    return  # why it died is read in _hear_finisher
-            if take.sent < take.plan.latents:
-                return
-            self._finishing += 1
+        """Send finished latents, in the order of the film, to a finisher that waits for some.
+
+        Only to one that waits: sending to a busy one would block this loop, and with it every gang.
+        """
+        if self._latents_decoded < self._latents_sent:
+            return
+        take = next((take for take in self.takes if take.sent < take.plan.latents), None)
+        if take is not None and len(latents := take.take_unsent()):
+            self._latents_sent += len(latents)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # why it died is read in _hear_finisher
+                self._finisher.send(FinishedLatents(latents))
 
     def _hear_finisher(self) -> None:
         try:
@@ -198,8 +198,8 @@ class _Render:
                     self._done = message
                     self._frames_encoded = message.frames
                     return
-                assert isinstance(message, FramesEncoded)
-                self._frames_encoded = message.frames
+                assert isinstance(message, HeadFinished)
+                self._latents_decoded, self._frames_encoded = message.latents, message.frames
         except (EOFError, ConnectionResetError) as error:
             raise Fault("the process that decodes and encodes the film died") from error
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from serving.plan import FilmPlan, TakePlan
 from serving.render.assemble import TakeAssembler
 from serving.render.encode import FilmWriter
-from serving.render.messages import FilmDone, FinishedLatents, FinisherError, FramesEncoded
+from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished
 from serving.render.takes import seam_regions
 from sharding.denoiser import Capabilities
 from sharding.seams import FrameStatistics, measure_seam
@@ -32,7 +32,7 @@ CUT_FRAMES = 1
 
 
 def run_finisher(connection: Connection, plan: FilmPlan, model_name: str, out: Path) -> None:
-    """Receive latents until the film is complete; answer with FramesEncoded, and FilmDone or FinisherError at the
+    """Receive latents until the film is complete; answer with HeadFinished, and FilmDone or FinisherError at the
     end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
@@ -53,6 +53,7 @@ def _finish(connection: Connection, plan: FilmPlan, model_name: str, writer: Fil
     model = open_model(model_name)
     assembler, statistics = TakeAssembler(), FrameStatistics()
     decode_s = encode_s = 0.0
+    num_latents = 0
     for take, dissolve_out in _with_dissolve_out(plan):
         codec = model.open_codec()
         assembler.begin_take(frames=take.frames - take.surplus, dissolve_in=take.dissolve_in, dissolve_out=dissolve_out)
@@ -65,7 +66,8 @@ def _finish(connection: Connection, plan: FilmPlan, model_name: str, writer: Fil
                 statistics.add(frame)
             decode_s += decoded - started
             encode_s += time.monotonic() - decoded
-            connection.send(FramesEncoded(writer.frames))
+            num_latents += 1
+            connection.send(HeadFinished(num_latents, writer.frames))
     assert writer.frames == plan.frames, f"{writer.frames} frames were encoded of {plan.frames}"
     seams = tuple(_measure(plan, statistics, model.capabilities))
     return FilmDone(partial, writer.close(), writer.frames, seams, decode_s, encode_s)

@@ -71,10 +71,13 @@ class FinishedLatents:
 
 
 @dataclass(frozen=True)
-class FramesEncoded:
-    """From the finisher: how many frames of the film, from its head, are in the file."""
+class HeadFinished:
+    """From the finisher, after each latent: how far the film has come, from its head."""
 
+    latents: int
+    """Decoded."""
     frames: int
+    """In the file."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Takes become a film of the right length: cuts are hard, dissolves blend handles, surplus is dropped."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ def assembled(takes: list[tuple[list[int], int, int]], surplus: int = 0) -> list
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.data(), st.integers(0, 3))
 def test_a_film_is_as_long_as_its_shots_together(shots: list[int], data: st.DataObject, surplus: int) -> None:
-    dissolves = [0] + [data.draw(st.integers(0, min(a, b))) for a, b in zip(shots, shots[1:], strict=False)]
+    dissolves = [0] + [data.draw(st.integers(0, min(a, b))) for a, b in itertools.pairwise(shots)]
     takes = []
     for k, length in enumerate(shots):
         into, out_of = dissolves[k], dissolves[k + 1] if k + 1 < len(shots) else 0

@@ -19,6 +19,15 @@ def test_prompts_weigh_one_in_all_at_every_latent(changes: set[int], start: int,
     assert [index for index, _ in parts] == sorted({index for index, _ in parts})
 
 
+@given(st.sets(st.integers(0, 80), max_size=6), st.integers(0, 60), st.integers(1, 30))
+def test_a_window_weighs_prompts_as_the_whole_take_does(changes: set[int], start: int, length: int) -> None:
+    whole = dict(prompt_weights(sorted(changes), LatentSpan(0, 90)))
+    window = dict(prompt_weights(sorted(changes), LatentSpan(start, start + length)))
+    for index, weights in whole.items():
+        part = weights[start : start + length]
+        assert torch.equal(window.get(index, torch.zeros(length)), part)
+
+
 def test_away_from_a_change_one_prompt_is_predicted() -> None:
     assert [index for index, _ in prompt_weights([20], LatentSpan(0, 18))] == [0]
     assert [index for index, _ in prompt_weights([20], LatentSpan(22, 30))] == [1]

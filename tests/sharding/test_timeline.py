@@ -19,21 +19,13 @@ SHAPE = (2, 2, 3)
 
 
 @dataclass(frozen=True)
-class AncestralSolver:
+class AncestralSolver(EulerSolver):
     """Euler with fresh noise at each step: what it adds must depend on the latent and step alone."""
-
-    sigmas: tuple[float, ...]
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.sigmas) - 1
-
-    def timestep(self, i: int) -> float:
-        return 1000 * self.sigmas[i]
 
     def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
         assert noise is not None
-        return x + (self.sigmas[i + 1] - self.sigmas[i]) * v + 0.1 * self.sigmas[i + 1] * noise, history
+        after, history = super().step(i, x, v, history, None)
+        return after + 0.1 * self.sigmas[i + 1] * noise, history
 
 
 def toy_prediction(x: Tensor, step: int) -> Tensor:

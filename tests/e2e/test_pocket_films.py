@@ -1,0 +1,71 @@
+"""The examples, rendered with the checkpoint that ships: what the command promises, seen by its real entry point."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGTAKE = Path(sys.executable).with_name("longtake")
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+def longtake(*arguments: object, home: Path) -> Any:
+    done = subprocess.run(
+        [str(LONGTAKE), *map(str, arguments)],
+        env={**os.environ, "LONGTAKE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_can_be_planned(example: Path, tmp_path: Path) -> None:
+    plan = longtake("plan", example, "--json", home=tmp_path)
+    assert plan["frames"] > 0
+    assert plan["calls"] == sum(sum(take["chunks_per_step"]) for take in plan["takes"])
+    assert 0 <= plan["overlap_waste"] < 0.25
+
+
+@pytest.mark.slow
+def test_an_example_has_the_same_bytes_on_one_gang_and_on_two(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "advert.yaml"
+    films = []
+    for gangs in (1, 2):
+        folder = tmp_path / str(gangs)
+        folder.mkdir()
+        out = folder / "film.mp4"
+        films.append(longtake("render", example, "-o", out, "--steps", 8, "--gangs", gangs, "--json", home=tmp_path))
+        assert films[-1]["sha256"] == json.loads((folder / "film.json").read_text())["sha256"]
+    assert films[0]["sha256"] == films[1]["sha256"]
+    assert [take["latents_sha256"] for take in films[0]["takes"]] == [
+        take["latents_sha256"] for take in films[1]["takes"]
+    ]
+
+
+@pytest.mark.slow
+def test_the_demo_shows_its_shots_for_as_long_as_planned(tmp_path: Path) -> None:
+    example = ROOT / "examples" / "demo.yaml"
+    manifest = longtake("render", example, "-o", tmp_path / "film.mp4", "--steps", 8, "--json", home=tmp_path)
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == manifest["frames"] >= 20 * manifest["fps"]
+    transitions = [shot["transition"] for take in manifest["plan"]["takes"] for shot in take["shots"]]
+    assert len(transitions) >= 5
+    assert {"cut", "continue", "dissolve"} <= {
+        "dissolve" if isinstance(transition, dict) else transition for transition in transitions
+    }
+    differences = [float(np.abs(a.astype(int) - b).mean()) for a, b in itertools.pairwise(frames)]
+    assert max(differences) > 10, "a cut is nowhere to be seen"
+    assert np.median(differences) > 0.05, "nothing moves"
