@@ -15,9 +15,10 @@ from serving.models.quiet import quiet_loading
 from serving.models.registry import open_model
 from serving.models.testing import VARIANTS, SchedulerKind, Variant, write_tiny_checkpoint
 from serving.models.wan import GuidanceBatching, WanModel
+from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.denoiser import PromptPart
-from sharding.solver import History
 from sharding.spans import Latents
+from sharding.timeline import Recipe, Timeline
 
 STEPS = 5
 PROMPT, NEGATIVE = "a red  ball moving right", "blurry text"
@@ -78,16 +79,15 @@ def _denoise_one_chunk(model: WanModel, batching: GuidanceBatching, noise_NChw: 
     embedding, negative = model.encode_prompts([PROMPT, NEGATIVE])
     parts = [PromptPart(embedding, negative, torch.ones(len(noise_NChw)))]
     denoiser, solver = model.load_denoiser(guidance_batching=batching), model.solver(STEPS)
-    latents = list(noise_NChw)
-    histories: list[History] = [() for _ in latents]
-    for i in range(STEPS):
-        prediction_NChw = denoiser.predict(torch.stack(latents), timestep=solver.timestep(i), parts=parts, start=0)
-        stepped = [
-            solver.step(i, x, v, history, None)
-            for x, v, history in zip(latents, prediction_NChw, histories, strict=True)
-        ]
-        latents, histories = [x for x, _ in stepped], [history for _, history in stepped]
-    return torch.stack(latents)
+    limits = ChunkLimits(model.capabilities.window)
+    timeline = Timeline(
+        noise_NChw, Recipe(solver=solver, cover=lambda step: plan_chunks(len(noise_NChw), limits, step, STEPS))
+    )
+    while not timeline.done:
+        (call,) = timeline.ready()
+        timestep = solver.timestep(call.step)
+        timeline.accept(call, denoiser.predict(timeline.input_of(call), timestep=timestep, parts=parts, start=0))
+    return torch.stack([timeline.latent(n) for n in range(timeline.num_latents)])
 
 
 def _run_pipeline(model: WanModel, noise_NChw: Tensor) -> tuple[Tensor, Tensor]:
