@@ -27,6 +27,7 @@ from serving.render.finisher import publish, remove_partial, run_finisher
 from serving.render.gang_pool import Answer, GangPool
 from serving.render.manifest import build_manifest, write_manifest
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished, Prompts
+from serving.render.processes import begin_server, start_process
 from serving.render.progress import Progress
 from serving.render.takes import call_input, open_timeline
 from sharding.solver import Solver
@@ -55,10 +56,11 @@ def render_film(
     with ExitStack() as stack:
         stack.callback(remove_partial, out)
         stack.enter_context(_one_thread())
+        begin_server()
+        prompts = _embed(plan, model)
         finisher = stack.enter_context(_finisher(plan, model.name, out))
-        pool: GangPool[Ticket] = GangPool(model.name, num_gangs)
+        pool: GangPool[Ticket] = GangPool(model.name, prompts, num_gangs)
         stack.callback(pool.close)
-        pool.tell_prompts(_embed(plan, model))
         render = _Render(plan, model, pool, finisher, on_progress)
         done = render.run()
         publish(done.partial, out)
@@ -228,17 +230,11 @@ def _embed(plan: FilmPlan, model: WanModel) -> Prompts:
 
 @contextmanager
 def _finisher(plan: FilmPlan, model_name: str, out: Path) -> Iterator[Connection]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=run_finisher, args=(theirs, plan, model_name, out), name="longtake-finisher", daemon=True
-    )
-    process.start()
-    theirs.close()
+    process, connection = start_process(run_finisher, plan, model_name, out, name="longtake-finisher")
     try:
-        yield ours
+        yield connection
     finally:
-        ours.close()
+        connection.close()
         process.terminate()
         process.join()
 

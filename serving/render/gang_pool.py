@@ -5,7 +5,6 @@ gang it meets must end the render instead of restarting gangs for ever.
 """
 
 import contextlib
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -16,6 +15,7 @@ from serving import settings
 from serving.errors import Fault
 from serving.render.gang import run_gang
 from serving.render.messages import CallInput, CallOutput, GangError, GangReady, Prompts
+from serving.render.processes import start_process
 
 Ticket = TypeVar("Ticket")
 """What the caller knows a call by."""
@@ -46,21 +46,14 @@ class Lost(Generic[Ticket]):
 
 
 class GangPool(Generic[Ticket]):
-    """`size` gangs of one thread each, all with the same model. Close it to end their processes."""
+    """`size` gangs of one thread each, all with the same model and prompts. Close it to end their processes."""
 
-    def __init__(self, model_name: str, size: int) -> None:
+    def __init__(self, model_name: str, prompts: Prompts, size: int) -> None:
         self._model_name = model_name
-        self._prompts: Prompts | None = None
+        self._prompts = prompts
         self._deaths = 0
         self.numerics: dict[str, str] = {}
         self._gangs: list[_Gang[Ticket]] = [self._start() for _ in range(size)]
-
-    def tell_prompts(self, prompts: Prompts) -> None:
-        """Make the embeddings known to every gang, also to those that are started later."""
-        self._prompts = prompts
-        for gang in self._gangs:
-            if gang.ready:
-                gang.connection.send(prompts)
 
     @property
     def num_idle(self) -> int:
@@ -108,20 +101,15 @@ class GangPool(Generic[Ticket]):
             gang.process.join()
 
     def _start(self) -> _Gang[Ticket]:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=run_gang, args=(theirs, self._model_name), name="longtake-gang", daemon=True)
-        process.start()
-        theirs.close()
-        return _Gang[Ticket](process, ours)
+        process, connection = start_process(run_gang, self._model_name, name="longtake-gang")
+        return _Gang[Ticket](process, connection)
 
     def _greet(self, gang: _Gang[Ticket], message: GangReady) -> None:
         gang.ready = True
         if self.numerics and self.numerics != message.numerics:
             raise Fault(f"gangs of one render disagree on numerics: {self.numerics} and {message.numerics}")
         self.numerics = message.numerics
-        if self._prompts is not None:
-            gang.connection.send(self._prompts)
+        gang.connection.send(self._prompts)
 
     def _replace(self, index: int) -> Iterator[Lost[Ticket]]:
         dead: _Gang[Ticket] = self._gangs[index]

@@ -80,8 +80,9 @@ def killing_gangs(after_calls: set[int]) -> Callable[[Progress], None]:
     """Kills a gang, without notice, whenever so many calls are done."""
 
     def on_progress(progress: Progress) -> None:
-        if progress.calls_done in after_calls:
-            after_calls.discard(progress.calls_done)
+        due = {calls for calls in after_calls if progress.calls_done >= calls}
+        if due:
+            after_calls.difference_update(due)
             gangs = [child for child in multiprocessing.active_children() if child.name == "longtake-gang"]
             pid = gangs[0].pid
             assert pid is not None

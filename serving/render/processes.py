@@ -1,0 +1,38 @@
+"""How the processes of a render are started: forked from one server that has imported the model libraries once.
+
+Importing torch and diffusers takes four CPU seconds; with a process for each gang that would be most of a short render,
+and of the time to replace a gang that died. The server runs no model itself, so no thread is lost in a fork.
+"""
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+PRELOADED = (
+    "diffusers.models.autoencoders.autoencoder_kl_wan",
+    "diffusers.models.transformers.transformer_wan",
+    "serving.render.finisher",
+    "serving.render.gang",
+)
+
+
+def begin_server() -> None:
+    """Let the server begin to import, in the background; else the first `start_process` waits for it."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
+    forkserver.ensure_running()
+
+
+def start_process(run: Callable[..., None], *arguments: object, name: str) -> tuple[BaseProcess, Connection]:
+    """Start `run(connection, *arguments)` in a process of its own; returns it and our end of the connection.
+
+    It ends with us: when we are gone, by whatever death, its connection reads as an end of file.
+    """
+    begin_server()
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run, args=(theirs, *arguments), name=name, daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
