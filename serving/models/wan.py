@@ -6,6 +6,7 @@ equal those of diffusers' WanPipeline on the same weights. Nothing is loaded bef
 Legend: N latents, C latent channels, h, w latent height and width; B batch; L text tokens, D their dimension.
 """
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,6 +139,7 @@ class WanDenoiser:
         """This denoiser's share of the numerics key."""
         return {
             "device": self._device,
+            "device_product": device_product(self._device),
             "dtype": str(self._dtype).removeprefix("torch."),
             "guidance_batching": self._guidance_batching,
             "attention": ATTENTION,
@@ -207,6 +209,13 @@ class WanDenoiser:
 def default_device() -> str:
     """`cuda` where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_product(device: str) -> str:
+    """What computes: the GPU's product name, or a CPU's architecture and the instruction set that torch uses of it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def default_dtype(device: str) -> torch.dtype:
