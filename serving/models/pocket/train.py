@@ -20,7 +20,7 @@ from serving.models.pocket.prompts import build_text_encoder, build_tokenizer
 from serving.models.pocket.train_transformer import train_transformer
 from serving.models.pocket.train_vae import sharpen_decoder, train_vae
 
-NUM_CLIPS = 2400
+NUM_CLIPS = 1200
 SHARES = {"vae": 0.25, "latents": 0.03, "transformer": 0.62, "decoder": 0.1}
 """How a time budget is divided."""
 

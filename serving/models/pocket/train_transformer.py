@@ -35,7 +35,7 @@ SHIFT = 3.0
 DECIDING_RATE = 0.4
 """Share of samples with a noise level around 0.86, where motion and layout are decided."""
 BATCH = 24
-STEPS = 6000
+STEPS = 5500
 MUON_RATE = 3e-3
 ADAMW_RATE = 1.5e-3
 DECAY_FROM = 0.4

@@ -51,7 +51,7 @@ REFINING = (
 )
 """The second round starts the learning rate again: the motion inside a latent is learned here."""
 
-SHARPENING = (Phase(700, (9, 13, 17), 2),)
+SHARPENING = (Phase(1000, (9, 13, 17), 2),)
 """The third round, after the latents are encoded: the decoder alone."""
 
 
