@@ -1,8 +1,8 @@
 """How should chunks of a long take be joined? The usual ways and ours on pocket, in one run.
 
-Each method renders the same takes through the same timeline engine, one process and one thread each, so that time and
-peak memory compare. Seams are measured where the chunks of the last step met; for the monolithic take, which has none,
-where the static chunks would meet.
+Each method renders the same takes through the same timeline engine, one process and one thread each, so that CPU time
+and peak memory compare, also on a machine that does other work. Seams are measured where the chunks of the last step
+met; for the monolithic take, which has none, where the static chunks would meet.
 
     python -m benchmarks.stitching [--seconds 10] [--steps 24] [--lengths 10,20,40,80] [--model pocket]
 
@@ -72,6 +72,7 @@ class Take:
     calls: int
     latents_evaluated: int
     seconds: float
+    """CPU seconds, decoding not counted."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +137,14 @@ class Bench:
     def render(self, method: Method, prompt: str, num_latents: int) -> Take:
         """The take of a prompt, and what rendering it cost."""
         embedding = self.model.encode_prompts([prompt])[0]
-        started = time.monotonic()
+        started = time.process_time()
         cover = partial(self._cover, method, num_latents)
         if method.independent:
             latents, calls, evaluated = self._render_apart(cover(0), embedding, prompt)
         else:
             weigh_spans = partial(weigh, profile=method.profile)
             latents, calls, evaluated = self._denoise(num_latents, cover, weigh_spans, embedding, prompt)
-        return Take(latents, calls, evaluated, time.monotonic() - started)
+        return Take(latents, calls, evaluated, time.process_time() - started)
 
     def decode(self, latents_NChw: Tensor) -> np.ndarray:
         """uint8 [F, H, W, 3]"""
@@ -270,7 +271,7 @@ def measure(method: Method, model_name: str, seconds: float, steps: int) -> Row:
 
 
 def measure_cost(method: Method, model_name: str, seconds: float, steps: int) -> tuple[float, float, int]:
-    """Seconds, peak MiB and calls of one take of the first prompt, denoised and decoded to nothing."""
+    """CPU seconds, peak MiB and calls of one take of the first prompt, denoised and decoded to nothing."""
     torch.set_num_threads(1)
     bench = Bench(open_model(model_name), steps)
     capabilities = bench.model.capabilities
@@ -309,7 +310,7 @@ def main() -> None:
         "| method | calls | waste | jump mean | jump worst | jerk at seams / elsewhere | colour drift | adherence",
         end="",
     )
-    print(" | seconds | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|")
+    print(" | CPU s | peak MiB |\n|---|---|---|---|---|---|---|---|---|---|")
     for name, method in METHODS.items():
         row = apart(partial(measure, method, options.model, options.seconds, options.steps))
         print(
@@ -319,7 +320,7 @@ def main() -> None:
             flush=True,
         )
     lengths = [float(length) for length in options.lengths.split(",")]
-    print("\nCost of one take against its length: seconds (peak MiB)\n")
+    print("\nCost of one take against its length: CPU seconds (peak MiB)\n")
     print("| method | " + " | ".join(f"{length:g} s" for length in lengths) + " |")
     print("|---" * (len(lengths) + 1) + "|")
     for name in ("static, pyramid", "ours, growing overlap", "monolithic"):

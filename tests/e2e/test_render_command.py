@@ -55,6 +55,11 @@ def eventually(is_true: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+def accept_interrupts() -> None:
+    """A test run that a script started in the background inherits an ignored SIGINT, and would pass it on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A long render that has begun to write its film, and the processes that it started."""
@@ -65,6 +70,7 @@ def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=accept_interrupts,
     ) as process:
         try:
             partial = films / ".film.mp4.partial"
