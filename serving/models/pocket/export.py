@@ -50,8 +50,17 @@ def export(
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     pipeline.save_pretrained(fresh, safe_serialization=True)
+    for component in ("transformer", "vae"):
+        _forget_origin(fresh / component / "config.json")
     (fresh / "longtake.json").write_text(json.dumps(asdict(Capabilities())) + "\n")
     if out.exists():
         out.rename(old)
     fresh.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _forget_origin(config: Path) -> None:
+    """diffusers notes the folder that a model was loaded from, which means nothing on another machine."""
+    content = json.loads(config.read_text())
+    content.pop("_name_or_path", None)
+    config.write_text(json.dumps(content, indent=2) + "\n")
