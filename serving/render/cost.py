@@ -17,6 +17,7 @@ import psutil
 from serving import settings
 from serving.models.wan import WanModel
 from serving.plan import FilmPlan
+from serving.render.gang import one_thread
 
 SAMPLES = 3
 """Calls measured where nothing is known; the first, which loads weights, is not counted."""
@@ -86,9 +87,7 @@ def _measure(plan: FilmPlan, model: WanModel) -> float:
 
     from sharding.denoiser import PromptPart
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         window = model.capabilities.window
         shape = model.capabilities.latent_shape(width=plan.width, height=plan.height)
         embedding, negative = model.encode_prompts([plan.takes[0].prompts[0].text, plan.takes[0].prompts[0].negative])
@@ -101,8 +100,6 @@ def _measure(plan: FilmPlan, model: WanModel) -> float:
             if sample:
                 cost.add(latents=window, seconds=time.monotonic() - started)
         return cost.median_s
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _key(model: WanModel, plan: FilmPlan) -> str:

@@ -24,6 +24,7 @@ from serving.models.wan import WanModel
 from serving.plan import FilmPlan, TakePlan
 from serving.render.cost import CallCost, record_cost
 from serving.render.finisher import publish, remove_partial, run_finisher
+from serving.render.gang import one_thread
 from serving.render.gang_pool import Answer, GangPool
 from serving.render.manifest import build_manifest, write_manifest
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished, Prompts
@@ -55,7 +56,7 @@ def render_film(
     num_gangs = gangs or min(settings.MAX_GANGS, multiprocessing.cpu_count())
     with ExitStack() as stack:
         stack.callback(remove_partial, out)
-        stack.enter_context(_one_thread())
+        stack.enter_context(one_thread())  # the text encoder and the solver run here
         begin_server()
         prompts = _embed(plan, model)
         finisher = stack.enter_context(_finisher(plan, model.name, out))
@@ -65,8 +66,9 @@ def render_film(
         done = render.run()
         publish(done.partial, out)
     elapsed = time.monotonic() - started
+    latents_sha256 = [take.sha256() for take in render.takes]
     if keep_latents is not None:
-        _save_latents(render.takes, keep_latents)
+        _save_latents(render.takes, latents_sha256, keep_latents)
     record_cost(model, plan, render.cost)
     manifest = build_manifest(
         plan,
@@ -74,7 +76,7 @@ def render_film(
         done=done,
         weights_sha256=model.weights_hash(),
         numerics={**pool.numerics, "weights": model.weights_hash(), "gang_shape": "1"},
-        latents_sha256=[take.sha256() for take in render.takes],
+        latents_sha256=latents_sha256,
         timings={
             "total_s": elapsed,
             "gang_s": render.cost.seconds,
@@ -239,24 +241,13 @@ def _finisher(plan: FilmPlan, model_name: str, out: Path) -> Iterator[Connection
         process.join()
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The text encoder and the solver run in this process; their bits must not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _save_latents(takes: list[_Take], folder: Path) -> None:
+def _save_latents(takes: list[_Take], latents_sha256: list[str], folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    for take in takes:
+    for take, sha256 in zip(takes, latents_sha256, strict=True):
         save_file(
             {"latents": take.latents()},
             folder / f"{take.index:03d}.safetensors",
-            metadata={"take": take.plan.key, "sha256": take.sha256()},
+            metadata={"take": take.plan.key, "sha256": sha256},
         )

@@ -36,7 +36,7 @@ def run_finisher(connection: Connection, plan: FilmPlan, model_name: str, out: P
     end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
-    partial = out.with_name(f".{out.name}.partial")
+    partial = _partial_path(out)
     writer = FilmWriter(partial, width=plan.width, height=plan.height, fps=plan.fps)
     try:
         connection.send(_finish(connection, plan, model_name, writer, partial))
@@ -118,7 +118,7 @@ def _measure(plan: FilmPlan, statistics: FrameStatistics, capabilities: Capabili
 
 def remove_partial(out: Path) -> None:
     """Remove the temporary file of a film that was not completed."""
-    out.with_name(f".{out.name}.partial").unlink(missing_ok=True)
+    _partial_path(out).unlink(missing_ok=True)
 
 
 def publish(partial: Path, out: Path) -> None:
@@ -129,3 +129,8 @@ def publish(partial: Path, out: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _partial_path(out: Path) -> Path:
+    """Where a film is written until it is complete: beside its place, so that a rename is enough."""
+    return out.with_name(f".{out.name}.partial")

@@ -6,6 +6,8 @@ One thread each, whatever the machine, so that a film's bytes do not depend on h
 import signal
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -13,6 +15,17 @@ import torch
 
 from serving.render.messages import Array, CallInput, CallOutput, GangError, GangReady, Prompts
 from sharding.denoiser import PromptPart, WindowDenoiser
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What runs inside computes as a gang does: its bits, and its time, do not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_gang(connection: Connection, model_name: str) -> None:
