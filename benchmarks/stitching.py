@@ -29,7 +29,7 @@ from torch import Tensor
 from benchmarks.adherence import Detection, detect
 from serving.models.registry import open_model
 from serving.models.wan import WanDenoiser, WanModel
-from serving.render.finisher import to_pixels
+from serving.render.frames import to_pixels
 from sharding.chunks import ChunkLimits, Cover, Profile, plan_chunks, shifted_chunks, static_chunks, weigh
 from sharding.denoiser import PromptPart
 from sharding.noise import initial_noise

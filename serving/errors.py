@@ -3,8 +3,16 @@
 LongtakeError
 +-- UserError            the user's mistake: exit code 2, nothing was changed
 |   +-- StoryboardError  one or more problems in a storyboard, all at once
+|   +-- NotFound         a job, or anything else, that is not there or not theirs
+|   +-- WrongState       an action that the job's status does not allow
+|   +-- IdempotencyConflict  an Idempotency-Key that was used for another request
+|   +-- IdempotencyBusy  an Idempotency-Key whose first request is not answered yet
 |   +-- ModelError       a model that is unknown, unreachable or unfit
 +-- Fault                something of ours or the machine's failed: exit code 1
+    +-- ArtifactMissing      what should be in the artifact store is not
+    +-- ArtifactsUnavailable the artifact store failed for longer than we try
+    +-- StoreUnavailable     the database does not answer; a later try may succeed
+    +-- Fenced               what was held has been taken over by someone newer
 """
 
 from dataclasses import dataclass
@@ -54,5 +62,41 @@ class ModelError(UserError):
     """A model that is unknown, cannot be reached, or cannot do what was asked."""
 
 
+class NotFound(UserError):
+    """Something that is not there, or belongs to somebody else."""
+
+
+class WrongState(UserError):
+    """An action that the job's status does not allow; the message and `allowed` name those that it does."""
+
+    def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:
+        self.allowed = allowed
+        super().__init__(message)
+
+
+class IdempotencyConflict(UserError):
+    """An Idempotency-Key that came before with another body."""
+
+
+class IdempotencyBusy(UserError):
+    """An Idempotency-Key whose first request is still being answered; a later try gets that answer."""
+
+
 class Fault(LongtakeError):
     """A failure that is not the user's: a process died too often, a file could not be written."""
+
+
+class ArtifactMissing(Fault):
+    """An artifact that does not exist, or no longer."""
+
+
+class ArtifactsUnavailable(Fault):
+    """The artifact store failed for as long as we try, or cannot do what we need of it."""
+
+
+class StoreUnavailable(Fault):
+    """The database does not answer, or is too busy. Of the transaction nothing was kept, unless its very end failed."""
+
+
+class Fenced(Fault):
+    """Work of a holder that has been replaced: a higher token than its own has been seen. It must stop."""

@@ -103,3 +103,343 @@ def home() -> Path:
     """Where Longtake keeps what it learns about this machine: LONGTAKE_HOME, else the user's data folder."""
     set_by_user = os.environ.get("LONGTAKE_HOME")
     return Path(set_by_user) if set_by_user else Path(platformdirs.user_data_dir("longtake"))
+
+
+# ---------------------------------------------------------------------------------------------- farm configuration
+
+MAX_POOLS = 64
+"""Pools of one farm."""
+
+MAX_POOL_GANGS = 2048
+"""Gangs of one pool."""
+
+MAX_DEFAULT_GANGS = 8
+"""Gangs of the pool that a farm has where none is configured: one per core, at most this many."""
+
+# ---------------------------------------------------------------------------------------------- gangs and timelines
+
+MAX_PROMPT_SETS_PER_GANG = 256
+"""Takes whose embeddings a gang holds at once; at 512 tokens of 4096 numbers a Wan take needs about 17 MB per text."""
+
+MAX_DECODE_TRIES = 5
+"""Times in a row that a decoder may fail on a take before its job does."""
+
+DECODE_RETRY_S = 0.5
+"""Seconds before a decoder is asked again; doubled with every failure."""
+
+DECODE_TIMEOUT_S = 600.0
+"""Seconds that a decoder may take over one batch of latents, its own start included."""
+
+# ---------------------------------------------------------------------------------------------- artifacts
+
+ARTIFACT_PATIENCE_S = 30.0
+"""Seconds for which an artifact store that fails is tried again before the work that needs it does."""
+
+ARTIFACT_RETRY_S = 0.1
+"""Seconds before the first new try; doubled with every failure up to ARTIFACT_MAX_RETRY_S, less a random part."""
+
+ARTIFACT_MAX_RETRY_S = 3.0
+"""Seconds; the longest wait between two tries."""
+
+ARTIFACT_REQUEST_S = 30.0
+"""Seconds that one request to an object store may take."""
+
+ARTIFACT_PART_BYTES = 8 << 20
+"""Bytes of one part of a large upload or download, and so what either holds in memory."""
+
+MAX_KEY_CHARS = 500
+"""Characters of an artifact's key; object stores allow 1024 bytes with the prefix."""
+
+CHECKPOINTS_KEPT = 2
+"""Checkpoints kept of one take: the newest, and the one before it should the newest be damaged."""
+
+UNUSED_ARTIFACTS_S = 30 * 86_400.0
+"""Seconds that the frames, latents and checkpoints of a take are kept after the last job that used it has ended."""
+
+DELETED_FILMS_S = 86_400.0
+"""Seconds that the film of a deleted job is kept."""
+
+ABANDONED_PARTIALS_S = 86_400.0
+"""Seconds after which an unfinished write is taken for one whose writer was killed."""
+
+# ---------------------------------------------------------------------------------------------- previews
+
+HEAD_PREVIEW_S = 2.0
+"""Seconds of film by which the decoded head of a take grows before it is published again."""
+
+PREVIEW_TILES = 12
+"""Latents shown in the preview of a take."""
+
+PREVIEW_TILE_PIXELS = 96
+"""Pixels; the least width of a latent in a preview."""
+
+THUMBNAIL_PIXELS = 640
+"""Pixels; the greatest width of a film's thumbnail."""
+
+SPRITES_PER_SIDE = 5
+"""Columns, and rows, of a film's sprite sheet."""
+
+SPRITE_PIXELS = 192
+"""Pixels; the greatest width of one picture of a sprite sheet."""
+
+# ---------------------------------------------------------------------------------------------- store
+
+STORE_CONNECTIONS = 10
+"""Connections that one process holds to the database."""
+
+STORE_BUSY_S = 10.0
+"""Seconds to wait for a connection, for a lock, or for SQLite's turn to write."""
+
+STORE_CONNECT_S = 5.0
+"""Seconds to wait for Postgres to accept a connection."""
+
+STORE_STATEMENT_S = 30.0
+"""Seconds that one statement may take on Postgres."""
+
+STORE_IDLE_S = 60.0
+"""Seconds that a transaction may do nothing on Postgres: a process that was stopped must not keep its locks."""
+
+MIGRATION_S = 600.0
+"""Seconds that one statement of a migration may take on Postgres, and that others wait for it to be done."""
+
+MAX_PAGE = 500
+"""Jobs or events that one query may return."""
+
+MAX_BATCH = 500
+"""Values that one query may name, and rows that one may remove: more are taken in several."""
+
+EVENTS_KEPT_S = 30 * 86_400.0
+"""Seconds that events are kept; a reader that comes back later starts from the state as it is."""
+
+AUDIT_KEPT_S = 400 * 86_400.0
+"""Seconds that the audit log is kept: a year and a month."""
+
+IDEMPOTENCY_KEPT_S = 86_400.0
+"""Seconds for which a request that is repeated with its Idempotency-Key has the first one's answer."""
+
+IDEMPOTENCY_BUSY_S = 60.0
+"""Seconds after which a request that has no answer yet may be tried again with the same Idempotency-Key."""
+
+WEBHOOK_RETRIES_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0)
+"""Seconds between a failed delivery of a webhook and the next try; after the last it is given up."""
+
+WEBHOOKS_KEPT_S = 7 * 86_400.0
+"""Seconds that deliveries are kept after they were made or given up, for their owner to look at."""
+
+MAX_ENDPOINTS = 20
+"""Webhook endpoints of one tenant."""
+
+# ---------------------------------------------------------------------------------------------- director
+
+DIRECTOR_TICK_S = 0.5
+"""Seconds after which the Director looks again for calls to give out when nothing wakes it: for waits that are over."""
+
+DECODE_AT_LATENTS = 4
+"""Finished latents at a take's head that are worth a message to the decoder while the take still renders."""
+
+BUDGET_WARNING = 0.8
+"""Part of a job's budget at which its owner is told."""
+
+HOST_RETRY_S = 0.25
+"""Seconds before a take that its host lost is opened again; doubled with every loss."""
+
+MAX_HOST_FAILURES = 12
+"""Times that a take may be lost by its hosts before its job fails."""
+
+GANG_HELLO_S = 0.5
+"""Seconds between two messages by which a gang says that it is there."""
+
+GANG_SILENT_S = 10.0
+"""Seconds without such a message after which a gang counts as gone."""
+
+CONDEMNED_S = 120.0
+"""Seconds that the name of a gang that must be replaced is remembered."""
+
+TELL_SUPPLY_S = 2.0
+"""Seconds between two times that a pool's gangs and backlog are written down for quotes."""
+
+# ---------------------------------------------------------------------------------------------- scheduling
+
+MIN_DEADLINE_S = 10.0
+"""Seconds that a call is always given; less would take a busy machine for a stuck gang."""
+
+DEADLINE_FACTOR = 8.0
+"""Times its expected length after which a call is taken for stuck."""
+
+FIRST_CALL_S = 120.0
+"""Seconds added for calls whose cost was never measured: the model may have to be loaded first."""
+
+SEND_AHEAD_S = 2.0
+"""Seconds before a gang should be done with what it has at which it is sent its next call: enough for the tensors to
+travel, and little for a call that presses to wait behind."""
+
+WARM_TAKES = 64
+"""Takes whose prompts a gang is believed to hold; the least used is forgotten first."""
+
+EQUAL_CHOICES = 4
+"""Shares, or gangs with a free slot, among which one that saves sending prompts is looked for."""
+
+LONG_PATH_FACTOR = 1.5
+"""A job's longest path goes first, not the head of its film, once its other work would last its gangs less than this
+times as long as the path."""
+
+MAX_PRESSING_IN_A_ROW = 9
+"""Calls given to jobs whose due time presses before one goes to a job that has its turn: nobody starves."""
+
+DUE_REVIEW_S = 5.0
+"""Seconds between two looks at which due times press and which cannot be kept."""
+
+DUE_CAPACITY = 0.85
+"""Part of a pool's gangs that due times may count on; the rest is for retries, losses and the turns of others."""
+
+DUE_MARGIN = 1.25
+"""Times as long as it should take at least, and DUE_LEAD_S more, that a job is given before its due time."""
+
+DUE_LEAD_S = 60.0
+"""Seconds; see DUE_MARGIN."""
+
+MAX_CALL_TRIES = 4
+"""Counted failures of one call after which its job fails."""
+
+POISON_GANGS = 3
+"""Gangs that may die or hang under one call before it is taken for what kills them."""
+
+GANG_STRIKES = 3
+"""Calls of one class in a row that a gang may fail, where others do not, before it is replaced."""
+
+RETRY_WAIT_S = 0.2
+"""Seconds before a call is given out again after its first failure; doubled with each."""
+
+MAX_RETRY_WAIT_S = 10.0
+"""Seconds; the longest such wait."""
+
+FIRST_GUESS_S = 0.02
+"""Seconds per latent where nothing is known; pocket takes about 0.005 on one core, large models seconds."""
+
+MAX_COST_KEYS = 1000
+"""Kinds of calls whose cost is remembered; the one that was measured longest ago is forgotten first."""
+
+MAX_COST_SIZES = 128
+"""Sizes of calls of one kind that are remembered apart."""
+
+COST_SAMPLES = 15
+"""Newest measured calls of one size whose median is expected of the next; robust against 7 strange ones."""
+
+MIN_COST_SAMPLES = 3
+"""Measured calls of one size below which those of other sizes are asked instead."""
+
+MAX_DECODE_SESSIONS = 8
+"""Takes that one decoder decodes at once; each holds its feature cache and a growing file of frames."""
+
+DIRECTOR_CALL_S = 5.0
+"""Seconds that the API waits for the Director; it accepts jobs without it."""
+
+DRAIN_S = 60.0
+"""Seconds that a gang is given to finish its calls when it is asked to go."""
+
+# ---------------------------------------------------------------------------------------------- HTTP API
+
+MAX_TAGS = 32
+"""Tags of one job."""
+
+MAX_TAG_CHARS = 200
+"""Characters of a tag's value, a key's name or a reason."""
+
+MAX_LIST = 100
+"""Objects on one page of a list."""
+
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+"""Characters of an Idempotency-Key."""
+
+MAX_STREAMS = 150
+"""Event streams that one Api process serves at once; each takes one of its ongoing requests."""
+
+MAX_TENANT_STREAMS = 50
+"""Event streams that one tenant may hold at one Api process."""
+
+MAX_CHANNEL_EVENTS = 256
+"""Events of one job kept in memory for those who watch it; who is further behind is served from the store."""
+
+STREAM_S = 900.0
+"""Seconds after which an event stream ends; clients come back with Last-Event-ID."""
+
+KEEP_ALIVE_S = 15.0
+"""Seconds between two comments on a silent event stream."""
+
+STREAM_SEND_S = 30.0
+"""Seconds that a client may take to accept a piece of an event stream."""
+
+READY_S = 2.0
+"""Seconds for which /readyz tries the artifact store again."""
+
+TENANT_CACHE_S = 5.0
+"""Seconds after which an Api process sees that the limits of tenants were changed."""
+
+MIN_POLL_S = 0.5
+"""Seconds; the shortest time that openai-poll-after-ms asks a client to wait."""
+
+MAX_POLL_S = 10.0
+"""Seconds; the longest."""
+
+MAX_FORM_FIELDS = 32
+"""Fields of a multipart form on /v1/videos."""
+
+WEBHOOK_EVERY_S = 1.0
+"""Seconds between two looks for webhooks that are due."""
+
+WEBHOOK_BATCH = 32
+"""Deliveries that one process makes at once."""
+
+WEBHOOK_TIMEOUT_S = 10.0
+"""Seconds that one delivery may take in all, from the name's look-up to the status line."""
+
+
+# ---------------------------------------------------------------------------------------------- up and down
+
+FARM_START_S = 300.0
+"""Seconds that a farm may take until it is ready."""
+
+CONTROL_RESOURCE = "longtake_control"
+"""Ray resource of the nodes where the Director and the timeline hosts may live."""
+
+FARM_DRAIN_S = 30.0
+"""Seconds that a farm may take to put its work down when it is ended; what is not saved by then is rendered again."""
+
+RAY_SHUTDOWN_S = 15.0
+"""Seconds that Ray may take to end its own processes before they are killed."""
+
+TERMINATE_S = 2.0
+"""Seconds between asking a process to end and killing it."""
+
+KILLED_S = 10.0
+"""Seconds that a killed process may take to be gone."""
+
+FARM_WATCH_S = 0.5
+"""Seconds between two looks at whether the farm's own processes still live."""
+
+MAX_RAY_FOLDER_CHARS = 38
+"""Characters of the folder that Ray puts its sockets under: a socket's path may have 107, and Ray adds up to 69."""
+
+LOG_TAIL_LINES = 20
+"""Lines of the farm's log that are shown where it could not start."""
+
+
+# ---------------------------------------------------------------------------------------------- client commands
+
+CLIENT_RETRY_S = 15.0
+"""Seconds for which a client command tries again to reach a farm that does not answer."""
+
+CLIENT_CONNECT_S = 3.0
+"""Seconds for which a client command knocks where nobody has answered yet: usually no farm runs there."""
+
+CLIENT_PATIENCE_S = 300.0
+"""Seconds for which a command that watches or downloads waits for a farm that has stopped answering."""
+
+CLIENT_MAX_WAIT_S = 10.0
+"""Seconds between two tries of a client, at most; the farm's Retry-After may ask for more, up to CLIENT_RETRY_S."""
+
+CLIENT_TIMEOUT_S = 60.0
+"""Seconds that a client waits for an answer, and for the next event of a stream."""
+
+PREVIEW_EVERY_S = 2.0
+"""Seconds between two pictures of a take while it is denoised."""

@@ -30,6 +30,10 @@ class Solver(Protocol):
         """The latent after step i and its new history. `noise` is unit normal [C, h, w] for solvers that add some."""
         ...
 
+    def clean(self, i: int, x: Tensor, v: Tensor) -> Tensor:
+        """The clean latents that a prediction at step i points to: for previews. Of any leading shape."""
+        ...
+
 
 def flow_sigmas(num_steps: int, *, shift: float) -> tuple[float, ...]:
     """num_steps + 1 noise levels from 1 to 0, bent by `shift` (SD3, arXiv 2403.03206, eq. 23)."""
@@ -51,6 +55,10 @@ class _SigmaSolver:
 
     def timestep(self, i: int) -> float:
         return 1000.0 * self.sigmas[i]
+
+    def clean(self, i: int, x: Tensor, v: Tensor) -> Tensor:
+        """x = (1 - sigma) clean + sigma noise and v = noise - clean, so x - sigma v is the clean latent."""
+        return x - self.sigmas[i] * v
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,20 @@
 import pytest
 import torch
 
+from tests.postgres import _postgres_template, _sqlite_template, database, database_url, postgres, postgres_url
+from tests.s3 import s3_endpoint, s3_url
+
+__all__ = [
+    "_postgres_template",
+    "_sqlite_template",
+    "database",
+    "database_url",
+    "postgres",
+    "postgres_url",
+    "s3_endpoint",
+    "s3_url",
+]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:

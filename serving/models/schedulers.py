@@ -116,6 +116,10 @@ class DiffusersSolver:
         after = scheduler.step(v, self._scheduler.timesteps[i], x.clone(), return_dict=False)[0]
         return after, self._memory.note(scheduler)
 
+    def clean(self, i: int, x: Tensor, v: Tensor) -> Tensor:
+        """The clean latents that a prediction at step i points to; every scheduler that is let in is one of flows."""
+        return x - float(self._scheduler.sigmas[i]) * v
+
 
 def load_solver(folder: Path, class_name: str, num_steps: int) -> DiffusersSolver:
     """The solver described by a checkpoint's scheduler folder. Raises ModelError."""

@@ -1,16 +1,32 @@
 """Takes to film: cuts, and dissolves blended in pixels from the handle frames that both takes render.
 
 A dissolve of d frames is the last d frames of one take over the first d of the next; both render handles beyond their
-shots, so the film is as long as its shots together. Frames pass through one at a time; only a dissolve is held.
+shots, so the film is as long as its shots together. Frames pass through one at a time; only a dissolve is held, and a
+few numbers per frame. In one process and in the farm, this is the one path from frames to a film.
 """
 
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.errors import Fault
+from serving.plan import FilmPlan
+from serving.render.encode import FilmWriter
+from serving.render.messages import Film
+from serving.render.takes import seam_regions
+from sharding.denoiser import Capabilities
+from sharding.seams import FrameStatistics, measure_seam
+from sharding.spans import FrameSpan
+
 Frame = NDArray[np.uint8]
 """uint8 [H, W, 3], sRGB"""
+
+CUT_FRAMES = 1
+"""A cut is measured at its first frame alone."""
 
 
 class TakeAssembler:
@@ -46,7 +62,84 @@ class TakeAssembler:
             yield frame
 
 
+class FilmAssembler:
+    """Turns the frames of the takes of `plan`, in the order of the film, into the film at `path`, and measures it."""
+
+    def __init__(self, plan: FilmPlan, path: Path) -> None:
+        self._plan = plan
+        self._path = path
+        self._writer = FilmWriter(path, width=plan.width, height=plan.height, fps=plan.fps)
+        self._takes = TakeAssembler()
+        self._statistics = FrameStatistics()
+        self._num_takes = 0
+        self._encode_s = 0.0
+
+    @property
+    def frames(self) -> int:
+        """Frames of the film so far."""
+        return self._writer.frames
+
+    def begin_take(self) -> None:
+        """Go on to the next take."""
+        take, following = self._plan.takes[self._num_takes], self._plan.takes[self._num_takes + 1 :]
+        self._num_takes += 1
+        self._takes.begin_take(
+            frames=take.frames - take.surplus,
+            dissolve_in=take.dissolve_in,
+            dissolve_out=following[0].dissolve_in if following else 0,
+        )
+
+    def add(self, frame: Frame) -> list[Frame]:
+        """The next frame of the take, handles included; returns the frames of the film that it completes."""
+        started = time.monotonic()
+        completed = list(self._takes.add(frame))
+        for film_frame in completed:
+            self._writer.write(film_frame)
+            self._statistics.add(film_frame)
+        self._encode_s += time.monotonic() - started
+        return completed
+
+    def finish(self, capabilities: Capabilities) -> Film:
+        """Complete the file and put it on disk. Raises Fault if frames are missing."""
+        if self.frames != self._plan.frames:
+            raise Fault(f"{self.frames} frames were encoded of {self._plan.frames}")
+        started = time.monotonic()
+        seams = tuple(_measure_seams(self._plan, self._statistics, capabilities))
+        sha256 = self._writer.close()
+        encode_s = self._encode_s + time.monotonic() - started
+        return Film(sha256, self.frames, self._path.stat().st_size, seams, encode_s)
+
+    def abandon(self) -> None:
+        """Remove the unfinished file."""
+        self._writer.abandon()
+
+
 def blend(before: Frame, after: Frame, share: float) -> Frame:
     """`share` of `after` over the rest of `before`, rounded to the nearest value."""
     mixed = before.astype(np.float32) * (1 - share) + after.astype(np.float32) * share
     return np.rint(mixed).astype(np.uint8)
+
+
+def _measure_seams(
+    plan: FilmPlan, statistics: FrameStatistics, capabilities: Capabilities
+) -> Iterator[dict[str, object]]:
+    """Every chunk boundary region of the film's takes and every cut between them, in the order of the film."""
+    for index, take in enumerate(plan.takes):
+        film = FrameSpan(take.shots[0].film.start, take.shots[-1].film.stop)
+        regions = seam_regions(plan, take, window=capabilities.window, grid=capabilities.grid)
+        if index > 0 and not take.dissolve_in:
+            cut = FrameSpan(film.start, film.start + CUT_FRAMES)
+            around = FrameSpan(max(0, film.start - plan.fps), min(plan.frames, film.start + plan.fps))
+            yield {
+                "kind": "cut",
+                "take": take.key,
+                "frames": [cut.start, cut.stop],
+                **asdict(measure_seam(statistics, cut, take=around, seams=[cut])),
+            }
+        for region in regions:
+            yield {
+                "kind": "chunk",
+                "take": take.key,
+                "frames": [region.start, region.stop],
+                **asdict(measure_seam(statistics, region, take=film, seams=regions)),
+            }

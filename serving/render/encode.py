@@ -4,6 +4,7 @@ import hashlib
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -27,23 +28,20 @@ class FilmWriter:
     test_memory_left_by_others_does_not_change_the_bytes). BT.709 is written and tagged, so that players need not guess.
     """
 
+    _MUXER: ClassVar = {"movflags": "+faststart"}
+    _ENCODER: ClassVar = {"crf": CONSTANT_RATE_FACTOR, "preset": "medium", "mbtree": "0"}
+    _KEYFRAME_S = 2
+
     def __init__(self, path: Path, *, width: int, height: int, fps: int) -> None:
         self._path = path
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        self._container = av.open(str(path), "w", format="mp4", options=options)
+        self._container = av.open(str(path), "w", format="mp4", options={**self._MUXER, "fflags": "+bitexact"})
         stream = self._container.add_stream("libx264", rate=Fraction(fps))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {
-            "crf": CONSTANT_RATE_FACTOR,
-            "preset": "medium",
-            "threads": "1",
-            "mbtree": "0",
-            "flags": "+bitexact",
-        }
+        stream.options = {**self._ENCODER, "threads": "1", "flags": "+bitexact"}
         context = stream.codec_context
         context.thread_count = 1
         context.time_base = self._frame_time = Fraction(1, fps)
-        context.gop_size = 2 * fps
+        context.gop_size = self._KEYFRAME_S * fps
         context.color_primaries = ColorPrimaries.BT709
         context.color_trc = ColorTrc.BT709
         context.colorspace = Colorspace.ITU709
@@ -71,6 +69,17 @@ class FilmWriter:
         """Close and remove the unfinished file."""
         self._container.close()
         self._path.unlink(missing_ok=True)
+
+
+class HeadWriter(FilmWriter):
+    """Encodes frames that are watched while more of them come: after each second the file can be played as it is.
+
+    The mp4 is in fragments of one second, each complete in itself (ISO/IEC 14496-12, 8.8).
+    """
+
+    _MUXER: ClassVar = {"movflags": "+frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+    _ENCODER: ClassVar = {"crf": "20", "preset": "veryfast", "tune": "zerolatency", "sc_threshold": "0"}
+    _KEYFRAME_S = 1
 
 
 def to_yuv420(frame_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:

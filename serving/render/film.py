@@ -72,8 +72,8 @@ def render_film(
     record_cost(model, plan, render.cost)
     manifest = build_manifest(
         plan,
-        film=out,
-        done=done,
+        name=out.name,
+        film=done.film,
         weights_sha256=model.weights_hash(),
         numerics={**pool.numerics, "weights": model.weights_hash(), "gang_shape": "1"},
         latents_sha256=latents_sha256,
@@ -81,7 +81,7 @@ def render_film(
             "total_s": elapsed,
             "gang_s": render.cost.seconds,
             "decode_s": done.decode_s,
-            "encode_s": done.encode_s,
+            "encode_s": done.film.encode_s,
         },
         gangs=num_gangs,
     )
@@ -200,7 +200,7 @@ class _Render:
                     raise Fault(f"the film could not be finished:\n{message.text}")
                 if isinstance(message, FilmDone):
                     self._done = message
-                    self._frames_encoded = message.frames
+                    self._frames_encoded = message.film.frames
                     return
                 assert isinstance(message, HeadFinished)
                 self._latents_decoded, self._frames_encoded = message.latents, message.frames

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.plan import FilmPlan, plan_json
-from serving.render.messages import FilmDone
+from serving.render.messages import Film
 
 MANIFEST_NAME = "film.json"
 """The manifest lies beside the film under this name."""
@@ -25,22 +25,23 @@ def versions() -> dict[str, str]:
 def build_manifest(
     plan: FilmPlan,
     *,
-    film: Path,
-    done: FilmDone,
+    name: str,
+    film: Film,
     weights_sha256: str,
     numerics: dict[str, str],
     latents_sha256: list[str],
     timings: dict[str, float],
     gangs: int,
 ) -> dict[str, Any]:
-    """Everything about a finished film, ready for JSON."""
+    """Everything about a finished film, ready for JSON. `name` is that of its file, beside which the manifest lies."""
     return {
         "manifest_version": 1,
-        "film": film.name,
-        "sha256": done.sha256,
-        "frames": done.frames,
+        "film": name,
+        "sha256": film.sha256,
+        "bytes": film.bytes,
+        "frames": film.frames,
         "fps": plan.fps,
-        "seconds": done.frames / plan.fps,
+        "seconds": film.frames / plan.fps,
         "width": plan.width,
         "height": plan.height,
         "title": plan.title,
@@ -60,11 +61,16 @@ def build_manifest(
             }
             for take, sha256 in zip(plan.takes, latents_sha256, strict=True)
         ],
-        "seams": [_finite(seam) for seam in done.seams],
+        "seams": [_finite(seam) for seam in film.seams],
         "gangs": gangs,
         "timings": timings,
         "plan": plan_json(plan),
     }
+
+
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """The manifest as it is kept: JSON, UTF-8."""
+    return (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
 
 
 def write_manifest(manifest: dict[str, Any], folder: Path) -> Path:
@@ -72,9 +78,8 @@ def write_manifest(manifest: dict[str, Any], folder: Path) -> Path:
     path = folder / MANIFEST_NAME
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=2, allow_nan=False)
-            file.write("\n")
+        with partial.open("wb") as file:
+            file.write(manifest_bytes(manifest))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

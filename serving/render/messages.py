@@ -81,16 +81,25 @@ class HeadFinished:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A complete film, as its file is and as it came out."""
+
+    sha256: str
+    frames: int
+    bytes: int
+    seams: tuple[dict[str, object], ...]
+    """Measures of each seam region and cut, as the manifest holds them."""
+    encode_s: float
+    """Seconds spent on assembling, encoding and measuring."""
+
+
+@dataclass(frozen=True)
 class FilmDone:
     """From the finisher: the film is complete in `partial`, a temporary file beside its place."""
 
     partial: Path
-    sha256: str
-    frames: int
-    seams: tuple[dict[str, object], ...]
-    """Measures of each seam region and cut, as the manifest holds them."""
+    film: Film
     decode_s: float
-    encode_s: float
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from sharding.timeline import Call, Recipe, Timeline
 
 def open_timeline(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, solver: Solver) -> Timeline:
     """The take at its first step: its own noise, Longtake's chunk schedule, the model's solver."""
-    limits = ChunkLimits(capabilities.window)
     noise = initial_noise(
         capabilities.latent_shape(width=plan.width, height=plan.height),
         num_latents=take.latents,
@@ -27,11 +26,17 @@ def open_timeline(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities,
         window=capabilities.window,
         identity=plan.identity,
     )
+    return Timeline(noise, open_recipe(plan, take, capabilities=capabilities, solver=solver))
+
+
+def open_recipe(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, solver: Solver) -> Recipe:
+    """What the take is denoised by; with it a timeline can be restored."""
+    limits = ChunkLimits(capabilities.window)
 
     def cover(step: int) -> tuple[LatentSpan, ...]:
         return plan_chunks(take.latents, limits, step, plan.steps)
 
-    return Timeline(noise, Recipe(solver=solver, cover=cover))
+    return Recipe(solver=solver, cover=cover)
 
 
 def call_input(timeline: Timeline, call: Call, *, take: TakePlan, solver: Solver) -> CallInput:

@@ -22,7 +22,7 @@ from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
 from serving.plan import FilmPlan
 from serving.render.film import render_film
-from serving.render.finisher import to_pixels
+from serving.render.frames import to_pixels
 from serving.render.progress import Progress
 from serving.render.takes import open_timeline
 from serving.storyboard import parse_storyboard

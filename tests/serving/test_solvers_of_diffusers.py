@@ -117,6 +117,28 @@ def test_a_history_holds_tensors_and_numbers_only(build: Any) -> None:
     assert all(entry is None or isinstance(entry, Tensor | int | float) for entry in history)
 
 
+@every_scheduler
+def test_an_exact_prediction_points_to_the_clean_latents_from_every_step(build: Any) -> None:
+    solver, scheduler = DiffusersSolver(build(), STEPS), build()
+    scheduler.set_timesteps(STEPS)
+    clean_NChw, noise_NChw = random_tensors(0, 2)
+    for i, sigma in enumerate(scheduler.sigmas[:STEPS].tolist()):
+        x_NChw = (1 - sigma) * clean_NChw + sigma * noise_NChw
+        assert torch.allclose(solver.clean(i, x_NChw, noise_NChw - clean_NChw), clean_NChw, atol=1e-5)
+
+
+def test_the_estimate_is_the_one_that_unipc_remembers() -> None:
+    solver = DiffusersSolver(unipc(), STEPS)
+    x, v_SChw = random_tensors(0, 1)[0, 0], random_tensors(1, STEPS)[:, 0]
+    history: History = ()
+    for i in range(STEPS):
+        estimate = solver.clean(i, x, v_SChw[i])
+        x, history = solver.step(i, x, v_SChw[i], history, None)
+        newest = history[1]
+        assert isinstance(newest, Tensor)
+        assert torch.allclose(estimate, newest, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "complaint"),
     [

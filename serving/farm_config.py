@@ -1,0 +1,261 @@
+"""The farm's configuration, farm.yaml: its keys, what each accepts, its defaults, and how it is loaded.
+
+Made by `load_config`, which takes the file and the environment together. A FarmConfig is complete: its paths are
+absolute, so it can be sent to another process as JSON (`as_json`, read back by `FarmConfig.model_validate`).
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from serving.config_reading import read_config
+from serving.settings import MAX_DEFAULT_GANGS, MAX_MODEL_CHARS, MAX_POOL_GANGS, MAX_POOLS, home
+
+_Gangs = Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)]
+_Seconds = Annotated[float, Field(strict=True, ge=0.01, le=86_400, allow_inf_nan=False)]
+_Money = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+_Few = Annotated[int, Field(strict=True, ge=1, le=256)]
+_Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+_Days = Annotated[float, Field(strict=True, gt=0, le=36_500, allow_inf_nan=False)]
+_Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
+_Bytes = Annotated[int, Field(strict=True, ge=1 << 20, le=1 << 40)]
+_Switch = Annotated[bool, Field(strict=True)]
+
+_OTHER_VARIABLES = ("LONGTAKE_HOME", "LONGTAKE_URL", "LONGTAKE_API_KEY", "LONGTAKE_DEBUG", "LONGTAKE_CRDS")
+"""LONGTAKE_ variables that are no settings of a farm."""
+
+_POOL_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+
+
+def _as_text(value: object) -> object:
+    """YAML reads `gang_shape: 1` as a number."""
+    return str(value) if type(value) is int else value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class PoolConfig(_Part):
+    """Gangs of one shape that serve one model."""
+
+    name: Annotated[str, Field(pattern=_POOL_NAME, description="1 to 40 small letters, digits and -")] = "default"
+    """What jobs, metrics and messages call the pool."""
+    model: Annotated[
+        str, Field(min_length=1, max_length=MAX_MODEL_CHARS, description="pocket, a folder (./name) or a hub id")
+    ] = "pocket"
+    """The model that its gangs hold. A folder is looked for from where the file is."""
+    gang_shape: Annotated[Literal["1"], BeforeValidator(_as_text)] = "1"
+    """Ranks of a gang as cfg x ulysses x ring. One rank is all there is so far."""
+    min_gangs: _Gangs = 1
+    """Gangs that are kept even when there is nothing to do."""
+    max_gangs: _Gangs = 1
+    """Gangs that the pool never exceeds."""
+    gangs: _Gangs | None = None
+    """Gangs at the start; min_gangs where it is left out."""
+    price_per_gpu_second: _Money = 0.0
+    """US dollars for one second of one GPU (of one core where there is none)."""
+    slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 2
+    """Calls that a gang holds at once: one computes, the others wait beside it, so it never waits for the network."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "PoolConfig":
+        if self.max_gangs < max(1, self.min_gangs):
+            raise ValueError(f"max_gangs must be at least 1 and at least min_gangs, {self.min_gangs}")
+        if not self.min_gangs <= self.start_gangs <= self.max_gangs:
+            raise ValueError(f"gangs must be from min_gangs to max_gangs, {self.min_gangs} to {self.max_gangs}")
+        return self
+
+    @property
+    def start_gangs(self) -> int:
+        """Gangs that the pool starts with."""
+        return self.min_gangs if self.gangs is None else self.gangs
+
+
+class RetentionConfig(_Part):
+    """How long things are kept after they were last needed. Nothing: for ever."""
+
+    films_days: _Days | None = None
+    """Days that films, their manifests and pictures are kept after the job finished."""
+    takes_days: _Days | None = 30.0
+    """Days that takes' latents and frames are kept after their last use; a revision need not render them again."""
+    events_days: _Days | None = 90.0
+    """Days that the events of finished jobs are kept."""
+    idempotency_hours: Annotated[float, Field(strict=True, gt=0, le=8_760, allow_inf_nan=False)] = 24.0
+    """Hours in which a request with the same Idempotency-Key gets the same answer."""
+
+
+class LimitsConfig(_Part):
+    """How much one request, job or tenant may ask for. A tenant's own settings in the store come before them."""
+
+    max_body_bytes: Annotated[int, Field(strict=True, ge=1 << 10, le=1 << 30)] = 4 << 20
+    """Bytes of one request."""
+    requests_per_minute: _Count = 600
+    """Requests of one tenant; more are answered with 429."""
+    queued_jobs_per_tenant: _Count = 1000
+    """Jobs of one tenant that wait; more are answered with 429."""
+    active_jobs: _Count = 64
+    """Jobs of the whole farm that render at once; their timelines are in memory."""
+    active_jobs_per_tenant: _Count | None = None
+    """Jobs of one tenant that render at once."""
+    calls_per_job: _Count | None = None
+    """Calls of one job that are out at once."""
+    calls_per_tenant: _Count | None = None
+    """Calls of one tenant that are out at once."""
+
+
+class FarmConfig(_Part):
+    """Everything that a farm is told when it starts."""
+
+    pools: Annotated[tuple[PoolConfig, ...], Field(min_length=1, max_length=MAX_POOLS)] = Field(
+        default_factory=lambda: default_pools()
+    )
+    """The farm's gangs."""
+    host: Annotated[str, Field(min_length=1, max_length=255, description="an address of this machine")] = "127.0.0.1"
+    """Address that the API listens on; 0.0.0.0 is all of them."""
+    port: _Port = 8000
+    """Port that the API listens on."""
+    metrics_port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = 0
+    """Port of the Director's metrics exporter; 0 is none, and /metrics of the API shows the same."""
+    store_url: Annotated[
+        str, Field(repr=False, min_length=1, description="sqlite:///path or postgresql://user:password@host/database")
+    ] = Field(default_factory=lambda: default_store_url(home()))
+    """Where jobs are stored: sqlite:////absolute/path (one machine) or postgresql://user:password@host/database."""
+    artifacts_url: Annotated[
+        str, Field(repr=False, min_length=1, description="a folder, file:///folder or s3://bucket/prefix")
+    ] = Field(default_factory=lambda: default_artifacts_url(home()))
+    """Where latents, checkpoints and films are stored: a folder, file:///folder or s3://bucket/prefix."""
+    scratch: Annotated[str, Field(min_length=1, description="a folder")] = Field(
+        default_factory=lambda: default_scratch(home())
+    )
+    """Folder of this machine for files of work in progress; emptied when the farm starts and when it ends."""
+    timeline_hosts: _Few = 1
+    """Processes that hold the timelines of active takes."""
+    takes_per_host: _Few = 8
+    """Takes that one of them holds at once."""
+    decoders: _Few = 1
+    """Processes that decode finished latents."""
+    checkpoint_every_s: _Seconds = 30.0
+    """Seconds between two checkpoints of a take: what may be lost with a TimelineHost."""
+    checkpoint_every_steps: _Count = 4
+    """Steps of a whole take after which it is checkpointed in any case."""
+    lease_s: _Seconds = 10.0
+    """Seconds after which another Director may take over the jobs of one that is not heard of."""
+    poll_s: _Seconds = 0.25
+    """Seconds between two looks into the store for what others changed."""
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Whether requests need an API key; auto: only where the API can be reached from other machines."""
+    webhooks_allow_private: _Switch = False
+    """Whether webhooks may go to private and loopback addresses."""
+    object_store_bytes: _Bytes = 1 << 29
+    """Bytes of memory that Ray keeps for tensors on their way between processes."""
+    retention: RetentionConfig = RetentionConfig()
+    """How long things are kept."""
+    limits: LimitsConfig = LimitsConfig()
+    """How much one request, job or tenant may ask for."""
+
+    @field_validator("pools")
+    @classmethod
+    def _check_names(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
+        names = [pool.name for pool in pools]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each pool needs a name of its own; several are called {', '.join(twice)}")
+        return pools
+
+    @field_validator("store_url")
+    @classmethod
+    def _check_store(cls, url: str) -> str:
+        if not re.match(r"(sqlite:///.|postgresql(\+psycopg)?://.)", url):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return url
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _check_artifacts(cls, url: str) -> str:
+        if "://" in url and not re.match(r"(file:///|s3://.)", url):
+            raise ValueError("must be a folder, or begin with file:/// or s3://")
+        return url
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where only this machine can reach the API."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether a request without an API key is refused."""
+        return self.auth == "on" or (self.auth == "auto" and not self.is_loopback)
+
+    @property
+    def address(self) -> str:
+        """The URL at which a client on this machine reaches the API."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole configuration as plain JSON, passwords included; `FarmConfig.model_validate` reads it back."""
+        return self.model_dump(mode="json")
+
+    def pool(self, name: str) -> PoolConfig | None:
+        """The pool of that name."""
+        return next((pool for pool in self.pools if pool.name == name), None)
+
+
+def default_pools() -> tuple[PoolConfig, ...]:
+    """One pool of pocket with a gang per core, at most MAX_DEFAULT_GANGS."""
+    cores = min(MAX_DEFAULT_GANGS, len(os.sched_getaffinity(0)))
+    return (PoolConfig(max_gangs=cores, gangs=cores),)
+
+
+def default_store_url(folder: Path) -> str:
+    """A SQLite file in the farm's home."""
+    return f"sqlite:///{folder.absolute() / 'farm.db'}"
+
+
+def default_artifacts_url(folder: Path) -> str:
+    """A folder in the farm's home."""
+    return str(folder.absolute() / "artifacts")
+
+
+def default_scratch(folder: Path) -> str:
+    """A folder in the farm's home."""
+    return str(folder.absolute() / "scratch")
+
+
+def load_config(path: Path | None, environ: Mapping[str, str]) -> FarmConfig:
+    """The configuration in a file with the LONGTAKE_ variables over it. Raises UserError with every problem at once."""
+    folder = Path(environ.get("LONGTAKE_HOME") or home())
+    defaults = {
+        "pools": [pool.model_dump(mode="json") for pool in default_pools()],
+        "store_url": default_store_url(folder),
+        "artifacts_url": default_artifacts_url(folder),
+        "scratch": default_scratch(folder),
+    }
+    config = read_config(FarmConfig, path=path, environ=environ, defaults=defaults, other_variables=_OTHER_VARIABLES)
+    return _absolute(config, path.absolute().parent if path is not None else Path.cwd())
+
+
+def _absolute(config: FarmConfig, folder: Path) -> FarmConfig:
+    """The same with paths that do not depend on where a process runs."""
+    artifacts, store = config.artifacts_url, config.store_url.removeprefix("sqlite:///")
+    return config.model_copy(
+        update={
+            "pools": tuple(pool.model_copy(update={"model": _model(pool.model, folder)}) for pool in config.pools),
+            "artifacts_url": artifacts if "://" in artifacts else str(folder / artifacts),
+            "store_url": config.store_url if store == config.store_url else f"sqlite:///{folder / store}",
+            "scratch": str(folder / config.scratch),
+        }
+    )
+
+
+def _model(model: str, folder: Path) -> str:
+    return os.path.normpath(folder / model) if model.startswith((".", "/", "~")) else model

@@ -1,0 +1,43 @@
+"""Names takes and prompts by what they depend on, so that equal work is done once and found again.
+
+A take's content key covers all that its latents and frames are made from. Two versions of a storyboard, or two users,
+share every take whose key is the same; a change of weights, gang shape or library gives new keys.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from serving.plan import FilmPlan, TakePlan
+
+RECIPE = 1
+"""Rises when the code that turns a plan into latents or frames changes what comes out."""
+
+
+def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str]) -> str:
+    """sha256, hexadecimal, of everything that the frames of a take depend on. `numerics` holds the weights' hash."""
+    parts = {
+        "recipe": RECIPE,
+        "numerics": dict(sorted(numerics.items())),
+        "size": [plan.width, plan.height],
+        "fps": plan.fps,
+        "steps": plan.steps,
+        "identity": plan.identity,
+        "storyboard_seed": plan.seed,
+        "take_seed": take.seed,
+        "take_key": take.key,
+        "latents": take.latents,
+        "frames": take.frames - take.surplus,
+        "prompts": [[prompt.text, prompt.negative, prompt.start_latent] for prompt in take.prompts],
+    }
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def prompt_artifact(weights: str, text: str) -> str:
+    """Where the embedding of a text by a model is kept."""
+    return f"prompts/{weights}/{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+
+
+def take_texts(take: TakePlan) -> tuple[str, ...]:
+    """Every prompt and negative of a take, each once."""
+    return tuple(sorted({text for prompt in take.prompts for text in (prompt.text, prompt.negative)}))

@@ -1,0 +1,153 @@
+"""What the Director, timeline hosts, gangs and decoders of a farm say to each other: frozen, small, easy to pickle.
+
+Arrays are numpy, since torch tensors pickle slowly. Spans and counts are latents unless they say frames.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.plan import FilmPlan, TakePlan
+
+Outcome = Literal["done", "gang_died", "call_raised", "timed_out", "bad_prediction", "not_ready"]
+"""How a call ended. `not_ready`: the timeline has gone on without it, or is not there yet; nothing was computed."""
+
+
+@dataclass(frozen=True)
+class TakeId:
+    """One take of one job."""
+
+    job_id: str
+    take_key: str
+
+
+@dataclass(frozen=True)
+class TakeOrder:
+    """To a timeline host: hold this take and go on with it from its newest checkpoint, or from noise."""
+
+    take_id: TakeId
+    token: int
+    """The Director's generation: a host obeys only the highest that it has seen for a take."""
+    plan: FilmPlan
+    take: TakePlan
+    content_key: str
+    prompt_keys: dict[str, str]
+    """Artifact key of the embedding of every text of the take."""
+    weights: str
+    """Hash of the model's weights."""
+
+
+@dataclass(frozen=True)
+class OpenCall:
+    """A call whose latents are all there."""
+
+    step: int
+    chunk: int
+    start: int
+    """First latent of its span."""
+    latents: int
+    """Latents that it reads."""
+    evaluations: int
+    """Prompts that it is predicted for."""
+
+
+@dataclass(frozen=True)
+class TakeProgress:
+    """How far a take is."""
+
+    step_counts: tuple[int, ...]
+    """Latents that have reached each step, from 0 to the number of steps."""
+    finished_head: int
+    """Latents from the take's first that have taken their last step."""
+    calls_done: int
+    """Calls that need not be done again."""
+
+    @property
+    def finished(self) -> int:
+        """Latents that have taken their last step, anywhere in the take."""
+        return self.step_counts[-1]
+
+    @property
+    def done(self) -> bool:
+        return self.finished == sum(self.step_counts)
+
+
+Resumed = Literal["noise", "checkpoint", "memory"]
+"""Where an opened take goes on from: `memory` where the host still held it for an earlier Director."""
+
+
+@dataclass(frozen=True)
+class TakeOpened:
+    """From a timeline host: the take is held."""
+
+    ready: tuple[OpenCall, ...]
+    running: tuple[tuple[OpenCall, str], ...]
+    """Calls that are with a gang, for an earlier Director: run_call for this gang waits for them."""
+    progress: TakeProgress
+    resumed: Resumed
+
+
+@dataclass(frozen=True)
+class CallReport:
+    """From a timeline host: how a call ended."""
+
+    outcome: Outcome
+    seconds: float
+    """Gang-seconds that it took, so far as known."""
+    detail: str
+    ready: tuple[OpenCall, ...]
+    """Calls that became ready through it."""
+    progress: TakeProgress
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """From a timeline host: how far the decoder has come with a take."""
+
+    latents: int
+    frames: int
+    complete: bool
+    """All frames are durable."""
+
+
+@dataclass(frozen=True)
+class DecodeOrder:
+    """To a decoder: which take it is asked about."""
+
+    plan: FilmPlan
+    take: TakePlan
+    content_key: str
+
+
+@dataclass(frozen=True)
+class AssembleOrder:
+    """To a decoder: join the decoded takes of a job into its film."""
+
+    job_id: str
+    plan: FilmPlan
+    content_keys: tuple[str, ...]
+    """Of the takes, in the order of the film."""
+    numerics: dict[str, str]
+    timings: dict[str, float]
+    gangs: int
+    """Gangs of the pool when it was done."""
+
+
+@dataclass(frozen=True)
+class GangHello:
+    """From a renderer to the Director, again and again: this gang is here."""
+
+    gang: str
+    """Unique for ever: a gang that was rebuilt has a new name."""
+    pool: str
+    numerics: dict[str, str]
+    """What the bytes of its predictions depend on, weights included."""
+    node: str
+    draining: bool
+
+
+class NotHeld(Exception):
+    """A host was asked about a take that it does not hold: it was restarted."""
+
+
+class StaleToken(Exception):
+    """An order from a Director that has lost its lease to another."""

@@ -1,0 +1,96 @@
+"""Decodes the takes of a farm as their latents are finished, several at once, each in order.
+
+A plain class without Ray, for one thread.
+"""
+
+import itertools
+import shutil
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from serving import settings
+from serving.models.registry import open_model
+from serving.models.wan import WanModel
+from serving.render.decode_session import DecodeSession, frames_artifact
+from serving.render.messages import Array
+from serving.render.orders import Decoded, DecodeOrder
+from serving.store.artifacts import Artifacts
+from serving.store.latents import read_latents
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A session and the folder that is its own."""
+
+    session: DecodeSession
+    folder: Path
+
+
+class TakeDecoder:
+    """Holds a decode session for each of a few takes. `scratch` is a folder of its own, for temporary files."""
+
+    def __init__(self, artifacts: Artifacts, scratch: Path) -> None:
+        self._artifacts = artifacts
+        self._scratch = scratch
+        shutil.rmtree(scratch, ignore_errors=True)  # what a decoder before this one left
+        scratch.mkdir(parents=True)
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._models: dict[str, WanModel] = {}
+        self._names = itertools.count()
+
+    def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
+        """Decode latents of a take from `start` on, float32 [n, C, h, w]; those that were decoded before are skipped.
+
+        Where others are missing before them nothing is decoded: the answer says which latent comes next. A take whose
+        frames are kept already is complete. Raises ArtifactsUnavailable: ask again.
+        """
+        torch.set_num_threads(1)  # as in one process: the frames must not depend on the machine's cores
+        key = order.content_key
+        if key not in self._open and self._artifacts.exists(frames_artifact(key)):
+            return Decoded(order.take.latents, order.take.frames - order.take.surplus, complete=True)
+        session = self._session(order)
+        try:
+            decoded = session.add(start, latents_nChw)
+        except Exception:
+            if session.next_latent < order.take.latents:  # it may have stopped half-way through a latent
+                self._end(key)
+            raise
+        if decoded.complete:
+            self._end(key)
+        return decoded
+
+    def decode_stored(self, order: DecodeOrder) -> Decoded:
+        """Decode a take whose latents are among the artifacts. Raises ArtifactMissing."""
+        return self.decode(order, 0, read_latents(self._artifacts, order.content_key))
+
+    def close(self) -> None:
+        """End every session and remove what they wrote."""
+        for key in list(self._open):
+            self._end(key)
+
+    def _session(self, order: DecodeOrder) -> DecodeSession:
+        key = order.content_key
+        if key not in self._open:
+            while len(self._open) >= settings.MAX_DECODE_SESSIONS:
+                self._end(next(iter(self._open)))
+            folder = self._scratch / str(next(self._names))
+            folder.mkdir()
+            model = self._model(order.plan.model)
+            self._open[key] = _Open(DecodeSession(order, model=model, artifacts=self._artifacts, folder=folder), folder)
+        self._open.move_to_end(key)
+        return self._open[key].session
+
+    def _end(self, key: str) -> None:
+        ended = self._open.pop(key)
+        try:
+            ended.session.close()
+        finally:
+            shutil.rmtree(ended.folder, ignore_errors=True)
+
+    def _model(self, name: str) -> WanModel:
+        if name not in self._models:
+            self._models[name] = open_model(name)
+        return self._models[name]

@@ -1,0 +1,176 @@
+"""What the database holds, as frozen values. Times are unix seconds; a job's JSON form is the API's affair."""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+JobStatus = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
+"""queued: accepted, nothing rendered yet. in_progress: calls have been given out. paused: a person or its budget
+stopped it. completed: its film is there. failed: it cannot go on as it is. cancelled: a person ended it."""
+
+TakeStatus = Literal["waiting", "rendering", "rendered", "decoded"]
+"""rendered: its latents are durable. decoded: its frames are."""
+
+STATUSES: tuple[JobStatus, ...] = get_args(JobStatus)
+"""All of them."""
+
+LIVE: tuple[JobStatus, ...] = ("queued", "in_progress")
+"""Statuses in which a Director may hold a job."""
+
+ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
+"""Statuses in which nothing more happens to a job unless a person asks for it."""
+
+SYSTEM = "longtake"
+"""The actor of what no person asked for; only persons' actions go into the audit log."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One version of one film."""
+
+    id: str
+    """Sorts by creation, safe in a URL."""
+    tenant: str
+    """`default` where there are no keys."""
+    title: str
+    status: JobStatus
+    reason: str
+    """Why it has this status, in words."""
+    version: int
+    """1, 2, ... within its family."""
+    family: str
+    """The id of the first version."""
+    parent: str | None
+    """The version that it was revised or finalized from."""
+    storyboard: dict[str, Any]
+    storyboard_hash: str
+    steps: int | None
+    """Denoising steps instead of those of the storyboard's quality."""
+    model: str
+    pool: str
+    priority: int
+    """0..100; higher goes first."""
+    due_at: float | None
+    budget_usd: float | None
+    tags: dict[str, str]
+    kind: str
+    """`native`, or `video` where it came through /v1/videos."""
+    progress: float
+    """0..100; does not fall until the job is retried."""
+    calls_total: int
+    calls_done: int
+    eta_at: float | None
+    at_risk: bool
+    """Its due time will probably be missed."""
+    gpu_seconds: float
+    """Useful ones."""
+    wasted_gpu_seconds: float
+    usd: float
+    """Charged: useful and wasted together."""
+    film: dict[str, Any] | None
+    """sha256, frames, seconds, bytes, width, height and fps, once it is completed."""
+    error: dict[str, Any] | None
+    """code and message, once it failed."""
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    updated_at: float
+    revision: int
+    """Rises with every change and every event, but not with those of the lease."""
+    lease_owner: str | None
+    lease_token: int
+    """Fencing token: rises whenever the job is taken or given back, so it is good only as long as it is held."""
+    lease_until: float | None
+    deleted_at: float | None
+
+
+@dataclass(frozen=True)
+class Take:
+    """One take of a job, for those who watch. Counts are latents unless they say frames or calls."""
+
+    job_id: str
+    index: int
+    key: str
+    content_key: str | None
+    """What its artifacts are called; None before a Director has seen it."""
+    status: TakeStatus
+    latents: int
+    frames: int
+    calls_total: int
+    calls_done: int
+    latents_finished: int
+    frames_decoded: int
+    step_counts: list[int]
+    """Latents that have reached each step; empty before it was opened."""
+    cached: bool
+    """It was there already and was not rendered for this job."""
+    retries: int
+    gpu_seconds: float
+    """Useful ones. The ledger alone writes these two; in a JobProgress they are ignored."""
+    wasted_gpu_seconds: float
+    shots: list[str]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job. Ids rise over all jobs, so that a reader can go on after the last it saw."""
+
+    id: int
+    job_id: str
+    tenant: str
+    at: float
+    kind: str
+    status: JobStatus
+    reason: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """What a Director writes down about a job that it holds."""
+
+    job_id: str
+    token: int
+    progress: float
+    calls_total: int
+    calls_done: int
+    eta_at: float | None
+    at_risk: bool
+    takes: tuple[Take, ...]
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """GPU-seconds put down to one shot."""
+
+    job_id: str
+    tenant: str
+    pool: str
+    take: str
+    """Key of the take."""
+    shot: str
+    useful_s: float
+    wasted_s: float
+    usd: float
+    at: float
+    id: str = field(default_factory=lambda: secrets.token_hex(12))
+    """Written once however often it is sent, so that a batch may be sent again when its answer was lost."""
+
+
+@dataclass(frozen=True)
+class PoolSupply:
+    """What the Director last said of a pool."""
+
+    gangs_ready: int
+    backlog_gpu_s: float
+    at: float
+
+
+@dataclass(frozen=True)
+class IdempotencyRecord:
+    """A request that must have the same answer when it is repeated."""
+
+    tenant: str
+    route: str
+    key: str
+    body_sha256: str
