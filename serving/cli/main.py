@@ -12,10 +12,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from serving.cli.doctor import doctor
+from serving.cli.download import download
+from serving.cli.jobs import cancel, explain, jobs, pause, priority, resume, retry, show
+from serving.cli.keys import keys, usage
 from serving.cli.models import models
 from serving.cli.plan import plan
 from serving.cli.render import render
 from serving.cli.schema import schema
+from serving.cli.submit import finalize, quote, revise, submit
+from serving.cli.up import down, status, up
+from serving.cli.watch import watch
 from serving.errors import Fault, UserError
 from serving.settings import debug
 
@@ -29,8 +35,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (render, plan, schema, models, doctor):
-    app.command()(command)
+_COMMANDS = {
+    "On this machine": (render, plan, schema, models, doctor),
+    "The farm": (up, down, status),
+    "Films on the farm": (submit, quote, watch, download, revise, finalize),
+    "Jobs": (jobs, show, explain, cancel, pause, resume, retry, priority, usage),
+}
+for _panel, _commands in _COMMANDS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(keys, name="keys", rich_help_panel="Jobs")
 
 
 def main() -> NoReturn:
@@ -40,7 +54,8 @@ def main() -> NoReturn:
         sys.exit(0)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
-            print("longtake: interrupted; no film was written", file=sys.stderr)
+            unwritten = "; no film was written" if sys.argv[1:2] == ["render"] else ""
+            print(f"longtake: interrupted{unwritten}", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -18,3 +18,5 @@ Steps = Annotated[
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the last letters of it.")]

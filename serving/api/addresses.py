@@ -1,0 +1,99 @@
+"""Which addresses webhooks may go to: http and https on the public internet, unless the farm allows private ones.
+
+A name is looked up here and the connection made to the very address that was checked, so that a name cannot mean a
+public address when it is checked and a private one when it is used.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from serving.api.errors import refuse
+from serving.errors import Problem, UserError
+
+Resolve = Callable[[str, int], Sequence[str]]
+"""The addresses of a name."""
+
+
+class ForbiddenAddress(UserError):
+    """An address that a webhook may not go to; the message says why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a request really goes."""
+
+    url: str
+    """With the address in place of the name."""
+    host: str
+    """The Host header: name and port as they were written."""
+    name: str
+    """What the certificate must be for."""
+
+
+def resolve(name: str, port: int) -> Sequence[str]:
+    """The addresses of a name as this machine sees them. Raises OSError."""
+    return [str(info[4][0]) for info in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)]
+
+
+def check_address(url: str, *, allow_private: bool, look_up: Resolve = resolve) -> None:
+    """Raises ApiError 422 where a webhook may not go there. A name that cannot be looked up now may be later."""
+    try:
+        find_target(url, allow_private=allow_private, look_up=look_up)
+    except ForbiddenAddress as error:
+        raise refuse([Problem("url", str(error))]) from error
+    except OSError as error:
+        raise refuse([Problem("url", f"its host cannot be looked up: {error.strerror or error}")]) from error
+
+
+def find_target(url: str, *, allow_private: bool, look_up: Resolve = resolve) -> Target:
+    """Where a request to `url` may go. Raises ForbiddenAddress, OSError where its name is not known."""
+    parts = _split(url)
+    name, port = _host(parts)
+    addresses = [ipaddress.ip_address(address.partition("%")[0]) for address in look_up(name, port)]
+    if not addresses:
+        raise OSError("it has no address")
+    if not allow_private:
+        for address in addresses:
+            if not _is_public(address):
+                raise ForbiddenAddress(f"{name} is {address}, which is not on the public internet")
+    address = addresses[0]
+    literal = f"[{address}]" if address.version == 6 else str(address)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    return Target(f"{parts.scheme}://{literal}:{port}{path}", parts.netloc, name)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises where it is no port
+    except ValueError as error:
+        raise ForbiddenAddress("it is not a URL") from error
+    if parts.scheme not in ("http", "https"):
+        raise ForbiddenAddress("it must begin with https:// or http://")
+    if "@" in parts.netloc or parts.fragment or not url.isascii() or any(char.isspace() for char in url):
+        raise ForbiddenAddress("it must be plain ASCII without user, password and fragment")
+    return parts
+
+
+def _host(parts: SplitResult) -> tuple[str, int]:
+    name = (parts.hostname or "").rstrip(".")
+    if not name or len(name) > 253 or any(not label or len(label) > 63 for label in name.split(".")):
+        raise ForbiddenAddress("it names no host")
+    return name, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is reached over the internet. An IPv4 address inside an IPv6 one counts as itself."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if inner:
+            return _is_public(inner)
+        if address in _NAT64:
+            return _is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")

@@ -1,0 +1,99 @@
+"""Puts the API together: routes, gate, errors, the OpenAPI document. No Ray here; a Serve deployment wraps the
+result."""
+
+import contextlib
+import functools
+import importlib.metadata
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+from fastapi import FastAPI
+
+from serving.api import access, docs, errors, events, farm, files, jobs, versions, videos
+from serving.api.caller import ADMIN_TENANT, Caller
+from serving.api.feed import Feed
+from serving.api.gate import Gate
+from serving.api.services import Poker, Services
+from serving.api.webhooks import WebhookSender, send_forever
+from serving.settings import READY_S, TENANT_CACHE_S, WEBHOOK_EVERY_S
+from serving.store.artifacts import Artifacts
+from serving.store.keys import ApiKeys, TenantSettings
+
+log = logging.getLogger(__name__)
+
+
+def create_api(services: Services) -> FastAPI:
+    """The application that answers HTTP. While it runs it also delivers webhooks."""
+    app = _make_app()
+    app.state.services = services
+    app.state.feed = Feed(services.jobs, poll_s=services.config.poll_s)
+    app.state.poker = Poker(services.live)
+    app.state.probe = Artifacts.open(services.artifacts.url, patience_s=READY_S)
+    identify = Identifier(services.keys, clock=services.clock)
+    app.add_middleware(Gate, config=services.config, identify=identify, clock=time.monotonic)
+    if not services.config.needs_keys:
+        log.warning("no API keys are asked for: whoever reaches this address may do everything", extra={"action": "up"})
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document, the same for every farm of this release."""
+    return docs.describe(_make_app())
+
+
+def _make_app() -> FastAPI:
+    """The routes and how they fail, without what they work with."""
+    app = FastAPI(
+        title="Longtake",
+        version=importlib.metadata.version("longtake"),
+        description=docs.DESCRIPTION,
+        openapi_tags=docs.TAGS,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere
+        redoc_url=None,
+        responses=docs.EVERYWHERE,
+        lifespan=_live,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    for part in (jobs, versions, events, files, videos, farm, access):
+        app.include_router(part.router)
+    errors.install(app)
+    app.openapi = functools.cache(functools.partial(docs.describe, app))  # type: ignore[method-assign]
+    return app
+
+
+class Identifier:
+    """Whose a key is. The key is looked up each time, so that a revoked one ends at once; limits may be a little
+    old."""
+
+    def __init__(self, keys: ApiKeys, *, clock: Callable[[], float]) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._tenants: dict[str, TenantSettings] = {}
+        self._read_at = float("-inf")
+
+    def __call__(self, secret: str) -> Caller | None:
+        key = self._keys.find(secret)
+        if key is None:
+            return None
+        if not 0 <= self._clock() - self._read_at < TENANT_CACHE_S:
+            self._read_at = self._clock()
+            self._tenants = self._keys.tenants()
+        settings = self._tenants.get(key.tenant)
+        limit = settings.requests_per_minute if settings else None
+        return Caller(key.tenant, key.actor, key.tenant == ADMIN_TENANT, limit)
+
+
+@contextlib.asynccontextmanager
+async def _live(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    sender = WebhookSender(services.webhooks, allow_private=services.config.webhooks_allow_private)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: send_forever(sender, clock=services.clock, every_s=WEBHOOK_EVERY_S))
+        yield
+        tasks.cancel_scope.cancel()
+    await app.state.feed.close()
+    app.state.poker.close()

@@ -1,0 +1,212 @@
+"""How every failure is answered: a problem document (RFC 9457) on native routes, OpenAI's shape on /v1/videos.
+
+ApiError is what routes raise; `install` also catches what the rest of the farm raises, and what FastAPI and Starlette
+answer by themselves: unknown routes, wrong methods, bodies that do not fit.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from serving.errors import (
+    ArtifactMissing,
+    Fault,
+    IdempotencyBusy,
+    IdempotencyConflict,
+    ModelError,
+    NotFound,
+    Problem,
+    StoryboardError,
+    UserError,
+    WrongState,
+)
+from serving.storyboard.places import find_nearest, show, write_path
+
+log = logging.getLogger(__name__)
+
+VIDEOS = "/v1/videos"
+"""Below this path errors have OpenAI's shape."""
+
+PROBLEM_TYPE = "application/problem+json"
+
+RETRY_FAULT_S = 5
+"""Seconds after which a client may try again what failed because a part of the farm was not there."""
+
+_TITLES = {
+    400: "The request cannot be read",
+    401: "An API key is needed",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Wrong method",
+    409: "Not possible now",
+    413: "The request is too large",
+    415: "Unknown kind of content",
+    416: "No such range of bytes",
+    422: "The request cannot be accepted",
+    429: "Too many requests",
+    500: "Something of ours failed",
+    503: "A part of the farm cannot be reached",
+}
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+"""OpenAI's names for kinds of errors; others are invalid_request_error, from 500 on server_error."""
+
+_PARAMETERS = {"video": "size", "shots": "shots", "model": "model", "pool": "model"}
+"""The parameter of /v1/videos that a part of the storyboard came from."""
+
+
+class ApiError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        code: str,
+        problems: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.status = status
+        self.detail = detail
+        self.code = code
+        self.problems = tuple(problems)
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+        """Further members of the problem document."""
+        super().__init__(detail)
+
+
+def not_found(what: str) -> ApiError:
+    """The same answer for what is not there and what is another tenant's."""
+    return ApiError(404, f"there is no {what}", code="not_found")
+
+
+def refuse(problems: Sequence[Problem]) -> ApiError:
+    """422 with everything that is wrong."""
+    detail = str(problems[0]) if len(problems) == 1 else f"{len(problems)} problems"
+    return ApiError(422, detail, code="invalid_request", problems=problems)
+
+
+def explain(detail: Any, known: Sequence[str] = ()) -> Problem:
+    """One of pydantic's errors in our words. `known` are the keys that the whole may have."""
+    place = tuple(part for part in detail["loc"] if isinstance(part, str | int) and part != "[key]")
+    path = write_path(place)
+    if detail["type"] == "extra_forbidden":
+        words = f"is not known here; known are {', '.join(known)}" if known else "is not known here"
+        return Problem(path, words, nearest=find_nearest(place[-1], known))
+    if detail["type"] == "missing":
+        return Problem(path, "is missing")
+    message = detail["msg"].removeprefix("Value error, ")
+    return Problem(path, f"{message[:1].lower()}{message[1:]}", value=show(detail["input"]))
+
+
+def respond(error: ApiError, path: str) -> Response:
+    """The answer to a request for `path`."""
+    if path == VIDEOS or path.startswith(f"{VIDEOS}/"):
+        return JSONResponse({"error": _openai_error(error)}, _openai_status(error), headers=error.headers)
+    return JSONResponse(problem_document(error), error.status, headers=error.headers, media_type=PROBLEM_TYPE)
+
+
+def problem_document(error: ApiError) -> dict[str, Any]:
+    """RFC 9457. `code` is for programs, `detail` for people."""
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES.get(error.status) or HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        **error.extra,
+    }
+    if error.problems:
+        document["problems"] = [
+            {"path": p.path, "message": p.message, "value": p.value, "nearest": p.nearest, "line": p.line}
+            for p in error.problems
+        ]
+    return document
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer every failure this way."""
+    for kind in (ApiError, UserError, Fault, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer)
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What any exception means to a client."""
+    match error:
+        case ApiError():
+            return error
+        case StoryboardError():
+            return refuse(error.problems)
+        case NotFound():
+            return ApiError(404, str(error), code="not_found")
+        case WrongState():
+            return ApiError(409, str(error), code="wrong_state", extra={"allowed": list(error.allowed)})
+        case IdempotencyConflict():
+            return ApiError(422, str(error), code="idempotency_conflict")
+        case IdempotencyBusy():
+            return ApiError(409, str(error), code="idempotency_busy", headers={"Retry-After": "1"})
+        case ModelError():
+            return refuse([Problem("model", str(error))])
+        case UserError():
+            return refuse([Problem("", str(error))])
+        case ArtifactMissing():
+            return ApiError(404, "it is not there, or no longer", code="not_found")
+        case Fault():
+            log.warning("answered 503: %s", error, extra={"action": "refuse"})
+            headers = {"Retry-After": str(RETRY_FAULT_S)}
+            return ApiError(503, str(error), code="unavailable", headers=headers)
+        case RequestValidationError():
+            return _unfit(error)
+        case HTTPException():
+            return _of_starlette(error)
+        case _:
+            log.error("unexpected: %s", error, exc_info=error, extra={"action": "fail"})
+            return ApiError(500, "an error that nobody expected; it is in the log of the Api", code="internal")
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return respond(as_api_error(error), request.url.path)
+
+
+def _unfit(error: RequestValidationError) -> ApiError:
+    """pydantic's errors in our words; what is not JSON at all cannot be read."""
+    details = error.errors()
+    if any(detail["type"] == "json_invalid" for detail in details):
+        return ApiError(400, "the body is not JSON", code="invalid_json")
+    return refuse([explain({**detail, "loc": detail["loc"][1:] or detail["loc"]}) for detail in details])
+
+
+def _of_starlette(error: HTTPException) -> ApiError:
+    codes = {404: "no_such_route", 405: "wrong_method", 413: "body_too_large"}
+    details = {404: "there is no such route; /openapi.json lists them", 405: "this route has other methods: see Allow"}
+    detail = details.get(error.status_code, str(error.detail))
+    code = codes.get(error.status_code, "bad_request")
+    return ApiError(error.status_code, detail, code=code, headers=error.headers)
+
+
+def _openai_error(error: ApiError) -> dict[str, Any]:
+    kind = "server_error" if error.status >= 500 else _KINDS.get(error.status, "invalid_request_error")
+    message = "; ".join(str(problem) for problem in error.problems) or error.detail
+    param = _parameter(error.problems[0]) if error.problems else None
+    return {"message": message, "type": kind, "param": param, "code": error.code}
+
+
+def _openai_status(error: ApiError) -> int:
+    """OpenAI answers 400 where we say 422; and its clients try a 409 again, which cannot help here."""
+    return 400 if error.status in (409, 422) and not error.code.startswith("idempotency_") else error.status
+
+
+def _parameter(problem: Problem) -> str | None:
+    if problem.path.startswith("shots[0].") and not problem.path.startswith("shots[0].id"):
+        return problem.path.removeprefix("shots[0].")
+    first = problem.path.split(".")[0].split("[")[0]
+    return _PARAMETERS.get(first, first) or None

@@ -1,0 +1,124 @@
+"""GET /v1/jobs/{id}/events: what happens to a job, as server-sent events.
+
+The stream begins with `snapshot`, the whole job. Then come `change`, an entry of the job's log under its id, and
+`progress`, the whole job again without an id, so one of them is enough to be up to date. A client that comes back with
+Last-Event-ID gets every change after it. The stream ends when the job is over; who comes back after that is answered
+204.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Header
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from serving.api.caller import AnyCaller
+from serving.api.docs import EVENT_STREAM, failures
+from serving.api.errors import ApiError, not_found
+from serving.api.feed import Channel, Feed
+from serving.api.job_json import event_json, job_json
+from serving.api.services import TheFeed, TheServices
+from serving.settings import KEEP_ALIVE_S, STREAM_S, STREAM_SEND_S
+from serving.store.records import Job
+
+router = APIRouter(tags=["jobs"])
+
+OVER = ("completed", "failed", "cancelled")
+"""Statuses after which nothing more happens by itself."""
+
+_MAX_EVENT_ID = 2**62
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    summary="Watch a job",
+    response_class=EventSourceResponse,
+    responses={200: EVENT_STREAM, 204: {"description": "The job is over and every event was seen."}, **failures(404)},
+)
+async def watch(
+    job_id: str,
+    caller: AnyCaller,
+    services: TheServices,
+    feed: TheFeed,
+    last_event_id: Annotated[str | None, Header(description="The id of the last event that was seen.")] = None,
+) -> Response:
+    """A stream of `snapshot`, `change` and `progress` events; see the description of 200."""
+    after = _read_event_id(last_event_id)
+    job = await anyio.to_thread.run_sync(lambda: services.jobs.get(job_id, tenant=caller.scope))
+    if job is None:
+        raise not_found(f"job {job_id}")
+    if after is not None and job.status in OVER and not await feed.read_after(after, job_id):
+        return Response(status_code=204)
+    feed.check_room(caller.tenant)
+    return EventSourceResponse(
+        stream(feed, job_id, tenant=caller.tenant, after=after),
+        ping=KEEP_ALIVE_S,
+        ping_message_factory=lambda: ServerSentEvent(comment="still here"),
+        send_timeout=STREAM_SEND_S,
+        sep="\n",
+    )
+
+
+async def stream(
+    feed: Feed, job_id: str, *, tenant: str, after: int | None, for_s: float = STREAM_S
+) -> AsyncIterator[ServerSentEvent]:
+    """The events of a job from its snapshot on, until it is over or `for_s` seconds have passed."""
+    end = asyncio.get_running_loop().time() + for_s
+    async with feed.watch(job_id, tenant=tenant) as channel:
+        if channel is None:
+            return
+        at = channel.last_id if after is None else after
+        revision = channel.job.revision
+        # A snapshot for a client that has missed something has no id: it must not seem to have seen what it missed.
+        yield _pack("snapshot", job_json(channel.job, channel.takes), at if after is None else None)
+        while True:
+            changed, job, takes = channel.changed, channel.job, channel.takes
+            async for event in _missed(feed, channel, job_id, at):
+                at = event["id"]
+                yield _pack("change", event, at)
+            if job.revision != revision:
+                revision = job.revision
+                yield _pack("progress", job_json(job, takes), None)
+            if changed.is_set():
+                continue
+            if is_over(job):
+                return
+            try:
+                await asyncio.wait_for(changed.wait(), end - asyncio.get_running_loop().time())
+            except TimeoutError:
+                return
+
+
+def is_over(job: Job) -> bool:
+    """Whether nothing more happens to a job by itself."""
+    return job.status in OVER or job.deleted_at is not None
+
+
+async def _missed(feed: Feed, channel: Channel, job_id: str, at: int) -> AsyncIterator[dict[str, Any]]:
+    """Every event after one that the channel has seen, from its memory or else from the store."""
+    while (events := channel.after(at)) is None:
+        page = await feed.read_after(at, job_id)
+        for event in page:
+            at = event.id
+            yield event_json(event)
+        if not page:
+            at = channel.first_id
+    for event in events:
+        yield event_json(event)
+
+
+def _pack(kind: str, value: Any, event_id: int | None) -> ServerSentEvent:
+    data = json.dumps(value, separators=(",", ":"))
+    return ServerSentEvent(data, event=kind, id=None if event_id is None else str(event_id))
+
+
+def _read_event_id(text: str | None) -> int | None:
+    if text is None or text == "":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < _MAX_EVENT_ID):
+        raise ApiError(422, "Last-Event-ID must be the id of an event", code="invalid_request")
+    return int(text)

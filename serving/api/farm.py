@@ -1,0 +1,120 @@
+"""What the farm is and how it does: models, pools, usage, health, metrics."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from serving.api.caller import Admin, AnyCaller
+from serving.api.docs import METRICS, failures
+from serving.api.jobs import find_job
+from serving.api.schemas import Health, ModelList, PoolList, UsageList
+from serving.api.services import TheServices
+from serving.errors import Fault
+from serving.models.registry import DESCRIPTIONS
+
+router = APIRouter(tags=["farm"])
+
+
+@router.get("/v1/models", summary="Models that the farm serves", response_model=ModelList)
+def models(caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """As OpenAI lists models, with the pools that serve each."""
+    pools: dict[str, list[str]] = {}
+    for pool in services.config.pools:
+        pools.setdefault(pool.model, []).append(pool.name)
+    data = [
+        {
+            "id": name,
+            "object": "model",
+            "created": 0,
+            "owned_by": "longtake",
+            "description": DESCRIPTIONS.get(name, ""),
+            "pools": names,
+        }
+        for name, names in pools.items()
+    ]
+    return JSONResponse({"object": "list", "data": data})
+
+
+@router.get("/v1/pools", summary="Pools", response_model=PoolList)
+def pools(caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """The pools as configured, and as they are now where the Director can be reached."""
+    try:
+        live = {pool["name"]: pool for pool in services.live.pools()}
+    except Fault:
+        live = {}
+    data = [
+        {
+            "name": pool.name,
+            "model": pool.model,
+            "gang_shape": pool.gang_shape,
+            "min_gangs": pool.min_gangs,
+            "max_gangs": pool.max_gangs,
+            "price_per_gpu_second": pool.price_per_gpu_second,
+            "live": live.get(pool.name),
+        }
+        for pool in services.config.pools
+    ]
+    return JSONResponse({"object": "list", "data": data})
+
+
+@router.get("/v1/usage", summary="What was spent", response_model=UsageList, responses=failures(404))
+def usage(
+    caller: AnyCaller,
+    services: TheServices,
+    job: Annotated[str | None, Query(max_length=64, description="The shots of this job, instead of tenants.")] = None,
+    since: Annotated[float, Query(ge=0, le=1e11, description="Unix seconds, for tenants.")] = 0.0,
+    until: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds; default now.")] = None,
+) -> JSONResponse:
+    """The ledger: GPU-seconds and money, useful and wasted seconds apart. Without `job` by tenant: one's own, and all
+    for administrators."""
+    if job is not None:
+        find_job(services, caller, job)
+        rows = [{"take": c.take, "shot": c.shot, **_sums(c)} for c in services.ledger.by_job(job)]
+    else:
+        spent = services.ledger.by_tenant(since=since, until=services.clock() + 1 if until is None else until)
+        rows = [
+            {"tenant": tenant, **_sums(cost)}
+            for tenant, cost in spent.items()
+            if caller.is_admin or tenant == caller.tenant
+        ]
+    return JSONResponse({"object": "list", "data": rows})
+
+
+@router.get("/metrics", summary="Metrics", response_class=Response, responses={200: METRICS})
+def metrics(caller: Admin, services: TheServices) -> Response:
+    """What the Director's exporter says."""
+    return Response(services.live.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/healthz", summary="Does the Api work", response_model=Health)
+async def healthz() -> JSONResponse:
+    """Whether this process answers; it asks nobody else."""
+    return JSONResponse({"status": "ok", "checks": {}})
+
+
+@router.get("/readyz", summary="Can jobs be accepted", response_model=Health, responses={503: {"model": Health}})
+def readyz(request: Request, services: TheServices) -> JSONResponse:
+    """Whether the store and the artifacts can be reached; without the Director jobs are accepted all the same."""
+    checks = {
+        "store": _check(services.database.ping),
+        "artifacts": _check(lambda: request.app.state.probe.exists("films/none/film.mp4")),
+    }
+    ready = all(result == "ok" for result in checks.values())
+    return JSONResponse({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
+
+
+def _check(look: Any) -> str:
+    try:
+        look()
+    except Fault:
+        return "unavailable"  # the reason may name hosts and paths; it is in the log
+    return "ok"
+
+
+def _sums(cost: Any) -> dict[str, float]:
+    return {
+        "gpu_seconds": round(cost.gpu_seconds, 3),
+        "wasted_gpu_seconds": round(cost.wasted_gpu_seconds, 3),
+        "usd": round(cost.usd, 6),
+    }

@@ -1,0 +1,49 @@
+"""A form's fields as the JSON that they stand for. OpenAI's client asks for videos with forms, lists in brackets:
+
+    shots[][prompt]=a, shots[][prompt]=b, shots[][seconds]=2, shots[][seconds]=3
+
+Which of them belong together is only told where every item has the same keys; other lists are sent as JSON text.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from serving.api.errors import refuse
+from serving.api.reading import read_json
+from serving.errors import Problem
+
+_ITEM = re.compile(r"shots\[\d*\]\[(\w{1,30})\]")
+
+_NUMBERS = {"seed": int, "seconds": float}
+
+
+def fields_of_form(items: Sequence[tuple[str, object]]) -> dict[str, Any]:
+    """The fields of /v1/videos. Raises ApiError where shots cannot be put together."""
+    fields: dict[str, Any] = {}
+    columns: dict[str, list[Any]] = {}
+    for name, value in items:
+        if not isinstance(value, str):
+            fields[name] = "a file"
+        elif name == "shots":
+            fields[name] = read_json(value.encode("utf-8", "surrogatepass"))
+        elif match := _ITEM.fullmatch(name):
+            columns.setdefault(match[1], []).append(_plain(match[1], value))
+        else:
+            fields[name] = _plain(name, value) if name == "seed" else value
+    return {**fields, "shots": _rows(columns)} if columns else fields
+
+
+def _rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    if len({len(column) for column in columns.values()}) != 1:
+        message = "in a form every shot must have the same keys; send them as JSON text where they differ"
+        raise refuse([Problem("shots", message)])
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(name: str, text: str) -> Any:
+    """A number where one belongs; what is none is left for the check of the whole."""
+    try:
+        return _NUMBERS[name](text) if name in _NUMBERS and len(text) < 20 else text
+    except ValueError:
+        return text

@@ -1,0 +1,249 @@
+"""/v1/jobs: submit, list, look, steer. Answers are jobs as job_json.py has them."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query
+from starlette.responses import JSONResponse
+
+from serving.api.bodies import JobChanges, Reason
+from serving.api.caller import AnyCaller, Caller
+from serving.api.docs import failures, job_body
+from serving.api.errors import ApiError, not_found, refuse
+from serving.api.events import OVER
+from serving.api.job_json import Json, job_json, list_json, whole
+from serving.api.reading import read_new_job
+from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
+from serving.api.schemas import Deleted, Explanation, Job, JobList, Quote, Status
+from serving.api.services import Poker, Services, ThePoker, TheServices
+from serving.api.submitting import Order, accept, check_due, plan_order, tenant_of
+from serving.director.lifecycle import Action, allowed_actions
+from serving.errors import Problem
+from serving.settings import MAX_LIST
+from serving.store.records import Job as JobRecord
+
+router = APIRouter(tags=["jobs"])
+
+JobId = str
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=201,
+    summary="Submit a storyboard",
+    response_model=Job,
+    openapi_extra=job_body(),
+    responses=failures(409, 415),
+)
+def submit(caller: AnyCaller, incoming: TheRequest, services: TheServices, poker: ThePoker) -> JSONResponse:
+    """Accepts a film to be rendered: the storyboard as an object or as YAML text in a JSON body with options beside
+    it, or as the body itself (application/yaml) with the options in the query, tags as `tag=key=value`."""
+    request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
+    job, takes, replayed = accept(services, poker, caller, Order(storyboard, request), record=incoming.record)
+    headers = {"Location": f"/v1/jobs/{job.id}", **(REPLAYED if replayed else {})}
+    return JSONResponse(job_json(job, takes), 201, headers=headers)
+
+
+@router.post(
+    "/v1/quote",
+    tags=["farm"],
+    summary="Price a storyboard",
+    response_model=Quote,
+    openapi_extra=job_body(),
+    responses=failures(409, 415),
+)
+def quote(caller: AnyCaller, incoming: TheRequest, services: TheServices) -> JSONResponse:
+    """What a storyboard would cost and when it would be done; nothing is stored. Takes what `POST /v1/jobs` takes."""
+    request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
+    order = Order(storyboard, request)
+    tenant_of(caller, order)
+
+    def price() -> Json:
+        check_due(services, order)
+        planned = plan_order(services, order)
+        return services.admission.quote(planned, due_at=order.due_at, now=services.clock()).to_json()
+
+    return answer_once(services, incoming.record, price)
+
+
+@router.get("/v1/jobs", summary="List jobs", response_model=JobList)
+def list_jobs(
+    caller: AnyCaller,
+    services: TheServices,
+    after: Annotated[str | None, Query(max_length=64, description="`last_id` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIST)] = 20,
+    status: Annotated[list[Status] | None, Query(description="One or several.")] = None,
+    tag: Annotated[list[str] | None, Query(description="`key=value`; of several a job must have all.")] = None,
+    family: Annotated[str | None, Query(max_length=64, description="Only versions of this film.")] = None,
+    tenant: Annotated[str | None, Query(max_length=64, description="For administrators.")] = None,
+) -> JSONResponse:
+    """Jobs by creation, newest first."""
+    scope = tenant if caller.is_admin else caller.tenant
+    found = services.jobs.list(
+        tenant=scope,
+        statuses=tuple(status or ()),
+        tags=_read_tags(tag or []),
+        family=family,
+        after=after,
+        limit=limit + 1,
+    )
+    page = found[:limit]
+    takes = services.jobs.takes_of([job.id for job in page])
+    return JSONResponse(list_json([job_json(job, takes[job.id]) for job in page], has_more=len(found) > limit))
+
+
+@router.get("/v1/jobs/{job_id}", summary="Look at a job", response_model=Job, responses=failures(404))
+def show_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """The job as it is now."""
+    return JSONResponse(whole_job(services, find_job(services, caller, job_id)))
+
+
+@router.patch("/v1/jobs/{job_id}", summary="Change its terms", response_model=Job, responses=failures(404, 409))
+def change_job(
+    job_id: JobId, changes: JobChanges, caller: AnyCaller, services: TheServices, poker: ThePoker
+) -> JSONResponse:
+    """Change priority, budget or due time at any time before the job is over. What is left out stays as it is. A job
+    that its budget has paused needs `resume` as well."""
+    job = find_job(services, caller, job_id)
+    terms: Any = changes.model_dump(include=changes.model_fields_set)
+    if not terms:
+        raise refuse([Problem("", "name at least one of priority, budget_usd and due_at")])
+    if job.status in OVER:
+        allowed = list(allowed_actions(job.status))
+        raise ApiError(409, f"job {job_id} is {job.status}", code="wrong_state", extra={"allowed": allowed})
+    now = services.clock()
+    if terms.get("due_at") is not None and terms["due_at"] <= now:
+        raise refuse([Problem("due_at", "must be in the future", value=f"{terms['due_at']:.0f}")])
+    job = services.jobs.set_terms(job_id, actor=caller.actor, now=now, tenant=caller.scope, **terms)
+    poker.poke()
+    return JSONResponse(whole_job(services, job))
+
+
+@router.delete("/v1/jobs/{job_id}", summary="Delete a job", response_model=Deleted, responses=failures(404, 409))
+def delete_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """Hides a job that is over for ever; its film goes after a while."""
+    job = find_job(services, caller, job_id)
+    if job.status not in OVER:
+        detail = f"job {job_id} is {job.status}; cancel it first"
+        raise ApiError(409, detail, code="wrong_state", extra={"allowed": ["cancel"]})
+    services.jobs.delete(job_id, actor=caller.actor, now=services.clock(), tenant=caller.scope)
+    return JSONResponse({"id": job_id, "object": "job.deleted", "deleted": True})
+
+
+@router.get(
+    "/v1/jobs/{job_id}/explain", summary="Why is it where it is", response_model=Explanation, responses=failures(404)
+)
+def explain_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """In words: what it waits for, its place in line, when it should start and finish."""
+    job = find_job(services, caller, job_id)
+    held = job.status in OVER or job.status == "paused"
+    said = None if held else services.live.explain(job_id)
+    if said is None:
+        said = {
+            "words": f"The job is {job.status.replace('_', ' ')}: {job.reason}.",
+            "reasons": [],
+            "position": None,
+            "ahead_gpu_seconds": 0.0,
+            "starts_at": job.started_at,
+            "finishes_at": job.finished_at or job.eta_at,
+            "at_risk": job.at_risk,
+        }
+    times = {name: whole(said[name]) for name in ("starts_at", "finishes_at")}
+    return JSONResponse({"object": "explanation", "job": job_id, "status": job.status, **said, **times})
+
+
+ActionBody = Annotated[Reason | None, Body(description="Why; it is kept in the job's log.")]
+
+
+@router.post("/v1/jobs/{job_id}/cancel", summary="Cancel", response_model=Job, responses=failures(404, 409))
+def cancel(
+    job_id: JobId,
+    caller: AnyCaller,
+    incoming: TheRequest,
+    services: TheServices,
+    poker: ThePoker,
+    why: ActionBody = None,
+) -> JSONResponse:
+    """End a job that is not over. `retry` takes it up again, with all that was rendered."""
+    return _act(services, poker, caller, incoming, job_id=job_id, action="cancel", why=why)
+
+
+@router.post("/v1/jobs/{job_id}/pause", summary="Pause", response_model=Job, responses=failures(404, 409))
+def pause(
+    job_id: JobId,
+    caller: AnyCaller,
+    incoming: TheRequest,
+    services: TheServices,
+    poker: ThePoker,
+    why: ActionBody = None,
+) -> JSONResponse:
+    """Give out no more of its calls until it is resumed; what was rendered is kept."""
+    return _act(services, poker, caller, incoming, job_id=job_id, action="pause", why=why)
+
+
+@router.post("/v1/jobs/{job_id}/resume", summary="Resume", response_model=Job, responses=failures(404, 409))
+def resume(
+    job_id: JobId,
+    caller: AnyCaller,
+    incoming: TheRequest,
+    services: TheServices,
+    poker: ThePoker,
+    why: ActionBody = None,
+) -> JSONResponse:
+    """Go on with a paused job where it was."""
+    return _act(services, poker, caller, incoming, job_id=job_id, action="resume", why=why)
+
+
+@router.post("/v1/jobs/{job_id}/retry", summary="Retry", response_model=Job, responses=failures(404, 409))
+def retry(
+    job_id: JobId,
+    caller: AnyCaller,
+    incoming: TheRequest,
+    services: TheServices,
+    poker: ThePoker,
+    why: ActionBody = None,
+) -> JSONResponse:
+    """Take up a failed or cancelled job again; what was rendered is not rendered again."""
+    return _act(services, poker, caller, incoming, job_id=job_id, action="retry", why=why)
+
+
+def find_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
+    """The caller's job. Raises ApiError 404, the same for a job that is another tenant's."""
+    job = services.jobs.get(job_id, tenant=caller.scope)
+    if job is None:
+        raise not_found(f"job {job_id[:64]}")
+    return job
+
+
+def whole_job(services: Services, job: JobRecord) -> Json:
+    """The job and its takes."""
+    return job_json(job, services.jobs.takes(job.id))
+
+
+def _act(
+    services: Services,
+    poker: Poker,
+    caller: Caller,
+    incoming: Incoming,
+    *,
+    job_id: str,
+    action: Action,
+    why: Reason | None,
+) -> JSONResponse:
+    find_job(services, caller, job_id)
+
+    def act() -> Json:
+        reason = (why.reason if why else "") or f"{action} was asked for by {caller.actor}"
+        now = services.clock()
+        job = services.lifecycle.apply(job_id, action, reason=reason, actor=caller.actor, now=now, tenant=caller.scope)
+        poker.poke()
+        return whole_job(services, job)
+
+    return answer_once(services, incoming.record, act)
+
+
+def _read_tags(tags: list[str]) -> dict[str, str]:
+    """Raises ApiError where one is no `key=value`."""
+    wrong = [tag for tag in tags if "=" not in tag or len(tag) > 300]
+    if wrong:
+        raise refuse([Problem("tag", "must be key=value", value=repr(wrong[0][:60]))])
+    return dict(tag.split("=", 1) for tag in tags)

@@ -1,0 +1,190 @@
+"""What the API needs from the rest of the farm, as it declares it. Whoever starts the API builds a Services.
+
+Admission and Live are protocols: serving/director/admission.py and the Director's handle fit them, and so do small
+fakes in tests.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from serving.api.feed import Feed
+from serving.director.lifecycle import Lifecycle
+from serving.errors import Fault
+from serving.farm_config import FarmConfig
+from serving.plan import FilmPlan
+from serving.store.artifacts import Artifacts
+from serving.store.audit import AuditLog
+from serving.store.database import Database, open_database
+from serving.store.idempotency import IdempotencyKeys
+from serving.store.jobs import JobStore
+from serving.store.keys import ApiKeys
+from serving.store.ledger import Ledger
+from serving.store.records import Job, Take
+from serving.store.webhooks import Webhooks
+from serving.storyboard import Storyboard
+
+log = logging.getLogger(__name__)
+
+
+class Planned(Protocol):
+    """A storyboard that can be rendered."""
+
+    @property
+    def plan(self) -> FilmPlan:
+        """What will be rendered."""
+
+
+class Quote(Protocol):
+    """What a film costs and when it may be done."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API answers it."""
+
+
+class Admission(Protocol):
+    """Plans and prices storyboards before anything is stored."""
+
+    def plan(self, storyboard: Storyboard, *, pool: str | None, steps: int | None) -> Any:
+        """A Planned. Raises StoryboardError or UserError where the farm cannot render it."""
+
+    def quote(self, planned: Any, *, due_at: float | None, now: float) -> Quote:
+        """The price of a Planned."""
+
+    def new_job(
+        self,
+        planned: Any,
+        *,
+        tenant: str,
+        priority: int,
+        due_at: float | None,
+        budget_usd: float | None,
+        tags: Mapping[str, str],
+        kind: str,
+        previous: Job | None,
+        now: float,
+    ) -> tuple[Job, list[Take]]:
+        """The records of a job that is about to be accepted; a version of `previous` where that is given."""
+
+
+class Live(Protocol):
+    """The running Director. Every method raises Fault where it cannot be reached."""
+
+    def poke(self) -> None:
+        """Have it look at the store now."""
+
+    def explain(self, job_id: str) -> dict[str, Any] | None:
+        """Why a job is where it is; None where the Director does not know it."""
+
+    def metrics(self) -> bytes:
+        """The farm's metrics in Prometheus' text format."""
+
+    def pools(self) -> list[dict[str, Any]]:
+        """The pools as they are now."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that the routes work with."""
+
+    database: Database
+    jobs: JobStore
+    lifecycle: Lifecycle
+    ledger: Ledger
+    keys: ApiKeys
+    idempotency: IdempotencyKeys
+    webhooks: Webhooks
+    audit: AuditLog
+    artifacts: Artifacts
+    config: FarmConfig
+    admission: Admission
+    live: Live
+    clock: Callable[[], float]
+    """Unix seconds."""
+
+
+class Poker:
+    """Tells the Director to look at the store, without keeping anybody waiting: one message at a time is on its way,
+    and one that cannot be told finds the change by itself."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="poke")
+        self._waiting = False
+
+    def poke(self) -> None:
+        """Returns at once."""
+        if not self._waiting:
+            self._waiting = True
+            self._thread.submit(self._tell)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _tell(self) -> None:
+        self._waiting = False  # first, so that a change made from now on is told again
+        try:
+            self._live.poke()
+        except Fault as error:
+            log.warning("the Director was not told: %s", error, extra={"action": "poke"})
+
+
+def open_services(config: FarmConfig, live: Live) -> Services:
+    """The real store, artifacts and admission of a farm. Raises StoreUnavailable, UserError."""
+    from serving.director.admission import Admission as RealAdmission
+    from serving.director.cost_model import CostModel
+
+    database = open_database(config.store_url)
+    jobs, artifacts, costs = JobStore(database), Artifacts.open(config.artifacts_url), CostModel()
+
+    class LearningAdmission(RealAdmission):
+        """Prices by what the Director has measured until now."""
+
+        def quote(self, planned: Any, *, due_at: float | None, now: float) -> Any:
+            costs.load(jobs.recall("costs", "calls") or {})
+            return super().quote(planned, due_at=due_at, now=now)
+
+    return Services(
+        database=database,
+        jobs=jobs,
+        lifecycle=Lifecycle(database),
+        ledger=Ledger(database),
+        keys=ApiKeys(database),
+        idempotency=IdempotencyKeys(database),
+        webhooks=Webhooks(database),
+        audit=AuditLog(database),
+        artifacts=artifacts,
+        config=config,
+        admission=LearningAdmission(config, jobs, artifacts, costs),
+        live=live,
+        clock=time.time,
+    )
+
+
+def _find_services(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+def _find_feed(request: Request) -> Feed:
+    feed = request.app.state.feed
+    assert isinstance(feed, Feed)
+    return feed
+
+
+def _find_poker(request: Request) -> Poker:
+    poker = request.app.state.poker
+    assert isinstance(poker, Poker)
+    return poker
+
+
+TheServices = Annotated[Services, Depends(_find_services)]
+TheFeed = Annotated[Feed, Depends(_find_feed)]
+ThePoker = Annotated[Poker, Depends(_find_poker)]

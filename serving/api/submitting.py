@@ -1,0 +1,123 @@
+"""Accepts jobs: new ones, and new versions of old ones. Everything that may refuse comes before anything is stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.api.bodies import JobOptions
+from serving.api.caller import Caller
+from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
+from serving.api.services import Poker, Services
+from serving.errors import Problem
+from serving.store.records import IdempotencyRecord, Job, Take
+from serving.storyboard import Storyboard
+
+DEFAULT_PRIORITY = 50
+
+
+@dataclass(frozen=True)
+class Order:
+    """A storyboard that somebody wants rendered, and how."""
+
+    storyboard: Storyboard
+    options: JobOptions
+    kind: str = "native"
+    previous: Job | None = None
+    """The version that this one comes after."""
+
+    @property
+    def due_at(self) -> float | None:
+        """As asked for, else as it was."""
+        due_at: float | None = self._term("due_at")
+        return due_at
+
+    def _term(self, name: str) -> Any:
+        """An option, else what it was in the version before; one that was said to be null is none."""
+        if name in self.options.model_fields_set or self.previous is None:
+            return getattr(self.options, name)
+        return getattr(self.previous, name)
+
+    def terms(self) -> dict[str, Any]:
+        """What the job is to be treated by."""
+        priority = self._term("priority")
+        return {
+            "priority": DEFAULT_PRIORITY if priority is None else priority,
+            "due_at": self.due_at,
+            "budget_usd": self._term("budget_usd"),
+            "tags": self._term("tags") or {},
+        }
+
+    def place(self) -> dict[str, Any]:
+        """Where it is to be rendered, and in how many steps."""
+        pool = self.options.pool
+        if pool is None and self.previous is not None and self.previous.model == self.storyboard.model:
+            pool = self.previous.pool
+        return {"pool": pool, "steps": self.options.steps}
+
+
+def check_due(services: Services, order: Order) -> None:
+    """Raises ApiError where the film is wanted in the past."""
+    due_at = order.options.due_at
+    if due_at is not None and due_at <= services.clock():
+        raise refuse([Problem("due_at", "must be in the future", value=f"{due_at:.0f}")])
+
+
+def plan_order(services: Services, order: Order) -> Any:
+    """The order as a Planned. Raises StoryboardError, UserError where it cannot be rendered like that."""
+    return services.admission.plan(order.storyboard, **order.place())
+
+
+def accept(
+    services: Services,
+    poker: Poker,
+    caller: Caller,
+    order: Order,
+    *,
+    planned: Any = None,
+    record: IdempotencyRecord | None = None,
+) -> tuple[Job, Sequence[Take], bool]:
+    """Store an order as a job; of a request that came before, return its job, and True.
+
+    Raises ApiError, StoryboardError, UserError; nothing is stored then.
+    """
+    tenant = tenant_of(caller, order)
+    if record is not None and (earlier := services.jobs.find_request(record, now=services.clock())) is not None:
+        return earlier, services.jobs.takes(earlier.id), True
+    check_due(services, order)
+    planned = planned or plan_order(services, order)
+    check_room(services, tenant)
+    now = services.clock()
+    job, takes = services.admission.new_job(
+        planned, tenant=tenant, kind=order.kind, previous=order.previous, now=now, **order.terms()
+    )
+    stored = services.jobs.insert(job, takes, actor=caller.actor, idempotency=record)
+    if stored.id != job.id:
+        return stored, services.jobs.takes(stored.id), True
+    poker.poke()
+    return stored, takes, False
+
+
+def tenant_of(caller: Caller, order: Order) -> str:
+    """Whose the job will be. Raises ApiError where it may not be theirs."""
+    wanted = order.options.tenant or (order.previous.tenant if order.previous else caller.tenant)
+    if wanted != caller.tenant and not caller.is_admin:
+        raise ApiError(403, "only an administrator may submit for another tenant", code="admin_only")
+    return wanted
+
+
+def check_room(services: Services, tenant: str) -> None:
+    """Raises ApiError where the tenant has as many waiting jobs as it may. Requests at the same moment may pass it by
+    one each."""
+    most = services.config.limits.queued_jobs_per_tenant
+    waiting = services.jobs.count(tenant=tenant, statuses=("queued",)).get("queued", 0)
+    if waiting >= most:
+        headers = {"Retry-After": str(12 * RETRY_FAULT_S)}
+        raise ApiError(429, f"{waiting} jobs are waiting, and {most} may", code="too_many_jobs", headers=headers)
+
+
+def as_final(job: Job) -> Storyboard:
+    """The storyboard of a draft at final quality: the same seeds, so the same film, better. Raises ApiError."""
+    storyboard = Storyboard.model_validate(job.storyboard)
+    if storyboard.quality == "final" and job.steps is None:
+        raise ApiError(409, f"job {job.id} is of final quality already", code="already_final", extra={"allowed": []})
+    return storyboard.model_copy(update={"quality": "final"})

@@ -1,0 +1,178 @@
+"""/v1/videos: OpenAI's video API over the same jobs, so that its clients work unchanged. Fields, states and errors are
+theirs; what is ours is any length and size, `shots`, `seed` and `quality`.
+
+A video is one take, however long: beyond the model's window it is what Longtake is for. Deleting one that is not done
+cancels it first, because there is no other way to.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.formparsers import MultiPartException
+from starlette.responses import JSONResponse, Response
+
+from serving.api.bodies import JobOptions, NewVideo
+from serving.api.caller import AnyCaller, Caller
+from serving.api.docs import binary, failures, video_body
+from serving.api.errors import ApiError, not_found, refuse
+from serving.api.events import OVER
+from serving.api.files import film_media
+from serving.api.forms import fields_of_form
+from serving.api.jobs import find_job
+from serving.api.media import send_media
+from serving.api.reading import JSON_TYPE, check, read_json, read_storyboard
+from serving.api.repeats import REPLAYED, name_request
+from serving.api.schemas import OpenAIVideo, VideoDeleted, VideoList
+from serving.api.services import Services, ThePoker, TheServices
+from serving.api.submitting import Order, accept
+from serving.api.video_json import poll_after_ms, storyboard_of, video_json
+from serving.errors import Problem
+from serving.settings import MAX_FORM_FIELDS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
+from serving.store.records import Job
+from serving.storyboard import Storyboard
+
+router = APIRouter(tags=["videos"])
+
+_VARIANTS = {"video": "film", "thumbnail": "thumbnail", "spritesheet": "spritesheet"}
+
+_IDEMPOTENCY = Annotated[str | None, Header(max_length=MAX_IDEMPOTENCY_KEY_CHARS)]
+
+
+async def read_fields(request: Request) -> dict[str, Any]:
+    """The fields of a JSON body or a form. Raises ApiError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == JSON_TYPE:
+        value = read_json(await request.body())
+        if not isinstance(value, dict):
+            raise refuse([Problem("", "the body must be an object")])
+        return value
+    if kind != "multipart/form-data":
+        raise ApiError(415, f"send {JSON_TYPE} or multipart/form-data", code="unknown_content_type")
+    try:
+        async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=1 << 20) as form:
+            return fields_of_form(form.multi_items())
+    except (MultiPartException, ValueError) as error:
+        raise ApiError(400, "the form cannot be read", code="invalid_form") from error
+
+
+@router.post(
+    "/v1/videos",
+    summary="Create a video",
+    response_model=OpenAIVideo,
+    openapi_extra=video_body(),
+    responses=failures(409, 415),
+)
+async def create_video(
+    caller: AnyCaller,
+    services: TheServices,
+    poker: ThePoker,
+    fields: Annotated[dict[str, Any], Depends(read_fields)],
+    idempotency_key: _IDEMPOTENCY = None,
+) -> JSONResponse:
+    """A prompt and a length, or `shots` as in a storyboard. `seconds` may be any up to the limit of a shot; no
+    `input_reference`: Longtake makes films from text alone."""
+    content = json.dumps(fields, sort_keys=True).encode()
+    record = name_request(caller.tenant, "POST /v1/videos", idempotency_key, content)
+
+    def work() -> JSONResponse:
+        order = _order(services, fields)
+        job, _, replayed = accept(services, poker, caller, order, record=record)
+        return _answer(services, job, status=200, headers=REPLAYED if replayed else {})
+
+    return await run_in_threadpool(work)
+
+
+@router.get("/v1/videos", summary="List videos", response_model=VideoList)
+def list_videos(
+    caller: AnyCaller,
+    services: TheServices,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIST)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> JSONResponse:
+    """Videos by creation."""
+    found = services.jobs.list(
+        tenant=caller.scope, kind="video", after=after, limit=limit + 1, newest_first=order == "desc"
+    )
+    data = [video_json(job, services.config) for job in found[:limit]]
+    return JSONResponse(
+        {
+            "object": "list",
+            "data": data,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+            "has_more": len(found) > limit,
+        }
+    )
+
+
+@router.get("/v1/videos/{video_id}", summary="Retrieve a video", response_model=OpenAIVideo, responses=failures(404))
+def retrieve_video(video_id: str, caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """The video as it is now; the header openai-poll-after-ms says when it is worth asking again."""
+    return _answer(services, _find_video(services, caller, video_id))
+
+
+@router.delete("/v1/videos/{video_id}", summary="Delete a video", response_model=VideoDeleted, responses=failures(404))
+def delete_video(video_id: str, caller: AnyCaller, services: TheServices, poker: ThePoker) -> JSONResponse:
+    """Hides it for ever; one that is not done is cancelled first."""
+    job = _find_video(services, caller, video_id)
+    now = services.clock()
+    who: Any = {"actor": caller.actor, "now": now, "tenant": caller.scope}
+    if job.status not in OVER:
+        services.lifecycle.apply(video_id, "cancel", reason="deleted before it was done", **who)
+    services.jobs.delete(video_id, **who)
+    poker.poke()
+    return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
+
+
+@router.get(
+    "/v1/videos/{video_id}/content",
+    summary="Download a video",
+    responses=binary("video/mp4", "image/jpeg"),
+)
+@router.head("/v1/videos/{video_id}/content", include_in_schema=False)
+def video_content(
+    video_id: str,
+    request: Request,
+    caller: AnyCaller,
+    services: TheServices,
+    variant: Literal["video", "thumbnail", "spritesheet"] = "video",
+) -> Response:
+    """The film, a picture of it, or many small ones."""
+    job = _find_video(services, caller, video_id)
+    if job.status != "completed":
+        detail = f"video {video_id} has no content yet: it is {video_json(job, services.config)['status']}"
+        raise ApiError(409, detail, code="video_not_ready")
+    return send_media(request, services.artifacts, film_media(job, _VARIANTS[variant]))
+
+
+def _order(services: Services, fields: dict[str, Any]) -> Order:
+    if fields.get("input_reference") is not None:
+        message = "is not supported: Longtake makes films from text alone"
+        raise refuse([Problem("input_reference", message)])
+    wanted = check(NewVideo, {name: value for name, value in fields.items() if name != "input_reference"})
+    storyboard = read_storyboard(storyboard_of(wanted, default_model=services.config.pools[0].model))
+    return Order(_with_size(services, storyboard), JobOptions(), kind="video")
+
+
+def _with_size(services: Services, storyboard: Storyboard) -> Storyboard:
+    """The same with its size written down, so that it can be told at any time."""
+    if storyboard.video.width is not None:
+        return storyboard
+    plan = services.admission.plan(storyboard, pool=None, steps=None).plan
+    video = storyboard.video.model_copy(update={"width": plan.width, "height": plan.height})
+    return storyboard.model_copy(update={"video": video})
+
+
+def _find_video(services: Services, caller: Caller, video_id: str) -> Job:
+    job = find_job(services, caller, video_id)
+    if job.kind != "video":
+        raise not_found(f"video {video_id}")
+    return job
+
+
+def _answer(services: Services, job: Job, *, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+    poll = {"openai-poll-after-ms": str(poll_after_ms(job, services.clock()))}
+    return JSONResponse(video_json(job, services.config), status, headers={**poll, **(headers or {})})

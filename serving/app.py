@@ -1,0 +1,264 @@
+"""The farm as one Ray Serve application; the composition root.
+
+    Api (HTTP)  ->  store  <-  Director  ->  timeline hosts  <->  Renderer gangs
+                                   |               |
+                                Encoder         Decoder
+
+`serving.app:build` takes a FarmConfig as JSON; `longtake up` and a RayService start the same thing.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayError
+from ray.serve import Application
+
+from serving import settings
+from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
+from serving.farm_config import FarmConfig, PoolConfig
+from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.orders import AssembleOrder, Decoded, DecodeOrder, GangHello
+from serving.render.rank import Rank
+from serving.store.artifacts import Artifacts
+
+log = logging.getLogger(__name__)
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The application of a farm. `args` is FarmConfig.as_json()."""
+    config = FarmConfig.model_validate(args)
+    parts = [
+        _bind(Encoder, _light(1), args),
+        _bind(Decoder, _light(config.decoders), args),
+        *(_renderer(pool, args) for pool in config.pools),
+    ]
+
+    def build_api() -> Any:  # a plain function: Serve takes any other callable for the ASGI application itself
+        return _build_api(args)
+
+    ingress = serve.ingress(build_api)(Api)
+    return _bind(ingress, _light(1) | {"name": "Api", "max_ongoing_requests": API_REQUESTS}, *parts)
+
+
+API_REQUESTS = 200
+"""Requests, event streams among them, that the API has open at once."""
+
+
+def _bind(part: Any, options: dict[str, Any], *arguments: Any) -> Application:
+    deployment: Any = serve.deployment(part)
+    application: Application = deployment.options(**options).bind(*arguments)
+    return application
+
+
+def _light(replicas: int) -> dict[str, Any]:
+    """Options of a deployment that takes no gang's place."""
+    return {
+        "num_replicas": replicas,
+        "ray_actor_options": {"num_cpus": 0},
+        "max_ongoing_requests": 16,
+        "health_check_period_s": 2,
+        "graceful_shutdown_timeout_s": 5,
+        "graceful_shutdown_wait_loop_s": 0.2,
+    }
+
+
+def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
+    options = _light(pool.start_gangs) | {
+        "name": f"Renderer-{pool.name}",
+        "placement_group_bundles": [{"CPU": LEADER_CPU}, {"CPU": 1}],
+        "placement_group_strategy": "STRICT_PACK",
+        "ray_actor_options": {"num_cpus": LEADER_CPU},
+        "graceful_shutdown_timeout_s": settings.DRAIN_S,
+    }
+    return _bind(Renderer, options, pool.model_dump(mode="json"), args)
+
+
+LEADER_CPU = 0.01
+"""Of a core, that a gang's leader takes: it only waits."""
+
+
+def _build_api(args: dict[str, Any]) -> Any:
+    """The API's routes over the real store and the running Director; called in the replica."""
+    from serving.api.app import create_api
+    from serving.api.services import open_services
+
+    ensure_director(args)
+    return create_api(open_services(FarmConfig.model_validate(args), LiveDirector(args)))
+
+
+class Api:
+    """The HTTP ingress. Holds the other parts, so that they belong to the application."""
+
+    def __init__(self, *parts: Any) -> None:
+        set_up_logs()
+        self._parts = parts
+
+
+class Encoder:
+    """Turns prompts into embeddings, once each, and keeps them among the artifacts."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        set_up_logs()
+        self._artifacts = Artifacts.open(FarmConfig.model_validate(args).artifacts_url)
+        self._thread = ThreadPoolExecutor(max_workers=1)  # models must not be loaded in two threads at once
+
+    async def encode(self, model: str, weights: str, texts: list[str]) -> None:
+        """Keep the embedding of each text. Raises ModelError."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, model, weights, texts)
+
+    def _encode(self, model: str, weights: str, texts: list[str]) -> None:
+        from serving.models.registry import open_model
+        from serving.render.content import prompt_artifact
+        from serving.render.gang import one_thread
+        from serving.store.latents import write_prompt
+
+        with one_thread():
+            for text, embedding in zip(texts, open_model(model).encode_prompts(texts), strict=True):
+                write_prompt(self._artifacts, prompt_artifact(weights, text), embedding.numpy())
+
+
+class Decoder:
+    """Decodes finished latents and assembles films, on one thread."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        from serving.render.take_decoder import TakeDecoder
+
+        set_up_logs()
+        config = FarmConfig.model_validate(args)
+        self._artifacts = Artifacts.open(config.artifacts_url)
+        self._scratch = scratch_of(config, "decoder")
+        self._decoder = TakeDecoder(self._artifacts, self._scratch)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
+        decoded: Decoded = await self._run(self._decoder.decode, order, start, latents_nChw)
+        return decoded
+
+    async def decode_stored(self, order: DecodeOrder) -> Decoded:
+        decoded: Decoded = await self._run(self._decoder.decode_stored, order)
+        return decoded
+
+    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
+        from serving.render.film_assembler import assemble_film
+
+        film: dict[str, Any] = await self._run(assemble_film, order, self._artifacts, self._scratch)
+        return film
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+class RankActor(Rank):
+    """A gang's rank in a process of its own. Calls wait in line; a ping does not."""
+
+    @ray.method(concurrency_group="control")
+    def ping(self) -> int:
+        """Its process id."""
+        return os.getpid()
+
+    def keep_prompts(self, key: str, embeddings: Any) -> None:
+        super().keep_prompts(key, embeddings)
+
+    def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
+        return super().predict(call, prompts_key)
+
+    @ray.method(concurrency_group="control")
+    def describe(self) -> dict[str, str]:
+        """What its predictions depend on."""
+        return self.numerics
+
+
+class Renderer:
+    """One gang: the leader, which keeps its rank alive and tells the Director of it. Hosts call the rank itself."""
+
+    def __init__(self, pool: dict[str, Any], args: dict[str, Any]) -> None:
+        set_up_logs()
+        self._pool = PoolConfig.model_validate(pool)
+        self._args = args
+        self._name = serve.get_replica_context().replica_id.unique_id
+        self._incarnation = itertools.count()
+        self._rank: Any = None
+        self._hello: GangHello | None = None
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def check_health(self) -> None:
+        """Called by Serve again and again, first when the replica starts."""
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.ensure_future(self._keep())
+
+    async def rank_pid(self) -> int | None:
+        """The process that computes; None while there is none."""
+        return None if self._hello is None else await self._rank.ping.remote()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                if self._hello is None:
+                    await self._start_rank()
+                await self._say_hello()
+            except RayActorError as error:
+                log.warning("gang %s: %s", self._name, str(error).splitlines()[0], extra={"action": "gang_lost"})
+                self._end_rank()
+            except (RayError, TimeoutError) as error:
+                log.warning("gang %s: %s", self._name, error, extra={"action": "hello"})
+            await asyncio.sleep(settings.GANG_HELLO_S)
+
+    async def _start_rank(self) -> None:
+        options: Any = {"num_cpus": 1, "max_restarts": 0, "concurrency_groups": {"control": 2}}
+        actor = ray.remote(**options)(RankActor)
+        self._rank = actor.remote(self._pool.model)
+        numerics = await self._rank.describe.remote()
+        self._hello = GangHello(
+            gang=f"{self._pool.name}-{self._name}-{next(self._incarnation)}",
+            pool=self._pool.name,
+            numerics=numerics,
+            node=ray.get_runtime_context().get_node_id(),
+            draining=False,
+        )
+
+    async def _say_hello(self) -> None:
+        assert self._hello is not None
+        try:
+            await asyncio.wait_for(self._rank.ping.remote(), settings.GANG_SILENT_S)
+        except (RayActorError, TimeoutError):
+            self._end_rank()
+            return
+        director = ensure_director(self._args)
+        hello = GangHello(**{**self._hello.__dict__, "draining": self._draining})
+        try:
+            answer = await asyncio.wait_for(director.hello.remote(hello, [self._rank]), settings.DIRECTOR_CALL_S)
+        except (RayError, TimeoutError):
+            return  # the Director is being started again
+        if answer == "replace":
+            self._end_rank()
+        elif answer == "idle":
+            self._idle.set()
+
+    def _end_rank(self) -> None:
+        if self._rank is not None:
+            ray.kill(self._rank)
+        self._rank = self._hello = None
+
+    async def __del__(self) -> None:
+        """Called by Serve before the replica goes: calls that are out may end."""
+        self._draining = True
+        if self._hello is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), settings.DRAIN_S / 2)

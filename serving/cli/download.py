@@ -1,0 +1,151 @@
+"""`longtake download`: a film from the farm to a file, whole or not at all.
+
+It grows under a name that says which film it is; a download that was cut off goes on from there, also in a later run.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from serving.cli.client import FarmClient, Json, Refused, farm
+from serving.cli.job_text import film_words, status_word
+from serving.cli.options import AsJson, JobName
+from serving.cli.render import check_out
+from serving.cli.terminal import print_json, tell
+from serving.errors import Fault, UserError
+from serving.settings import CLIENT_PATIENCE_S
+
+_MANIFEST = "film.json"
+
+
+def download(
+    job: JobName,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The film to write; default: its title, here.")
+    ] = None,
+    manifest: Annotated[bool, typer.Option("--manifest", help=f"Write {_MANIFEST} beside it too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a finished film home."""
+    if out is not None:
+        check_out(out)
+    with farm() as client:
+        found = client.get(f"/v1/jobs/{client.find_job(job)}")
+        if found["film"] is None:
+            state = f"{status_word(found['status'])} ({found['progress']:.0f} %)"
+            raise UserError(f"{found['id']} has no film yet: it is {state}; `longtake watch {job}` waits for it")
+        path = out if out is not None else _free_name(found)
+        download_film(client, found, path)
+        if manifest:
+            _fetch_manifest(client, found["links"]["manifest"], path.with_name(_MANIFEST))
+    if as_json:
+        print_json(found)
+    else:
+        print(path)
+
+
+def download_film(client: FarmClient, job: Json, out: Path) -> None:
+    """Writes the film of a completed job. Raises Fault where it cannot be had whole."""
+    film = job["film"]
+    try:
+        with _shown(film.get("bytes")) as show:
+            _fetch(client, job["links"]["film"], out, sha256=film["sha256"], show=show)
+    except OSError as error:
+        raise Fault(f"{out}: cannot be written: {error.strerror}") from error
+    tell(f"{out}: {film_words(film)}")
+
+
+def _free_name(job: Json) -> Path:
+    """A name in this folder made from the title, that is not taken."""
+    plain = re.sub(r"[^\w]+", "-", job["title"]).strip("-_")[:60] or "film"
+    version = f"-v{job['version']}" if job["version"] > 1 else ""
+    path = Path(f"{plain}{version}.mp4")
+    if path.exists():
+        raise UserError(f"{path} is there already; name another file with --out")
+    return path
+
+
+def _fetch(client: FarmClient, path: str, out: Path, *, sha256: str, show: Callable[[int], object]) -> None:
+    part = out.with_name(f".{out.name}.{sha256[:16]}.part")
+    patience = client.patience()
+    for last_chance in (False, True):
+        before = -1
+        while (broken := _fetch_rest(client, path, part, show)) is not None:
+            have = part.stat().st_size if part.exists() else 0
+            if have > before:
+                patience.reset()
+            before = have
+            patience.wait(broken, limit_s=CLIENT_PATIENCE_S)
+        if _hash(part) == sha256:
+            break
+        part.unlink()
+        if last_chance:
+            raise Fault(f"{out}: what the farm sends is not the film that it names: the hashes differ")
+    _put_in_place(part, out)
+
+
+def _fetch_rest(client: FarmClient, path: str, part: Path, show: Callable[[int], object]) -> Exception | None:
+    """Adds to the partial file what is missing of it; returns what broke the connection before the end, if it did."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    try:
+        with client.stream(path, headers) as response, part.open("ab" if response.status_code == 206 else "wb") as file:
+            done = file.tell()
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+                done += len(chunk)
+                show(done)
+    except httpx.TransportError as broken:
+        return broken
+    except Refused as refused:
+        if refused.status != 416:
+            raise
+    return None  # after 416 it has as many bytes as the film, or more
+
+
+def _fetch_manifest(client: FarmClient, path: str, out: Path) -> None:
+    content = json.dumps(client.get(path), indent=2, ensure_ascii=False) + "\n"
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    part.write_text(content)
+    _put_in_place(part, out)
+
+
+def _put_in_place(part: Path, out: Path) -> None:
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(out)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _shown(num_bytes: int | None) -> Iterator[Callable[[int], object]]:
+    """What to call with the bytes that are there, for a bar on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from serving.cli.terminal import open_console
+
+    columns = (
+        BarColumn(bar_width=None),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=open_console(stderr=True), transient=True, expand=True) as bars:
+        bar = bars.add_task("", total=num_bytes)
+        yield lambda done: bars.update(bar, completed=done)

@@ -1,0 +1,73 @@
+"""A job's events as they come: server-sent events, with a new connection wherever the last one ended too soon."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from serving.cli.client import FarmClient, Json
+from serving.cli.job_text import OVER
+from serving.settings import CLIENT_PATIENCE_S
+
+
+@dataclass(frozen=True)
+class SentEvent:
+    """One server-sent event."""
+
+    kind: str
+    data: str
+    id: str | None
+
+
+def follow(client: FarmClient, job_id: str) -> Iterator[tuple[str, Json]]:
+    """What happens to a job until it is over: ("job", the whole job) and ("event", an entry of its log).
+
+    The first is the job as it is, and so is the last. Raises Refused, and Fault where the farm is away for too long.
+    """
+    last_id: str | None = None
+    patience = client.patience()
+    job: Json | None = None
+    while True:
+        heard = False
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+        try:
+            with client.stream(f"/v1/jobs/{job_id}/events", headers) as response:
+                for event in read_events(response.iter_lines()):
+                    patience.reset()
+                    heard = True
+                    last_id = event.id or last_id
+                    value: Json = json.loads(event.data)
+                    if event.kind == "change":
+                        yield "event", value
+                    elif value != job:
+                        job = value
+                        yield "job", job
+        except httpx.TransportError as error:
+            patience.wait(error, limit_s=CLIENT_PATIENCE_S)
+        if job is None or job["status"] not in OVER:
+            now = client.get(f"/v1/jobs/{job_id}")  # the stream may have ended before it told of the end
+            if now != job:
+                job = now
+                yield "job", job
+        if job["status"] in OVER:
+            return
+        if not heard:
+            patience.wait(httpx.RemoteProtocolError("its stream of events is empty"), limit_s=CLIENT_PATIENCE_S)
+
+
+def read_events(lines: Iterable[str]) -> Iterator[SentEvent]:
+    """The events in a stream's lines; comments and an event that was cut off are left out."""
+    fields: dict[str, str] = {}
+    data: list[str] = []
+    for line in lines:
+        if not line:
+            if data:
+                yield SentEvent(fields.get("event", "message"), "\n".join(data), fields.get("id"))
+            fields, data = {}, []
+            continue
+        name, _, value = line.partition(":")
+        if name == "data":
+            data.append(value.removeprefix(" "))
+        elif name:
+            fields[name] = value.removeprefix(" ")

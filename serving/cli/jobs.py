@@ -1,0 +1,226 @@
+"""`longtake jobs`, `show` and what steers a job: cancel, pause, resume, retry, priority, explain."""
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serving.cli.client import FarmClient, Json, farm
+from serving.cli.job_text import (
+    STYLES,
+    ago,
+    calls_words,
+    clock,
+    cost_words,
+    due_words,
+    film_words,
+    left_words,
+    money,
+    rough,
+    span,
+    status_word,
+    take_counts,
+)
+from serving.cli.options import AsJson, JobName
+from serving.cli.terminal import add_column, add_words_column, open_console, open_table, print_json, tell, words
+from serving.cli.terms import Budget, read_budget
+from serving.cli.watch import take_words
+from serving.settings import MAX_LIST
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Status(StrEnum):
+    """Statuses of a job, as the option takes them."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_WIDE = 100
+"""Columns of a terminal from which on a list of jobs shows bars."""
+
+Reason = Annotated[str, typer.Option(help="Why, for the job's log.")]
+
+
+def jobs(
+    status: Annotated[list[Status] | None, typer.Option(help="Only jobs with this status; repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this tag.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most this many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with farm() as client:
+        found = _list(client, {"status": [item.value for item in status or ()], "tag": tag}, limit)
+    if as_json:
+        print_json(found)
+    elif not found["data"]:
+        print("no jobs")
+    else:
+        console = open_console()
+        console.print(_job_table(found["data"], time.time(), wide=console.width >= _WIDE))
+        if found["has_more"]:
+            tell(f"there are more; --limit {10 * limit} shows more of them")
+
+
+def show(job: JobName, as_json: AsJson = False) -> None:
+    """Show a job and its takes as they are now."""
+    with farm() as client:
+        found = client.get(f"/v1/jobs/{client.find_job(job)}")
+    if as_json:
+        print_json(found)
+        return
+    console = open_console()
+    console.print(_facts(found, time.time()))
+    console.print(_take_table(found["takes"]))
+
+
+def explain(job: JobName, as_json: AsJson = False) -> None:
+    """Say in words why a job is where it is, and when it should start and finish."""
+    with farm() as client:
+        found = client.get(f"/v1/jobs/{client.find_job(job)}/explain")
+    if as_json:
+        print_json(found)
+    else:
+        print(found["words"])
+
+
+def cancel(job: JobName, reason: Reason = "", as_json: AsJson = False) -> None:
+    """End a job; `longtake retry` can take it up again."""
+    _act(job, "cancel", reason, as_json=as_json)
+
+
+def pause(job: JobName, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Give out no more of a job's calls until it is resumed."""
+    _act(job, "pause", reason, as_json=as_json)
+
+
+def resume(job: JobName, budget: Budget = None, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Go on with a paused job, where it was; a job that its budget paused needs a larger one."""
+    terms = {} if budget is None else {"budget_usd": read_budget(budget)}
+    _act(job, "resume", reason, as_json=as_json, terms=terms)
+
+
+def retry(job: JobName, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Take up a failed or cancelled job again; what was rendered is kept."""
+    _act(job, "retry", reason, as_json=as_json)
+
+
+def priority(
+    job: JobName,
+    number: Annotated[int, typer.Argument(metavar="N", min=0, max=100, help="0 to 100; higher goes first.")],
+    as_json: AsJson = False,
+) -> None:
+    """Set a job's priority."""
+    with farm() as client:
+        found = client.patch(f"/v1/jobs/{client.find_job(job)}", {"priority": number})
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['id']} has priority {found['priority']}")
+
+
+def _act(job: str, action: str, reason: str, *, as_json: bool, terms: Json | None = None) -> None:
+    with farm() as client:
+        path = f"/v1/jobs/{client.find_job(job)}"
+        if terms:
+            client.patch(path, terms)
+        found = client.post(f"{path}/{action}", {"reason": reason})
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['id']} is {status_word(found['status'])}")
+
+
+def _list(client: FarmClient, chosen: Json, limit: int) -> Json:
+    """As many pages as it takes, as one."""
+    found = client.get("/v1/jobs", {**chosen, "limit": min(limit, MAX_LIST)})
+    while found["has_more"] and len(found["data"]) < limit:
+        wanted = min(limit - len(found["data"]), MAX_LIST)
+        page = client.get("/v1/jobs", {**chosen, "limit": wanted, "after": found["last_id"]})
+        found = {**page, "data": found["data"] + page["data"], "first_id": found["first_id"]}
+    return found
+
+
+def _job_table(found: list[Json], now: float, *, wide: bool) -> "Table":
+    """One line a job; a narrow one has no bar and no takes."""
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    table = open_table("job")
+    add_words_column(table, "title")
+    for name in ("status", *(("", "takes>") if wide else ()), "%>", "time>", "cost>", "age>"):
+        add_column(table, name)
+    for job in found:
+        style = STYLES[job["status"]]
+        title = f"{job['title']} (version {job['version']})" if job["version"] > 1 else job["title"]
+        status = f"{status_word(job['status'])}, at risk" if job["at_risk"] else status_word(job["status"])
+        done = sum(take["status"] == "decoded" for take in job["takes"])
+        bar = ProgressBar(total=100, completed=job["progress"], width=8, complete_style=style, finished_style=style)
+        table.add_row(
+            job["id"],
+            words(title),
+            Text(status, style=style),
+            *((bar, f"{done}/{len(job['takes'])}") if wide else ()),
+            f"{job['progress']:.0f}",
+            left_words(job, now),
+            money(job["cost"]["usd"]) if job["cost"]["usd"] else span(job["cost"]["gpu_seconds"]),
+            rough(now - job["created_at"]),
+        )
+    return table
+
+
+def _facts(job: Json, now: float) -> "Table":
+    """What is known of a job as a whole, one fact a line."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bright_black", no_wrap=True)
+    table.add_column()
+    state = Text.assemble((status_word(job["status"]), STYLES[job["status"]]), f": {job['reason']}")
+    version = f"{job['version']}" + (f", made from {job['parent']}" if job["parent"] else "")
+    facts = {
+        "job": f"{job['id']} of {job['tenant']}",
+        "title": job["title"],
+        "status": state,
+        "error": f"{job['error']['code']}: {job['error']['message']}" if job["error"] else "",
+        "progress": ", ".join(
+            part
+            for part in (f"{job['progress']:.1f} %", calls_words(job), take_counts(job["takes"]), left_words(job, now))
+            if part
+        ),
+        "film": f"{film_words(job['film'])}, sha256 {job['film']['sha256']}" if job["film"] else "",
+        "cost": cost_words(job),
+        "due": due_words(job, now),
+        "made": f"{clock(job['created_at'], now)}, {ago(job['created_at'], now)}",
+        "version": version if job["version"] > 1 else "",
+        "place": f"pool {job['pool']}, model {job['model']}, priority {job['priority']}",
+        "tags": ", ".join(f"{key}={value}" for key, value in sorted(job["tags"].items())),
+    }
+    for name, fact in facts.items():
+        if fact:
+            table.add_row(name, fact if isinstance(fact, Text) else Text(fact))
+    return table
+
+
+def _take_table(takes: list[Json]) -> "Table":
+    from rich.text import Text
+
+    table = open_table("take", "shots>", "status", "%>", "", "GPU seconds>")
+    for take in takes:
+        table.add_row(
+            Text(take["key"]),
+            str(len(take["shots"])),
+            Text(take["status"], style=STYLES[take["status"]]),
+            f"{take['progress']:.0f}",
+            Text("" if take["status"] == "decoded" and not take["cached"] else take_words(take)),
+            f"{take['cost']['gpu_seconds'] + take['cost']['wasted_gpu_seconds']:.1f}",
+        )
+    return table

@@ -1,0 +1,170 @@
+"""A Ray cluster of this machine for one farm alone, and the application in it. Ray is imported only where it is used.
+
+It disturbs no other cluster and is found by none: its own folder, its own token, ports that the system chooses.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from serving.cli.farm import FarmHome, write_secret
+from serving.errors import Fault, ModelError, UserError
+from serving.farm_config import FarmConfig
+from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_SHUTDOWN_S
+
+CPU_BESIDE_GANGS = 1.0
+"""Cores that Ray is told of beyond those of the gangs: leaders take a hundredth each, everything else none."""
+
+
+def set_environment(home: FarmHome, folder: Path) -> None:
+    """What Ray and every process of the farm inherit."""
+    os.environ.update(
+        RAY_TMPDIR=str(folder),
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_SERVE_LOG_TO_STDERR="0",
+        OMP_NUM_THREADS="1",
+        MKL_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1",
+    )
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"].lower() == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
+        write_secret(home.ray_token, secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(home.ray_token)
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)  # no process of the farm reads from the terminal
+
+
+@contextlib.contextmanager
+def prepare(home: FarmHome, config: FarmConfig) -> Iterator["Future[Any]"]:
+    """The application, built while Ray starts: importing what it is made of takes about as long."""
+    from ray import serve  # before the thread, so that Ray is imported once
+
+    logging.getLogger(serve.__name__).setLevel(logging.WARNING)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        yield thread.submit(_build, home, config)
+
+
+def _build(home: FarmHome, config: FarmConfig) -> Any:
+    """Raises UserError where a pool's model cannot be opened, Fault where the store cannot be reached."""
+    from serving.app import build
+    from serving.control import CONTROL
+    from serving.models.registry import open_model
+
+    assert CONTROL == CONTROL_RESOURCE  # said twice, since importing control takes as long as starting Ray
+
+    for index, pool in enumerate(config.pools):
+        try:
+            open_model(pool.model)
+        except ModelError as error:
+            raise UserError(f"pools[{index}].model: {error}") from error
+    if config.needs_keys:
+        _make_admin_key(home, config)
+    return build(config.as_json())
+
+
+def _make_admin_key(home: FarmHome, config: FarmConfig) -> None:
+    """Puts an administrator's key into the home, unless one is there: without it nobody could make the first."""
+    from serving.store.database import open_database
+    from serving.store.keys import ApiKeys
+
+    database = open_database(config.store_url)
+    try:
+        keys = ApiKeys(database)
+        if home.admin_key is None or keys.find(home.admin_key) is None:
+            _, secret = keys.create("admin", "longtake up", time.time())
+            write_secret(home.admin_key_file, secret)
+    finally:
+        database.close()
+
+
+def start_ray(config: FarmConfig, folder: Path) -> list[psutil.Process]:
+    """A Ray cluster of this machine for this farm alone; returns the processes without which it is dead."""
+    import ray
+
+    gangs = sum(pool.max_gangs for pool in config.pools)
+    ray.init(
+        address="local",
+        num_cpus=math.ceil(gangs + gangs * 0.01 + CPU_BESIDE_GANGS),
+        resources={CONTROL_RESOURCE: 1},
+        object_store_memory=config.object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        _temp_dir=str(folder),
+    )
+    return [process for process in psutil.Process().children() if process.name() in ("raylet", "gcs_server")]
+
+
+def start_application(application: Any, config: FarmConfig, *, deadline: float) -> None:
+    from ray import serve
+
+    from serving.control import APP
+
+    http = {"host": config.host, "port": config.port, "request_timeout_s": None}  # a limit would cut event streams
+    serve.start(proxy_location="HeadOnly", http_options=http)
+    try:
+        serve.run(application, name=APP, route_prefix="/")
+    except RuntimeError as error:
+        raise Fault(f"{error}{_what_failed()}") from error
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{config.address}/readyz", timeout=5.0, trust_env=False).is_success:
+                return
+        if time.monotonic() > deadline:
+            raise Fault(f"the farm was not ready after {FARM_START_S:.0f} seconds")
+        time.sleep(0.05)
+
+
+def _what_failed() -> str:
+    """What Serve says of the parts that did not start."""
+    from ray import serve
+
+    from serving.control import APP
+
+    found = serve.status().applications.get(APP)
+    parts = found.deployments if found is not None else {}
+    return "".join(f"\n{name}: {part.message}" for name, part in parts.items() if part.message)
+
+
+def put_work_down() -> None:
+    """Has the Director save what can be saved. Nothing is lost without it but time."""
+    import ray
+    from ray.exceptions import RayError
+
+    from serving.control import DIRECTOR, NAMESPACE
+
+    if not ray.is_initialized():
+        return
+    with contextlib.suppress(RayError, ValueError):  # ValueError: there is no Director
+        ray.get(ray.get_actor(DIRECTOR, NAMESPACE).stop.remote(), timeout=FARM_DRAIN_S)
+
+
+def shut_ray_down() -> None:
+    """Ends Ray in good order, or gives up after RAY_SHUTDOWN_S: a dead cluster would keep it for ever."""
+    import atexit
+
+    import ray
+
+    atexit.unregister(ray.shutdown)
+    orderly = threading.Thread(target=_shut_down, daemon=True)
+    orderly.start()
+    orderly.join(RAY_SHUTDOWN_S)
+
+
+def _shut_down() -> None:
+    import ray
+
+    with contextlib.suppress(Exception):  # whatever it fails with, its processes are killed next
+        ray.shutdown()

@@ -1,0 +1,167 @@
+"""`longtake up`, `down` and `status`: one farm of this machine, its state in LONGTAKE_HOME."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serving.cli.job_text import rough
+from serving.cli.options import AsJson
+from serving.errors import Fault, UserError
+from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHUTDOWN_S, home
+
+if TYPE_CHECKING:
+    from serving.cli.farm import FarmHome, FarmState
+    from serving.farm_config import FarmConfig
+
+_GRACE_S = 15.0
+"""Seconds that a supervisor gets beyond its own limits before it is taken for stuck."""
+
+_LOOK_S = 0.05
+"""Seconds between two looks at a farm that starts or ends."""
+
+
+def up(
+    config: Annotated[Path | None, typer.Option(help="farm.yaml; docs/farm.md describes it.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port instead of the configuration's.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address instead of the configuration's.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the farm is ready.")] = False,
+) -> None:
+    """Start a farm on this machine; it goes on with the jobs that an earlier one left."""
+    settings = _read_config(config, port=port, host=host)
+
+    from serving.cli.farm import FarmHome
+
+    farm = FarmHome(home().absolute())
+    if detach:
+        _start_detached(farm, settings)
+        return
+    from serving.cli.supervisor import run_farm
+
+    with farm.lock():
+        pass  # refused before anything is printed
+    print(f"longtake: starting a farm on {farm.folder}; Ctrl-C ends it", file=sys.stderr)
+    run_farm(farm, settings, on_ready=lambda state: _say_ready(state, settings))
+
+
+def down() -> None:
+    """End the farm that `longtake up` started, and whatever it may have left behind."""
+    from serving.cli.farm import FarmHome
+    from serving.cli.supervisor import clear_leftovers
+
+    farm = FarmHome(home().absolute())
+    state = farm.read()
+    if state is None:
+        print(f"no farm runs on {farm.folder}")
+        return
+    was_alive = state.is_alive
+    if was_alive:
+        _end_supervisor(state)
+    with farm.lock():
+        clear_leftovers(farm)
+    print("the farm has ended" if was_alive else "the farm was dead already; what it left is cleared")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Say whether a farm runs here; exit code 1 if none does."""
+    from serving.cli.farm import FarmHome
+
+    farm = FarmHome(home().absolute())
+    state = farm.read()
+    alive = state is not None and state.is_alive
+    if as_json:
+        known = asdict(state) if state is not None else {}
+        print(json.dumps({"running": alive, "home": str(farm.folder), **known}, indent=2))
+    elif state is None:
+        print(f"no farm runs on {farm.folder}")
+    elif not alive:
+        print(f"the farm of {farm.folder} is dead; `longtake up` goes on where it was, `longtake down` clears it away")
+    else:
+        since = rough(time.time() - state.started_at)
+        print(f"{state.state} at {state.address}, up for {since}, process {state.pid}, home {farm.folder}")
+    if not alive:
+        raise typer.Exit(1)
+
+
+def _read_config(path: Path | None, *, port: int | None, host: str | None) -> "FarmConfig":
+    from serving.farm_config import load_config
+
+    given = {"LONGTAKE_PORT": port, "LONGTAKE_HOST": host}
+    return load_config(path, {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})
+
+
+def _say_ready(state: "FarmState", config: "FarmConfig") -> None:
+    print(state.address, flush=True)
+    if not config.needs_keys:
+        who = "this machine" if config.is_loopback else "the network"
+        print(f"longtake: no API key is asked for: everyone on {who} may use the farm", file=sys.stderr, flush=True)
+
+
+def _start_detached(farm: "FarmHome", config: "FarmConfig") -> None:
+    """Starts the supervisor in a session of its own and waits until the farm is ready."""
+    with farm.lock():
+        if farm.log.exists():
+            farm.log.replace(farm.log.with_suffix(".log.1"))
+    with farm.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.cli.supervisor"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(json.dumps({"home": str(farm.folder), "config": config.as_json()}).encode())
+        _say_ready(_wait_until_ready(farm, process), config)
+    except BaseException:
+        process.terminate()  # also on Ctrl-C: a farm that nobody was told of must not stay
+        raise
+
+
+def _wait_until_ready(farm: "FarmHome", process: "subprocess.Popen[bytes]") -> "FarmState":
+    deadline = time.monotonic() + FARM_START_S + _GRACE_S
+    while True:
+        code = process.poll()
+        if code is not None:
+            raise (UserError if code == 2 else Fault)(_last_words(farm, code))
+        state = farm.read()
+        if state is not None and state.pid == process.pid and state.state == "ready":
+            return state
+        if time.monotonic() > deadline:
+            raise Fault(f"the farm was not ready after {FARM_START_S + _GRACE_S:.0f} seconds; see {farm.log}")
+        time.sleep(_LOOK_S)
+
+
+def _last_words(farm: "FarmHome", code: int) -> str:
+    lines = farm.log.read_text(errors="replace").splitlines()
+    if code == 2:
+        return "\n".join(lines)
+    return "\n".join([*lines[-LOG_TAIL_LINES:], f"the farm could not start; its log is {farm.log}"])
+
+
+def _end_supervisor(state: "FarmState") -> None:
+    """Asks the supervisor to end, and kills it where it does not."""
+    import psutil
+
+    from serving.cli.leftovers import end_processes, is_living
+
+    try:
+        process = psutil.Process(state.pid)
+        process.terminate()
+        deadline = time.monotonic() + FARM_DRAIN_S + RAY_SHUTDOWN_S + _GRACE_S
+        while is_living(process):
+            if time.monotonic() > deadline:
+                end_processes([process])
+                return
+            time.sleep(_LOOK_S)
+    except psutil.NoSuchProcess:
+        return

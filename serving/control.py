@@ -1,0 +1,299 @@
+"""The farm's named actors: the Director and the timeline hosts, and how everyone else reaches them, gangs and decoders.
+
+Only here, in app.py and where a gang is started does anything know of Ray. An actor wraps a plain class; a port turns
+Ray's errors into ours.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayError
+
+from serving import settings
+from serving.director.director import Director
+from serving.director.gangs import Answer
+from serving.director.lifecycle import Lifecycle
+from serving.director.ports import HostLost
+from serving.errors import Fault, StoreUnavailable
+from serving.farm_config import FarmConfig
+from serving.render.host import GangDied, TimelineHost
+from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
+from serving.store.artifacts import Artifacts
+from serving.store.database import open_database
+from serving.store.jobs import JobStore
+
+NAMESPACE = "longtake"
+APP = "longtake"
+DIRECTOR = "director"
+CONTROL = "longtake_control"
+"""Custom resource of the nodes where the Director and the hosts may live: never one that may be taken away."""
+
+_SHARE = 0.001
+"""Of CONTROL, that one of them takes."""
+
+log = logging.getLogger(__name__)
+
+
+def host_name(index: int) -> str:
+    """Name of a timeline host's actor."""
+    return f"timeline-host-{index}"
+
+
+def ensure_director(config: dict[str, Any]) -> Any:
+    """The Director's handle; it is started if there is none."""
+    return _ensure(DirectorActor, DIRECTOR, config)
+
+
+def _ensure_host(config: dict[str, Any], index: int) -> Any:
+    return _ensure(TimelineHostActor, host_name(index), config)
+
+
+def _ensure(actor: type, name: str, config: dict[str, Any]) -> Any:
+    return (
+        ray.remote(actor)
+        .options(
+            name=name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=1000,
+            num_cpus=0,
+            resources={CONTROL: _SHARE},
+        )
+        .remote(config)
+    )
+
+
+# ---------------------------------------------------------------------------------------------- actors
+
+
+class DirectorActor:
+    """A Director in a process of its own. It begins to work with the first message it gets."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        set_up_logs()
+        self._raw = config
+        self._config = FarmConfig.model_validate(config)
+        self._director: Director | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def hello(self, hello: GangHello, handle: list[Any]) -> Answer:
+        """A gang is there, or still there. `handle` is in a list, so that it arrives as it is."""
+        director = self._begin()
+        return "go_on" if director is None else director.hello(hello, handle[0])
+
+    async def poke(self) -> None:
+        """Look into the store now."""
+        director = self._begin()
+        if director is not None:
+            director.poke()
+
+    async def explain(self, job_id: str) -> dict[str, Any] | None:
+        director = self._begin()
+        return None if director is None else director.explain(job_id)
+
+    async def pools(self) -> list[dict[str, Any]]:
+        director = self._begin()
+        return [] if director is None else director.pools()
+
+    async def metrics(self) -> bytes:
+        director = self._begin()
+        return b"" if director is None else director.metrics.text()
+
+    async def stop(self) -> None:
+        """Checkpoint, give the jobs back, and do nothing more."""
+        if self._director is not None:
+            await self._director.stop()
+
+    async def pid(self) -> int:
+        self._begin()
+        return os.getpid()
+
+    def _begin(self) -> Director | None:
+        if self._running is None or self._running.done():
+            self._running = asyncio.ensure_future(self._work())
+        return self._director
+
+    async def _work(self) -> None:
+        try:
+            while self._director is None:
+                try:
+                    self._director = await asyncio.to_thread(self._build)
+                except (StoreUnavailable, Fault) as error:
+                    log.warning("the Director cannot begin: %s", error, extra={"action": "begin"})
+                    await asyncio.sleep(self._config.poll_s)
+            if self._config.metrics_port:
+                _export(self._director, self._config.metrics_port)
+            await self._director.run()
+        except Exception:
+            log.exception("the Director stopped", extra={"action": "stopped"})
+            os._exit(1)  # Ray starts it again, and it goes on from the store
+
+    def _build(self) -> Director:
+        database = open_database(self._config.store_url)
+        encoder = serve.get_deployment_handle("Encoder", APP)
+        return Director(
+            self._config,
+            owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",
+            jobs=JobStore(database),
+            lifecycle=Lifecycle(database),
+            artifacts=Artifacts.open(self._config.artifacts_url),
+            hosts=[HostActorPort(self._raw, index) for index in range(self._config.timeline_hosts)],
+            encoder=EncoderActorPort(encoder),
+            decoder=DecoderActorPort(),
+            clock=time.time,
+        )
+
+
+def _export(director: Director, port: int) -> None:
+    from prometheus_client import start_http_server
+
+    start_http_server(port, registry=director.metrics.registry)
+
+
+class TimelineHostActor(TimelineHost):
+    """A timeline host in a process of its own."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        set_up_logs()
+        farm = FarmConfig.model_validate(config)
+        super().__init__(
+            Artifacts.open(farm.artifacts_url),
+            DecoderActorPort(),
+            checkpoint_every_s=farm.checkpoint_every_s,
+            checkpoint_every_steps=farm.checkpoint_every_steps,
+        )
+
+    async def run_call(  # the handle of a gang's actor becomes a gang
+        self, take_id: TakeId, token: int, *, step: int, chunk: int, gang: str, handle: Any, timeout_s: float
+    ) -> CallReport:
+        port = None if handle is None else GangActorPort(handle)
+        return await super().run_call(
+            take_id, token, step=step, chunk=chunk, gang=gang, handle=port, timeout_s=timeout_s
+        )
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+
+# ---------------------------------------------------------------------------------------------- ports
+
+
+class HostActorPort:
+    """A timeline host as the Director calls it."""
+
+    def __init__(self, config: dict[str, Any], index: int) -> None:
+        self._handle = _ensure_host(config, index)
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return await getattr(self._handle, method).remote(*arguments, **named)
+            except RayActorError as error:
+                raise HostLost(str(error).splitlines()[0]) from error
+
+        return call
+
+
+class GangActorPort:
+    """A gang as a timeline host calls it."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:
+        await self._call("keep_prompts", key, dict(embeddings))
+
+    async def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
+        output: CallOutput = await self._call("predict", call, prompts_key)
+        return output
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(self._handle, method).remote(*arguments)
+        except RayActorError as error:
+            raise GangDied(str(error).splitlines()[0]) from error
+
+
+class DecoderActorPort:
+    """The decoders as hosts and the Director call them."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
+        decoded: Decoded = await self._call("decode", order, start, latents_nChw)
+        return decoded
+
+    async def decode_stored(self, order: DecodeOrder) -> Decoded:
+        decoded: Decoded = await self._call("decode_stored", order)
+        return decoded
+
+    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
+        film: dict[str, Any] = await self._call("assemble", order)
+        return film
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        if self._handle is None:
+            self._handle = serve.get_deployment_handle("Decoder", APP)
+        return await asyncio.wait_for(getattr(self._handle, method).remote(*arguments), settings.DECODE_TIMEOUT_S)
+
+
+class EncoderActorPort:
+    """The text encoder as the Director calls it."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    async def encode(self, model: str, weights: str, texts: Sequence[str]) -> None:
+        await asyncio.wait_for(self._handle.encode.remote(model, weights, list(texts)), settings.DECODE_TIMEOUT_S)
+
+
+class LiveDirector:
+    """The running Director as the API calls it, from threads. Every method raises Fault where it does not answer."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+
+    def poke(self) -> None:
+        self._ask("poke")
+
+    def explain(self, job_id: str) -> dict[str, Any] | None:
+        said: dict[str, Any] | None = self._ask("explain", job_id)
+        return said
+
+    def metrics(self) -> bytes:
+        text: bytes = self._ask("metrics")
+        return text
+
+    def pools(self) -> list[dict[str, Any]]:
+        pools: list[dict[str, Any]] = self._ask("pools")
+        return pools
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            handle = ensure_director(self._config)
+            return ray.get(getattr(handle, method).remote(*arguments), timeout=settings.DIRECTOR_CALL_S)
+        except (RayError, ValueError) as error:
+            raise Fault("the Director is not reachable") from error
+
+
+def set_up_logs() -> None:
+    """Our own log lines go to the process's log, with their time."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def scratch_of(config: FarmConfig, role: str) -> Path:
+    """A folder of this process for work in progress."""
+    return Path(config.scratch) / f"{role}-{os.getpid()}"

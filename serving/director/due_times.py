@@ -1,0 +1,126 @@
+"""Which due times press, and which cannot be kept. Pure.
+
+As many jobs as possible should be in time. Jobs are taken in, earliest due first; whenever the last one taken in could
+not be in time behind the others, the one with the most work left is let go (Moore and Hodgson 1968, for one machine as
+fast as the pool, but no job faster than its longest path and cap allow). A job that is let go is at risk: it has its
+ordinary turn, and is looked at again next time. Of the others, a job presses from its latest start on: that which leaves
+every job due after it enough time as well, and itself a margin. Until then it has its ordinary turn too, so that due
+times cost nobody more than they must. Those that press go in the order of their latest starts: one that is bound
+by its path cannot wait for another that is due earlier and could still use the whole pool.
+"""
+
+import heapq
+
+from serving.director.queues import JobState, PoolState
+from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN, SEND_AHEAD_S
+
+
+def least_s(pool: PoolState, job: JobState) -> float:
+    """Seconds that a job takes at least, if every gang of its pool that it may use worked for it."""
+    gangs = max(1, pool.ready_gangs)
+    if job.spec.max_calls is not None:
+        gangs = min(gangs, job.spec.max_calls)
+    return max(job.least_path_s, job.work_s / gangs)
+
+
+def review(pool: PoolState, now: float) -> None:
+    """Find which jobs press and which are at risk, class by class: higher priorities go before."""
+    pool.reviewed_at = now
+    rate = DUE_CAPACITY * pool.ready_gangs
+    if not rate:
+        return
+    by_priority: dict[int, list[JobState]] = {}
+    for job in pool.jobs.values():
+        if not job.held and job.work_s > 0:
+            by_priority.setdefault(job.spec.priority, []).append(job)
+    lowest = min(job.spec.priority for job in pool.jobs.values() if job.spec.due_at is not None)
+    before: list[JobState] = []
+    for priority in sorted(by_priority, reverse=True):
+        if priority < lowest:
+            return
+        due = [job for job in by_priority[priority] if job.spec.due_at is not None]
+        if due:
+            _review_class(pool, due, before=before, rate=rate, now=now)
+        before += by_priority[priority]
+
+
+def _review_class(pool: PoolState, jobs: list[JobState], *, before: list[JobState], rate: float, now: float) -> None:
+    jobs.sort(key=lambda job: (job.spec.due_at, job.spec.created_at, job.spec.id))
+    least = {job: least_s(pool, job) for job in jobs}
+    service = _Service()
+    for job in before:
+        service.add(job, least_s(pool, job))
+    kept = _admit(jobs, least, service=service, rate=rate, now=now)
+    next_start = float("inf")
+    for job in reversed(jobs):
+        due_at = _due(job)
+        pressing, start_by = False, due_at - DUE_MARGIN * least[job] - job.steps_left * SEND_AHEAD_S - DUE_LEAD_S
+        job.at_risk = job not in kept or now + least[job] > due_at
+        if job in kept:
+            next_start = min(due_at, next_start) - job.work_s / rate
+            pressing = job.pressing or now >= min(next_start - DUE_LEAD_S, start_by)
+        if (pressing, start_by) != (job.pressing, job.start_by):
+            job.step_aside()
+            job.pressing, job.start_by = pressing, start_by
+            job.settle()
+
+
+def _admit(
+    jobs: list[JobState], least: dict[JobState, float], *, service: "_Service", rate: float, now: float
+) -> set[JobState]:
+    """The jobs that can be in time, of `jobs` by due time."""
+    kept: set[JobState] = set()
+    most_work: list[tuple[float, int, JobState]] = []
+    for index, job in enumerate(jobs):
+        time_s = _due(job) - now
+        if least[job] > time_s + DUE_LEAD_S:  # a little late is still better than very late
+            continue
+        service.add(job, least[job])
+        kept.add(job)
+        heapq.heappush(most_work, (-job.work_s, index, job))
+        if time_s > 0 and service.by(time_s) > rate * time_s:
+            let_go = heapq.heappop(most_work)[2]
+            service.remove(let_go, least[let_go])
+            kept.remove(let_go)
+    return kept
+
+
+class _Service:
+    """Gang-seconds that jobs can have been served by a time, if each gets all that it can use from now on: a job is
+    done no sooner than the least time that it takes, whatever the pool. Asked for later and later times.
+    """
+
+    def __init__(self) -> None:
+        self._done_s = 0.0
+        self._rate = 0.0
+        """Gangs that the jobs use which are not done."""
+        self._open: list[tuple[float, int, float]] = []
+        self._time_s = 0.0
+
+    def add(self, job: JobState, least: float) -> None:
+        if least <= self._time_s:
+            self._done_s += job.work_s
+        else:
+            self._rate += job.work_s / least
+            heapq.heappush(self._open, (least, id(job), job.work_s))
+
+    def remove(self, job: JobState, least: float) -> None:
+        if least <= self._time_s:
+            self._done_s -= job.work_s
+        else:
+            self._rate -= job.work_s / least
+            self._open.remove((least, id(job), job.work_s))
+            heapq.heapify(self._open)
+
+    def by(self, time_s: float) -> float:
+        self._time_s = max(self._time_s, time_s)
+        while self._open and self._open[0][0] <= time_s:
+            least, _, work_s = heapq.heappop(self._open)
+            self._rate -= work_s / least
+            self._done_s += work_s
+        return self._done_s + self._rate * time_s
+
+
+def _due(job: JobState) -> float:
+    assert job.spec.due_at is not None
+    return job.spec.due_at

@@ -1,0 +1,121 @@
+"""The gangs that the Director knows: who is there, what they compute with, and which must go."""
+
+import logging
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from serving import settings
+from serving.director.state import CallKey, FarmState
+from serving.render.orders import GangHello
+
+log = logging.getLogger(__name__)
+
+Answer = Literal["go_on", "replace", "idle"]
+"""To a gang: go on; end and come back as a new one; you drain and have no call any more."""
+
+
+@dataclass
+class _Known:
+    hello: GangHello
+    handle: Any
+    heard_at: float
+
+
+@dataclass
+class Gangs:
+    """Keeps the scheduler's picture of the gangs true."""
+
+    state: FarmState
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _condemned: dict[str, tuple[float, tuple[CallKey, ...]]] = field(default_factory=dict)
+    """Gangs that must be replaced: when that was found, and the calls that they had, the running one first."""
+    _told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _refused: dict[str, str] = field(default_factory=dict)
+
+    def hello(self, hello: GangHello, handle: Any, now: float) -> Answer:
+        """A gang is there, or still there."""
+        if hello.gang in self._condemned:
+            return "replace"
+        known = self._known.get(hello.gang)
+        if known is None and not self._fits(hello):
+            return "replace"
+        self._known[hello.gang] = _Known(hello, handle, now)
+        self.state.gang_joined(hello.gang, hello.pool)
+        if hello.draining:
+            self.state.gang_draining(hello.gang)
+            gang = self.state.gangs.get(hello.gang)
+            return "idle" if gang is None or not gang.calls else "go_on"
+        return "go_on"
+
+    def handle(self, gang: str) -> Any | None:
+        """What a host calls the gang by; None once it is gone."""
+        known = self._known.get(gang)
+        return None if known is None else known.handle
+
+    def numerics(self, pool: str) -> dict[str, str] | None:
+        """What the bytes of a pool's predictions depend on; None while it has no gang."""
+        return next((known.hello.numerics for known in self._known.values() if known.hello.pool == pool), None)
+
+    def condemn(self, gang: str, now: float) -> None:
+        """It is dead, stuck or broken: its calls go elsewhere, and it is told to make room for a new one."""
+        if gang in self._condemned:
+            return
+        held = tuple(self.state.gangs[gang].calls) if gang in self.state.gangs else ()
+        self._condemned[gang] = (now, held)
+        self._known.pop(gang, None)
+        self.state.gang_left(gang, now)
+
+    def was_working_on(self, gang: str, call: CallKey) -> bool:
+        """Whether this was the call that the gang computed, and not one that waited beside it."""
+        known = self.state.gangs.get(gang)
+        return known is not None and next(iter(known.calls), None) == call
+
+    def drop_silent(self, now: float) -> None:
+        """Forget gangs that have not been heard of, and condemned ones that are long gone."""
+        for name, known in list(self._known.items()):
+            if now - known.heard_at > settings.GANG_SILENT_S:
+                log.warning("gang %s is silent", name, extra={"action": "gang_silent"})
+                del self._known[name]
+                self.state.gang_left(name, now)
+        for name, (since, _) in list(self._condemned.items()):
+            if now - since > settings.CONDEMNED_S:
+                del self._condemned[name]
+
+    def worth_telling(self, pool: str, supply: dict[str, Any]) -> bool:
+        """Whether a pool's supply has changed enough, or was told long enough ago, to be written down again."""
+        told = self._told.get(pool)
+        if told is not None and supply["at"] - told["at"] < settings.TELL_SUPPLY_S:
+            return False
+        self._told[pool] = supply
+        return True
+
+    def describe(self, pool: str, now: float) -> dict[str, Any]:
+        """A pool's gangs and demand, for people."""
+        demand = asdict(self.state.demand(pool, now))
+        gangs = [
+            {
+                "gang": known.hello.gang,
+                "node": known.hello.node,
+                "draining": known.hello.draining,
+                "calls": len(self.state.gangs[name].calls) if name in self.state.gangs else 0,
+            }
+            for name, known in self._known.items()
+            if known.hello.pool == pool
+        ]
+        return {**demand, "gangs": gangs}
+
+    def _fits(self, hello: GangHello) -> bool:
+        """All gangs of a pool compute alike, or a film would depend on which of them it met."""
+        numerics = self.numerics(hello.pool)
+        if numerics is None or numerics == hello.numerics:
+            return True
+        if self._refused.get(hello.pool) != hello.gang:
+            self._refused[hello.pool] = hello.gang
+            log.error(
+                "gang %s computes with %s, its pool with %s; refused",
+                hello.gang,
+                hello.numerics,
+                numerics,
+                extra={"action": "refuse_gang"},
+            )
+        return False

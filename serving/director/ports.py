@@ -1,0 +1,46 @@
+"""What the Director asks of the processes that it directs: small interfaces that actors, and tests, provide."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, TakeId, TakeOpened, TakeOrder
+
+
+class HostLost(Exception):
+    """The process of a timeline host is gone, and with it what it held since the last checkpoints."""
+
+
+class HostPort(Protocol):
+    """A timeline host; see TimelineHost. Every method may raise HostLost, and NotHeld after a restart."""
+
+    async def open_take(self, order: TakeOrder) -> TakeOpened: ...
+
+    async def close_take(self, take_id: TakeId, token: int, *, save: bool) -> None: ...
+
+    async def run_call(
+        self, take_id: TakeId, token: int, *, step: int, chunk: int, gang: str, handle: Any, timeout_s: float
+    ) -> CallReport: ...
+
+    async def finish_take(self, take_id: TakeId, token: int) -> str: ...
+
+    async def feed_decoder(self, take_id: TakeId, token: int, *, start: int) -> Decoded: ...
+
+
+class EncoderPort(Protocol):
+    """The text encoder."""
+
+    async def encode(self, model: str, weights: str, texts: Sequence[str]) -> None:
+        """Keep the embedding of each text among the artifacts."""
+        ...
+
+
+class DecoderPort(Protocol):
+    """A decoder, for takes that no host holds any more and for whole films."""
+
+    async def decode_stored(self, order: DecodeOrder) -> Decoded:
+        """Decode a take from its durable latents."""
+        ...
+
+    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
+        """Join decoded takes into the job's film; returns what Job.film holds."""
+        ...

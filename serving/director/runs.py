@@ -1,0 +1,210 @@
+"""What the Director remembers of the jobs that it renders now: the stage, progress and costs of takes. No I/O.
+
+Everything here can be made again from the store, the artifacts and the timeline hosts; nothing here is the only copy.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from serving.plan import FilmPlan, TakePlan
+from serving.render.orders import TakeId, TakeProgress
+from serving.store.records import Job, JobProgress, LedgerEntry, Take, TakeStatus
+from sharding.spans import Grid, Latents
+
+
+class Stage(Enum):
+    """Where a take is on its way to frames."""
+
+    WAITING = "waiting"
+    """For a place on a timeline host, or for another job that renders the same take."""
+    OPENING = "opening"
+    RENDERING = "rendering"
+    """Held by a timeline host; its calls are given out, its head is decoded."""
+    RENDERED = "rendered"
+    """Its latents are durable; what is left is to decode them."""
+    DECODED = "decoded"
+    """Its frames are durable."""
+
+
+_STATUS: dict[Stage, TakeStatus] = {
+    Stage.WAITING: "waiting",
+    Stage.OPENING: "waiting",
+    Stage.RENDERING: "rendering",
+    Stage.RENDERED: "rendered",
+    Stage.DECODED: "decoded",
+}
+
+
+@dataclass(eq=False)
+class TakeRun:
+    """One take of a job that is being rendered."""
+
+    id: TakeId
+    index: int
+    plan: TakePlan
+    content_key: str
+    stage: Stage
+    cached: bool = False
+    host: int | None = None
+    """Index of the timeline host that holds it."""
+    progress: TakeProgress | None = None
+    """None before it was opened."""
+    decoded_latents: int = 0
+    decoded_frames: int = 0
+    decode_complete: bool = False
+    """All its frames are durable."""
+    decode_failures: int = 0
+    """Times in a row that its decoder failed."""
+    feeding: bool = False
+    """A task that feeds the decoder is under way."""
+    finishing: bool = False
+    """A task that makes its latents durable is under way."""
+    failures: int = 0
+    """Times in a row that its host or decoder failed."""
+    not_before: float = 0.0
+    """Unix seconds before which it is not opened again."""
+    retries: int = 0
+    gpu_seconds: float = 0.0
+    wasted_gpu_seconds: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self.stage in (Stage.RENDERED, Stage.DECODED)
+
+    @property
+    def calls_done(self) -> int:
+        if self.done:
+            return self.plan.calls
+        return self.progress.calls_done if self.progress else 0
+
+    @property
+    def latents_left(self) -> float:
+        """Latents still to evaluate, in proportion to the calls left."""
+        return self.plan.latents_evaluated * (1 - self.calls_done / self.plan.calls)
+
+    def record(self) -> Take:
+        """The take as the store keeps it."""
+        steps = len(self.plan.chunks_per_step)
+        counts = (
+            [0] * steps + [self.plan.latents] if self.done else list(self.progress.step_counts) if self.progress else []
+        )
+        return Take(
+            job_id=self.id.job_id,
+            index=self.index,
+            key=self.plan.key,
+            content_key=self.content_key,
+            status=_STATUS[self.stage],
+            latents=self.plan.latents,
+            frames=self.plan.frames - self.plan.surplus,
+            calls_total=self.plan.calls,
+            calls_done=self.calls_done,
+            latents_finished=self.plan.latents if self.done else self.progress.finished if self.progress else 0,
+            frames_decoded=self.decoded_frames,
+            step_counts=counts,
+            cached=self.cached,
+            retries=self.retries,
+            gpu_seconds=self.gpu_seconds,
+            wasted_gpu_seconds=self.wasted_gpu_seconds,
+            shots=[shot.id for shot in self.plan.shots],
+        )
+
+
+@dataclass(eq=False)
+class JobRun:
+    """One job that this Director holds the lease of."""
+
+    job: Job
+    plan: FilmPlan
+    grid: Grid
+    numerics: dict[str, str]
+    prompt_keys: dict[str, str]
+    """Artifact key of the embedding of every text of the film."""
+    takes: list[TakeRun]
+    price_per_gang_second: float
+    spent_usd: float
+    """Charged so far, what is not written down yet included."""
+    ledger: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """(take, shot) -> useful and wasted GPU-seconds that are not written down yet."""
+    prepared: bool = False
+    """Its prompts are encoded; its takes may be opened."""
+    unwritten: list[LedgerEntry] = field(default_factory=list)
+    started: bool = False
+    warned: bool = False
+    """The owner was told that most of the budget is spent."""
+    finishing: bool = False
+    """Its film is being assembled."""
+    eta_at: float | None = None
+    at_risk: bool = False
+    saved: tuple[object, ...] = ()
+    """What of it was last written to the store."""
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+    def charge(self, take: TakeRun, *, start: int, latents: int, seconds: float, useful: bool) -> None:
+        """Put the GPU-seconds of a call down to the shots that its latents belong to."""
+        shots = shots_of(take.plan, self.grid, start, start + latents)
+        for shot in shots:
+            entry = self.ledger.setdefault((take.plan.key, shot), [0.0, 0.0])
+            entry[0 if useful else 1] += seconds / len(shots)
+        if useful:
+            take.gpu_seconds += seconds
+        else:
+            take.wasted_gpu_seconds += seconds
+        self.spent_usd += seconds * self.price_per_gang_second
+
+    def close_ledger(self, now: float) -> list[LedgerEntry]:
+        """Entries that are not known to be written down. An entry sent twice counts once, so they are kept until
+        `ledger_written` is told of them."""
+        self.unwritten += [
+            LedgerEntry(
+                job_id=self.id,
+                tenant=self.job.tenant,
+                pool=self.job.pool,
+                take=take,
+                shot=shot,
+                useful_s=useful,
+                wasted_s=wasted,
+                usd=(useful + wasted) * self.price_per_gang_second,
+                at=now,
+            )
+            for (take, shot), (useful, wasted) in self.ledger.items()
+        ]
+        self.ledger = {}
+        return list(self.unwritten)
+
+    def ledger_written(self, entries: list[LedgerEntry]) -> None:
+        """These are in the store."""
+        self.unwritten = [entry for entry in self.unwritten if entry not in entries]
+
+    def progress(self) -> JobProgress:
+        """How far it is, for the store. Rendering is 95 of 100; decoding and assembling are the rest."""
+        calls = sum(take.calls_done for take in self.takes)
+        decoded = sum(take.decoded_frames for take in self.takes)
+        frames = sum(take.plan.frames - take.plan.surplus for take in self.takes)
+        percent = 95.0 * calls / self.plan.calls + 4.0 * decoded / frames
+        return JobProgress(
+            job_id=self.id,
+            token=self.job.lease_token,
+            progress=min(99.0, percent),
+            calls_total=self.plan.calls,
+            calls_done=calls,
+            eta_at=self.eta_at,
+            at_risk=self.at_risk,
+            takes=tuple(take.record() for take in self.takes),
+        )
+
+
+def shots_of(take: TakePlan, grid: Grid, start: int, stop: int) -> list[str]:
+    """The shot of each latent of a span, handles counted to the shot beside them."""
+    ends, end = [], take.head
+    for shot in take.shots:
+        end += shot.frames
+        ends.append(end)
+    names = []
+    for latent in range(start, stop):
+        frame = grid.frames_in(Latents(latent)).start
+        index = next((k for k, end in enumerate(ends) if frame < end), len(ends) - 1)
+        names.append(take.shots[index].id)
+    return names

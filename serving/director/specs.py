@@ -1,0 +1,110 @@
+"""What the scheduler is told and what it answers: frozen, plain data. Times are unix seconds.
+
+Seconds of work are gang-seconds: what one gang of the pool needs. GPU-seconds are those times the GPUs of a gang.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class CallKey(NamedTuple):
+    """Names a call over the whole farm."""
+
+    job_id: str
+    take_key: str
+    step: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyCall:
+    """A call that could run now."""
+
+    key: CallKey
+    latents: int
+    """Latents that it reads."""
+    evaluations: int
+    """Prompts that it is predicted for."""
+    start: int
+    """First latent of its span: heads go first."""
+    expert: int = 0
+    """Which of the model's experts predicts it."""
+    take_index: int = 0
+    """Place of its take in the film; takes of the same place go in the order in which they were first told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """Gangs of one shape."""
+
+    name: str
+    slots: int = 2
+    """Calls that a gang may hold at once: one runs, the others wait beside it."""
+    gpus_per_gang: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSpec:
+    """Whom jobs belong to."""
+
+    name: str
+    weight: float = 1.0
+    """Share of a pool against other tenants that have work for it."""
+    max_calls: int | None = None
+    """Calls that may be out at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as the scheduler sees it."""
+
+    id: str
+    tenant: str
+    pool: str
+    priority: int
+    """Higher first, strictly."""
+    due_at: float | None
+    created_at: float
+    cost_key: str
+    """What the cost model knows its calls by."""
+    work_s: float
+    """Gang-seconds still to do, those of calls that are out included."""
+    path_s: float
+    """Seconds that it takes at least, on any number of gangs."""
+    max_calls: int | None = None
+    """Calls that may be out at once."""
+    steps: int = 0
+    """Denoising steps of its takes. They tell how long the path behind a call is; 0: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A call for a gang."""
+
+    call: CallKey
+    gang: str
+    expected_s: float
+    deadline_s: float
+    """Seconds after which it is given up, the wait in the gang's slot included."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDemand:
+    """What a pool has to do, and with what. Jobs that are held do not count."""
+
+    backlog_gpu_s: float
+    """GPU-seconds of all calls that are not done."""
+    calls_ready: int
+    """Calls that wait for a gang; those that wait to be tried again are not counted."""
+    calls_running: int
+    """Calls that gangs have."""
+    gangs_ready: int
+    gangs_draining: int
+    """Gangs that are given no more calls."""
+    gangs_idle: int
+    oldest_wait_s: float
+    """Seconds that the call which has waited longest for a gang has waited."""
+    required_rate: float
+    """Gangs needed from now on to keep every due time that can be kept."""
+    due_slack_s: float | None
+    """Seconds to spare of the tightest of those; None where there is none."""

@@ -1,0 +1,259 @@
+"""The Director with real timeline hosts, ranks, decoder and store, in one process."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.director.testing import LocalFarm
+from serving.models.testing import write_tiny_checkpoint
+from serving.render.host import GangDied
+from serving.render.messages import CallInput
+from serving.storyboard import Shot, Storyboard
+
+Body = Callable[[LocalFarm], Any]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_checkpoint(folder, "2.1")
+    return str(folder)
+
+
+def board(model: str, *, seed: int = 1, shots: int = 2, seconds: float = 2.0) -> Storyboard:
+    names = [f"s{k}" for k in range(shots)]
+    return Storyboard(
+        version=1,
+        title="A film",
+        model=model,
+        seed=seed,
+        quality="draft",
+        video={"width": 32, "height": 32, "fps": 16},
+        shots=tuple(Shot(id=name, prompt=f"a ball {name}", seconds=seconds) for name in names),
+    )
+
+
+def sha(farm: LocalFarm, job: Any) -> str:
+    film = farm.jobs.get(job.id).film
+    assert film is not None
+    return str(film["sha256"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The film's sha256 where nothing went wrong."""
+    farm = LocalFarm(tmp_path_factory.mktemp("calm"), model=model)
+
+    async def body() -> str:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        return sha(farm, job)
+
+    return asyncio.run(body())
+
+
+def test_a_film_of_the_farm_has_the_bytes_of_one_rendered_in_one_process(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    from serving.compile import compile_storyboard
+    from serving.models.registry import open_model
+    from serving.render.film import render_film
+
+    opened = open_model(model)
+    plan = compile_storyboard(board(model), model_name=model, capabilities=opened.capabilities)
+    manifest = render_film(plan, model=opened, out=tmp_path / "film.mp4", gangs=1)
+    assert manifest["sha256"] == undisturbed
+
+
+def test_gangs_that_die_cost_retries_and_change_nothing(model: str, undisturbed: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model, gangs=2)
+    deaths = iter([True, False, False, True] + [False] * 1000)
+
+    def die(call: CallInput) -> None:
+        if next(deaths):
+            raise GangDied("SIGKILL")
+
+    for gang in farm.gangs.values():
+        gang.fault = die
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+        assert sum(take.retries for take in farm.jobs.takes(job.id)) == 2
+
+    asyncio.run(body())
+
+
+def test_a_call_that_kills_every_gang_fails_its_job_with_evidence_and_no_other(model: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model, gangs=2)
+
+    def die(call: CallInput) -> None:
+        if any("poison" in part.text for part in call.parts):
+            raise GangDied("out of memory")
+
+    for gang in farm.gangs.values():
+        gang.fault = die
+
+    async def body() -> None:
+        director = farm.director()
+        bad = board(model).model_copy(update={"shots": (Shot(id="p", prompt="poison", seconds=1.0),)})
+        poisoned, sound = farm.submit(director, bad), farm.submit(director, board(model, seed=5))
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(sound) == "completed" and farm.status(poisoned) == "failed")
+        error = farm.jobs.get(poisoned.id).error
+        assert error["code"] == "poison_call"
+        assert len({attempt["gang"] for attempt in error["attempts"]}) == 3
+
+    asyncio.run(body())
+
+
+def test_a_killed_host_goes_on_from_a_checkpoint_to_the_same_bytes(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model, config={"checkpoint_every_steps": 1})
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            await farm.until(lambda: farm.artifacts.list("takes/"))
+            farm.hosts[0].kill()
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_a_second_director_goes_on_where_the_first_was_killed(model: str, undisturbed: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model, config={"lease_s": 0.3})
+
+    async def body() -> None:
+        first = farm.director("first")
+        job = farm.submit(first, board(model))
+        async with farm.running(first):
+            await farm.until(lambda: farm.jobs.get(job.id).calls_done > 2)
+        second = farm.director("second")
+        async with farm.running(second):
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+        assert second.generation > first.generation
+
+    asyncio.run(body())
+
+
+def test_two_directors_at_once_never_own_the_same_job(model: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model, gangs=2)
+
+    async def body() -> None:
+        first, second = farm.director("first"), farm.director("second")
+        jobs = [farm.submit(first, board(model, seed=seed, shots=1, seconds=1.0)) for seed in range(4)]
+        async with farm.running(first), farm.running(second):
+            while any(farm.status(job) != "completed" for job in jobs):
+                assert not first.runs.keys() & second.runs.keys()
+                assert all(farm.status(job) != "failed" for job in jobs)
+                await asyncio.sleep(0.01)
+        starts = [event for event in farm.jobs.events_after(0) if event.kind == "complete"]
+        assert len(starts) == len(jobs)
+
+    asyncio.run(body())
+
+
+def test_a_job_stops_at_its_budget_and_goes_on_with_a_larger_one(model: str, undisturbed: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model), budget_usd=0.05)  # a US dollar a second
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(job) == "paused")
+            stopped = farm.jobs.get(job.id)
+            assert "budget" in stopped.reason
+            assert stopped.usd >= 0.05
+            farm.jobs.set_terms(job.id, actor="longtake", now=1.0, budget_usd=1000.0)
+            farm.lifecycle.apply(job.id, "resume", reason="more money", now=1.0)
+            await farm.until(lambda: farm.status(job) == "completed")
+        assert sha(farm, job) == undisturbed
+        assert farm.jobs.get(job.id).usd == pytest.approx(sum(t.gpu_seconds for t in farm.jobs.takes(job.id)), rel=1.0)
+
+    asyncio.run(body())
+
+
+def test_the_same_storyboard_twice_renders_once(model: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        jobs = [farm.submit(director, board(model)) for _ in range(2)]
+        async with farm.running(director):
+            await farm.until(lambda: all(farm.status(job) == "completed" for job in jobs))
+        assert sha(farm, jobs[0]) == sha(farm, jobs[1])
+        assert {take.cached for take in farm.jobs.takes(jobs[0].id) + farm.jobs.takes(jobs[1].id)} == {True, False}
+        done = sum(gang.calls for gang in farm.gangs.values())
+        assert done == jobs[0].calls_total
+
+    asyncio.run(body())
+
+
+def test_a_changed_shot_renders_only_its_take(model: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        before = board(model, shots=3, seconds=1.0)
+        changed = before.shots[1].model_copy(update={"prompt": "a cube"})
+        after = before.model_copy(update={"shots": (before.shots[0], changed, before.shots[2])})
+        async with farm.running(director):
+            first = farm.submit(director, before)
+            await farm.until(lambda: farm.status(first) == "completed")
+            calls = sum(gang.calls for gang in farm.gangs.values())
+            second = farm.submit(director, after, previous=farm.jobs.get(first.id))
+            await farm.until(lambda: farm.status(second) == "completed")
+        assert [take.cached for take in farm.jobs.takes(second.id)] == [True, False, True]
+        assert sum(gang.calls for gang in farm.gangs.values()) - calls == farm.jobs.takes(second.id)[1].calls_total
+        assert farm.jobs.get(second.id).version == 2
+
+    asyncio.run(body())
+
+
+def test_cancel_pause_and_resume_take_hold_while_it_renders(model: str, undisturbed: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        kept, ended = farm.submit(director, board(model)), farm.submit(director, board(model, seed=2))
+        async with farm.running(director):
+            await farm.until(lambda: farm.jobs.get(kept.id).calls_done > 2)
+            farm.lifecycle.apply(kept.id, "pause", reason="lunch", now=1.0)
+            farm.lifecycle.apply(ended.id, "cancel", reason="no more", now=1.0)
+            await farm.until(lambda: not director.runs and not farm.hosts[0].inner.held())
+            farm.lifecycle.apply(kept.id, "resume", reason="back", now=2.0)
+            await farm.until(lambda: farm.status(kept) == "completed")
+        assert sha(farm, kept) == undisturbed
+        assert farm.status(ended) == "cancelled"
+
+    asyncio.run(body())
+
+
+def test_a_decoder_that_is_killed_is_sent_the_latents_again(model: str, undisturbed: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        farm.decoder.failures = 2
+        async with farm.running(director):
+            await farm.until(lambda: any(take.frames_decoded for take in farm.jobs.takes(job.id)))
+            farm.decoder.restart()
+            farm.decoder.failures = 2
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
