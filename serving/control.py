@@ -30,6 +30,7 @@ from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrde
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
+from serving.store.keys import ApiKeys
 
 NAMESPACE = "longtake"
 APP = "longtake"
@@ -148,6 +149,8 @@ class DirectorActor:
             owner=f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}",
             jobs=JobStore(database),
             lifecycle=Lifecycle(database),
+            tenants=ApiKeys(database),
+            database=database,
             artifacts=Artifacts.open(self._config.artifacts_url),
             hosts=[HostActorPort(self._raw, index) for index in range(self._config.timeline_hosts)],
             encoder=EncoderActorPort(encoder),

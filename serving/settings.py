@@ -293,10 +293,11 @@ DUE_CAPACITY = 0.85
 """Part of a pool's gangs that due times may count on; the rest is for retries, losses and the turns of others."""
 
 DUE_MARGIN = 1.25
-"""Times as long as it should take at least, and DUE_LEAD_S more, that a job is given before its due time."""
+"""Times as long as it should take at least that a job is given before its due time; also SEND_AHEAD_S for each step,
+for the wait in a gang's slot, and DUE_LEAD_S."""
 
 DUE_LEAD_S = 60.0
-"""Seconds; see DUE_MARGIN."""
+"""Seconds; see DUE_MARGIN. A job that would be late by no more still goes before its turn."""
 
 MAX_CALL_TRIES = 4
 """Counted failures of one call after which its job fails."""
@@ -443,3 +444,6 @@ CLIENT_TIMEOUT_S = 60.0
 
 PREVIEW_EVERY_S = 2.0
 """Seconds between two pictures of a take while it is denoised."""
+
+TIDY_EVERY_S = 3600.0
+"""Seconds between two times that the Director removes what has outlived its use."""

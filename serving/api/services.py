@@ -116,6 +116,7 @@ class Poker:
         self._live = live
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="poke")
         self._waiting = False
+        self._told = True
 
     def poke(self) -> None:
         """Returns at once."""
@@ -132,7 +133,11 @@ class Poker:
         try:
             self._live.poke()
         except Fault as error:
-            log.warning("the Director was not told: %s", error, extra={"action": "poke"})
+            if self._told:  # once, not with every job
+                log.warning("the Director was not told: %s", error, extra={"action": "poke"})
+            self._told = False
+        else:
+            self._told = True
 
 
 def open_services(config: FarmConfig, live: Live) -> Services:

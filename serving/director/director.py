@@ -2,7 +2,8 @@
 
 It owns the leases of the jobs that it works on, and nothing that could not be made again: jobs are in the store,
 latents with the timeline hosts and in checkpoints. Tensors never pass through it. What it decides is decided elsewhere
-(policy, failures, cost model, lifecycle: all pure); here are the loops that act. A plain class: an actor of the farm wraps it.
+(policy, failures, cost model, lifecycle: all pure); here are the loops that act. A plain class: an actor of the farm
+wraps it.
 
 Longer than most files here, because it is one state with one owner: splitting it would only pass that state around.
 """
@@ -39,7 +40,10 @@ from serving.render.orders import (
     TakeOrder,
 )
 from serving.store.artifacts import Artifacts
+from serving.store.database import Database
+from serving.store.expiry import forget_old_rows
 from serving.store.jobs import JobStore
+from serving.store.keys import ApiKeys
 from serving.store.latents import latents_artifact
 from serving.store.records import LIVE, Job
 
@@ -54,8 +58,10 @@ class Director:
         config: FarmConfig,
         *,
         owner: str,
+        database: Database,
         jobs: JobStore,
         lifecycle: Lifecycle,
+        tenants: ApiKeys,
         artifacts: Artifacts,
         hosts: Sequence[HostPort],
         encoder: EncoderPort,
@@ -64,8 +70,10 @@ class Director:
     ) -> None:
         self._config = config
         self._owner = owner
+        self._database = database
         self._jobs = jobs
         self._lifecycle = lifecycle
+        self._tenants = tenants
         self._artifacts = artifacts
         self._hosts = hosts
         self._encoder = encoder
@@ -89,6 +97,7 @@ class Director:
         self._sync_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewed_at = 0.0
+        self._tidied_at = 0.0
 
     # ------------------------------------------------------------------------------------------------ loops
 
@@ -147,7 +156,15 @@ class Director:
         await self._write_down(now)
         await self._claim(now)
         self.gangs.drop_silent(now)
+        if now - self._tidied_at >= settings.TIDY_EVERY_S:
+            self._tidied_at = now
+            await asyncio.to_thread(self._tidy, now)
         self._wake.set()
+
+    def _tidy(self, now: float) -> None:
+        """Remove what has outlived its use: old rows, and unfinished writes of processes that were killed."""
+        forget_old_rows(self._database, now=now)
+        self._artifacts.sweep_partials(now=now)
 
     async def _keep_leases(self, now: float) -> None:
         if self.runs and now - self._renewed_at >= self._config.lease_s / 3:
@@ -260,10 +277,16 @@ class Director:
             started=job.status == "in_progress",
         )
         self.runs[job.id] = run
-        self.state.put_tenant(TenantSpec(job.tenant, max_calls=self._config.limits.calls_per_tenant))
+        self.state.put_tenant(await self._tenant_spec(job.tenant))
         self.state.put_job(self._spec(run))
         self._check_budget(run)
         self._spawn(self._prepare(run), run)
+
+    async def _tenant_spec(self, name: str) -> TenantSpec:
+        """A tenant's share and caps; what it has none of its own for is as the farm's limits say."""
+        own = await asyncio.to_thread(self._tenants.tenant, name)
+        most = self._config.limits.calls_per_tenant
+        return TenantSpec(name, own.weight, most if own.max_concurrent_calls is None else own.max_concurrent_calls)
 
     async def _find_cached(self, take: TakeRun) -> None:
         exists = self._artifacts.exists
@@ -306,6 +329,7 @@ class Director:
             work_s=per_latent * sum(take.latents_left for take in left),
             path_s=per_latent * window * run.plan.steps,
             max_calls=self._config.limits.calls_per_job,
+            steps=run.plan.steps,
         )
 
     # ------------------------------------------------------------------------------------------------ giving out
@@ -387,6 +411,7 @@ class Director:
                 call.latents,
                 call.evaluations,
                 call.start,
+                take_index=take.index,
             )
             for call in calls
         ]

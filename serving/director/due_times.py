@@ -3,10 +3,12 @@
 As many jobs as possible should be in time. Jobs are taken in, earliest due first; whenever the last one taken in could
 not be in time behind the others, the one with the most work left is let go (Moore and Hodgson 1968, for one machine as
 fast as the pool, but no job faster than its longest path and cap allow). A job that is let go is at risk: it has its
-ordinary turn, and is looked at again next time. Of the others, a job presses from its latest start on: that which leaves
-every job due after it enough time as well, and itself a margin. Until then it has its ordinary turn too, so that due
-times cost nobody more than they must. Those that press go in the order of their latest starts: one that is bound
-by its path cannot wait for another that is due earlier and could still use the whole pool.
+ordinary turn, and is looked at again next time.
+
+Of the others, a job presses from its latest start on: that which leaves every job due after it enough time as well, and
+itself a margin. Until then it has its ordinary turn too, so that due times cost nobody more than they must. Those that
+press go in the order of their latest starts: one that is bound by its path cannot wait for another that is due earlier
+and could still use the whole pool.
 """
 
 import heapq

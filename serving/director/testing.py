@@ -27,6 +27,7 @@ from serving.render.take_decoder import TakeDecoder
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
+from serving.store.keys import ApiKeys
 from serving.store.latents import write_prompt
 from serving.store.records import Job
 from serving.storyboard import Storyboard
@@ -179,6 +180,8 @@ class LocalFarm:
             owner=owner,
             jobs=self.jobs,
             lifecycle=self.lifecycle,
+            tenants=ApiKeys(self.database),
+            database=self.database,
             artifacts=self.artifacts,
             hosts=self.hosts,
             encoder=self.decoder,
