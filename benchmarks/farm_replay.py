@@ -2,7 +2,7 @@
 
 Drain: 6,000 takes of mixed length, all there at the start, on 1,200 gangs. Day: 10,000 jobs over a day on 1,000 gangs,
 with tenants, priorities, due times, caps, pauses, cancellations, lost gangs and hosts; and once more first come, first
-served. docs/scheduling.md describes both and the generator. Correctness fails the run; a goal that is missed is only
+served. farm_simulation.py holds both and the generator. Correctness fails the run; a goal that is missed is only
 reported.
 
     python -m benchmarks.farm_replay [--seed 1] [--small] [--only drain|day]
