@@ -32,16 +32,16 @@ LOCAL = Caller(tenant="default", actor="local", is_admin=True)
 """Whoever asks where no keys are needed."""
 
 
-def find_caller(request: Request) -> Caller:
+async def find_caller(request: Request) -> Caller:
     """The caller that the gate has let in."""
     caller = request.state.caller
     assert isinstance(caller, Caller)
     return caller
 
 
-def find_admin(request: Request) -> Caller:
+async def find_admin(request: Request) -> Caller:
     """The same, who must be an administrator."""
-    caller = find_caller(request)
+    caller = await find_caller(request)
     if not caller.is_admin:
         raise ApiError(403, "this needs the key of an administrator", code="admin_only")
     return caller

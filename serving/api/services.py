@@ -172,19 +172,22 @@ def open_services(config: FarmConfig, live: Live) -> Services:
     )
 
 
-def _find_services(request: Request) -> Services:
+# Async, because FastAPI sends every other function to a thread, which costs more than these do.
+
+
+async def _find_services(request: Request) -> Services:
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
 
 
-def _find_feed(request: Request) -> Feed:
+async def _find_feed(request: Request) -> Feed:
     feed = request.app.state.feed
     assert isinstance(feed, Feed)
     return feed
 
 
-def _find_poker(request: Request) -> Poker:
+async def _find_poker(request: Request) -> Poker:
     poker = request.app.state.poker
     assert isinstance(poker, Poker)
     return poker

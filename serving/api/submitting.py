@@ -8,7 +8,7 @@ from serving.api.bodies import JobOptions
 from serving.api.caller import Caller
 from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
 from serving.api.services import Poker, Services
-from serving.errors import Problem
+from serving.errors import Problem, UserError
 from serving.store.records import IdempotencyRecord, Job, Take
 from serving.storyboard import Storyboard
 
@@ -81,11 +81,15 @@ def accept(
     Raises ApiError, StoryboardError, UserError; nothing is stored then.
     """
     tenant = tenant_of(caller, order)
-    if record is not None and (earlier := services.jobs.find_request(record, now=services.clock())) is not None:
-        return earlier, services.jobs.takes(earlier.id), True
-    check_due(services, order)
-    planned = planned or plan_order(services, order)
-    check_room(services, tenant)
+    try:
+        check_due(services, order)
+        planned = planned or plan_order(services, order)
+        check_room(services, tenant)
+    except (ApiError, UserError):
+        # What could not be accepted now may have been before; only then is it worth a look.
+        if record is not None and (earlier := services.jobs.find_request(record, now=services.clock())) is not None:
+            return earlier, services.jobs.takes(earlier.id), True
+        raise
     now = services.clock()
     job, takes = services.admission.new_job(
         planned, tenant=tenant, kind=order.kind, previous=order.previous, now=now, **order.terms()

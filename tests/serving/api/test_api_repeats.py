@@ -1,5 +1,6 @@
 """Idempotency-Key: the same request twice, another under the same key, many at once, and failures that free the key."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,3 +109,17 @@ def test_while_the_store_is_away_nothing_is_accepted(api: ApiDouble, monkeypatch
         assert int(answer.headers["retry-after"]) > 0
     assert api.http.post("/v1/jobs", json={"storyboard": STORYBOARD}, headers=KEY).status_code == 201
     assert len(api.http.get("/v1/jobs").json()["data"]) == 1
+
+
+def test_a_repeated_submit_is_answered_though_it_could_not_be_accepted_any_more(tmp_path: Path) -> None:
+    now = time.time()
+    clock = [now]
+    with running(tmp_path, clock=lambda: clock[0], limits={"queued_jobs_per_tenant": 1}) as api:
+        body = {"storyboard": STORYBOARD, "due_at": now + 100}
+        first = api.http.post("/v1/jobs", json=body, headers=KEY)
+        clock[0] = now + 200
+        again = api.http.post("/v1/jobs", json=body, headers=KEY)
+        assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+        other = api.http.post("/v1/jobs", json=body, headers={"Idempotency-Key": "another"})
+        assert other.status_code == 422
+        assert api.http.post("/v1/jobs", json={"storyboard": STORYBOARD}).status_code == 429
