@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from serving.config_reading import read_config
-from serving.settings import MAX_DEFAULT_GANGS, MAX_MODEL_CHARS, MAX_POOL_GANGS, MAX_POOLS, home
+from serving.settings import (
+    DAY_S,
+    EVENTS_KEPT_S,
+    MAX_DEFAULT_GANGS,
+    MAX_MODEL_CHARS,
+    MAX_POOL_GANGS,
+    MAX_POOLS,
+    UNUSED_ARTIFACTS_S,
+    home,
+)
 
 _Gangs = Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)]
 _Seconds = Annotated[float, Field(strict=True, ge=0.01, le=86_400, allow_inf_nan=False)]
@@ -82,12 +91,10 @@ class RetentionConfig(_Part):
 
     films_days: _Days | None = None
     """Days that films, their manifests and pictures are kept after the job finished."""
-    takes_days: _Days | None = 30.0
+    takes_days: _Days | None = UNUSED_ARTIFACTS_S / DAY_S
     """Days that takes' latents and frames are kept after their last use; a revision need not render them again."""
-    events_days: _Days | None = 90.0
+    events_days: _Days | None = EVENTS_KEPT_S / DAY_S
     """Days that the events of finished jobs are kept."""
-    idempotency_hours: Annotated[float, Field(strict=True, gt=0, le=8_760, allow_inf_nan=False)] = 24.0
-    """Hours in which a request with the same Idempotency-Key gets the same answer."""
 
 
 class LimitsConfig(_Part):
@@ -101,8 +108,6 @@ class LimitsConfig(_Part):
     """Jobs of one tenant that wait; more are answered with 429."""
     active_jobs: _Count = 64
     """Jobs of the whole farm that render at once; their timelines are in memory."""
-    active_jobs_per_tenant: _Count | None = None
-    """Jobs of one tenant that render at once."""
     calls_per_job: _Count | None = None
     """Calls of one job that are out at once."""
     calls_per_tenant: _Count | None = None

@@ -107,6 +107,9 @@ def home() -> Path:
 
 # ---------------------------------------------------------------------------------------------- farm configuration
 
+DAY_S = 86_400.0
+"""Seconds of a day, in which farm.yaml says how long things are kept."""
+
 MAX_POOLS = 64
 """Pools of one farm."""
 
@@ -418,8 +421,8 @@ KILLED_S = 10.0
 FARM_WATCH_S = 0.5
 """Seconds between two looks at whether the farm's own processes still live."""
 
-MAX_RAY_FOLDER_CHARS = 38
-"""Characters of the folder that Ray puts its sockets under: a socket's path may have 107, and Ray adds up to 69."""
+MAX_RAY_FOLDER_CHARS = 36
+"""Characters of the folder that Ray puts its sockets under: a socket's path may have 107, and Ray adds up to 71."""
 
 LOG_TAIL_LINES = 20
 """Lines of the farm's log that are shown where it could not start."""

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -194,12 +194,21 @@ class Patience:
 
 @contextmanager
 def farm() -> Iterator[FarmClient]:
-    """The farm that LONGTAKE_URL names, as whom LONGTAKE_API_KEY says. Raises UserError for a URL that is none."""
-    url = (os.environ.get("LONGTAKE_URL") or DEFAULT_URL).rstrip("/")
-    parsed = httpx.URL(url) if url.startswith(("http://", "https://")) else None
-    if parsed is None or not parsed.host:
-        raise UserError(f"LONGTAKE_URL: must begin with http:// or https:// and name a host (got {url!r})")
-    client = FarmClient(url, api_key=os.environ.get("LONGTAKE_API_KEY") or _own_key(url))
+    """The farm that LONGTAKE_URL names, or the one that this home runs, as whom LONGTAKE_API_KEY says.
+
+    Raises UserError for a URL that is none.
+    """
+    own = _own_farm()
+    own_url = own.url if own is not None else DEFAULT_URL
+    url = (os.environ.get("LONGTAKE_URL") or own_url).rstrip("/")
+    if not _is_web_address(url):
+        from serving.config_reading import hide_secrets
+
+        raise UserError(
+            f"LONGTAKE_URL: must begin with http:// or https:// and name a host (got {hide_secrets(url)!r})"
+        )
+    own_key = own.admin_key if own is not None and own.url == url else None
+    client = FarmClient(url, api_key=os.environ.get("LONGTAKE_API_KEY") or own_key)
     try:
         yield client
     finally:
@@ -226,13 +235,27 @@ def _read_path(path: str) -> tuple[str | int, ...]:
     return tuple(key or int(index) for key, index in found)
 
 
-def _own_key(url: str) -> str | None:
-    """The administrator's key of the farm that this home runs, where that is the farm asked for."""
+def _is_web_address(url: str) -> bool:
+    try:
+        return url.startswith(("http://", "https://")) and bool(httpx.URL(url).host)
+    except httpx.InvalidURL:
+        return False
+
+
+@dataclass(frozen=True)
+class _OwnFarm:
+    """The farm that `longtake up` started on this home, and its administrator's key, where it asks for keys."""
+
+    url: str
+    admin_key: str | None
+
+
+def _own_farm() -> _OwnFarm | None:
     from serving.cli.farm import FarmHome
 
     own = FarmHome(home().absolute())
     state = own.read()
-    return own.admin_key if state is not None and state.address == url else None
+    return _OwnFarm(state.address, own.admin_key) if state is not None else None
 
 
 def _plain(params: Params | None) -> dict[str, Any]:

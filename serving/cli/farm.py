@@ -19,6 +19,9 @@ from typing import Literal
 from serving.errors import Fault, UserError
 from serving.settings import MAX_RAY_FOLDER_CHARS
 
+RAY_INNER_FOLDER = "r"
+"""Ray opens its own folder to everybody, so it lies in one that is private."""
+
 
 @dataclass(frozen=True)
 class FarmState:
@@ -146,7 +149,9 @@ class FarmHome:
 
     def keep_ray_logs(self, ray_folder: Path) -> None:
         """Moves the logs of the Ray session that has ended here, in place of older ones, and removes its folder."""
-        sessions = sorted(path for path in ray_folder.glob("session_*/logs") if not path.parent.is_symlink())
+        sessions = sorted(
+            path for path in ray_folder.glob(f"{RAY_INNER_FOLDER}/session_*/logs") if not path.parent.is_symlink()
+        )
         if sessions:
             shutil.rmtree(self.ray_logs, ignore_errors=True)
             with contextlib.suppress(OSError):

@@ -43,8 +43,14 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-_WIDE = 100
+_WIDE = 90
 """Columns of a terminal from which on a list of jobs shows bars."""
+
+_VERY_WIDE = 130
+"""Columns from which on it shows whole ids."""
+
+_SHORT_ID = 8
+"""Letters of an id's end: enough to tell a trillion jobs of one millisecond apart."""
 
 Reason = Annotated[str, typer.Option(help="Why, for the job's log.")]
 
@@ -64,7 +70,7 @@ def jobs(
         print("no jobs")
     else:
         console = open_console()
-        console.print(_job_table(found["data"], time.time(), wide=console.width >= _WIDE))
+        console.print(_job_table(found["data"], time.time(), width=console.width))
         if found["has_more"]:
             tell(f"there are more; --limit {10 * limit} shows more of them")
 
@@ -148,11 +154,12 @@ def _list(client: FarmClient, chosen: Json, limit: int) -> Json:
     return found
 
 
-def _job_table(found: list[Json], now: float, *, wide: bool) -> "Table":
-    """One line a job; a narrow one has no bar and no takes."""
+def _job_table(found: list[Json], now: float, *, width: int) -> "Table":
+    """One line a job. Where there is little room the id is cut to its end, by which every command finds it too."""
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
+    wide = width >= _WIDE
     table = open_table("job")
     add_words_column(table, "title")
     for name in ("status", *(("", "takes>") if wide else ()), "%>", "time>", "cost>", "age>"):
@@ -164,7 +171,7 @@ def _job_table(found: list[Json], now: float, *, wide: bool) -> "Table":
         done = sum(take["status"] == "decoded" for take in job["takes"])
         bar = ProgressBar(total=100, completed=job["progress"], width=8, complete_style=style, finished_style=style)
         table.add_row(
-            job["id"],
+            job["id"] if width >= _VERY_WIDE else job["id"][-_SHORT_ID:],
             words(title),
             Text(status, style=style),
             *((bar, f"{done}/{len(job['takes'])}") if wide else ()),

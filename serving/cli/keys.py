@@ -79,6 +79,9 @@ def usage(
     if as_json:
         print_json(found)
         return
+    if not found["data"]:
+        print("nothing was spent")
+        return
     names = ("tenant",) if job is None else ("take", "shot")
     table = open_table(*names, "GPU seconds>", "wasted>", "dollars>")
     for row in found["data"]:

@@ -5,7 +5,6 @@ It disturbs no other cluster and is found by none: its own folder, its own token
 
 import contextlib
 import logging
-import math
 import os
 import secrets
 import threading
@@ -18,13 +17,17 @@ from typing import Any
 import httpx
 import psutil
 
-from serving.cli.farm import FarmHome, write_secret
+from serving.cli.farm import RAY_INNER_FOLDER, FarmHome, write_secret
 from serving.errors import Fault, ModelError, UserError
 from serving.farm_config import FarmConfig
 from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_SHUTDOWN_S
 
-CPU_BESIDE_GANGS = 1.0
-"""Cores that Ray is told of beyond those of the gangs: leaders take a hundredth each, everything else none."""
+CPU_PER_GANG = 2
+"""Cores that Ray is told of for each gang. A gang takes one, and a little for its leader; the other is for the gang
+that replaces it while it still goes. Ray only counts them: how many gangs there are, Serve says."""
+
+CPU_BESIDE_GANGS = 2
+"""Cores that Ray is told of beyond those."""
 
 
 def set_environment(home: FarmHome, folder: Path) -> None:
@@ -96,13 +99,13 @@ def start_ray(config: FarmConfig, folder: Path) -> list[psutil.Process]:
     gangs = sum(pool.max_gangs for pool in config.pools)
     ray.init(
         address="local",
-        num_cpus=math.ceil(gangs + gangs * 0.01 + CPU_BESIDE_GANGS),
+        num_cpus=CPU_PER_GANG * gangs + CPU_BESIDE_GANGS,
         resources={CONTROL_RESOURCE: 1},
         object_store_memory=config.object_store_bytes,
         include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
-        _temp_dir=str(folder),
+        _temp_dir=str(folder / RAY_INNER_FOLDER),
     )
     return [process for process in psutil.Process().children() if process.name() in ("raylet", "gcs_server")]
 

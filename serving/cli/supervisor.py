@@ -30,8 +30,7 @@ from serving.settings import FARM_START_S, FARM_WATCH_S, debug
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-
-log = logging.getLogger(__name__)
+log = logging.getLogger("serving.cli.supervisor")
 
 
 class Ended(BaseException):
@@ -163,8 +162,8 @@ def main() -> None:
     """A detached farm: the configuration comes on stdin, and stdout and stderr are its log."""
     given: dict[str, Any] = json.load(sys.stdin)
     home = FarmHome(Path(given["home"]))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log.setLevel(logging.INFO)
     try:
         config = FarmConfig.model_validate(given["config"])
         run_farm(home, config, on_ready=lambda state: None)

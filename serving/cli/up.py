@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def up(
     with farm.lock():
         pass  # refused before anything is printed
     print(f"longtake: starting a farm on {farm.folder}; Ctrl-C ends it", file=sys.stderr)
+    logging.basicConfig(format="longtake: %(message)s")
+    logging.getLogger("serving.cli.supervisor").setLevel(logging.INFO)
     run_farm(farm, settings, on_ready=lambda state: _say_ready(state, settings))
 
 

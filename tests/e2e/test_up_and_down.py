@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -91,6 +92,7 @@ def test_a_farm_starts_goes_on_after_kills_and_leaves_nothing(farm: Farm) -> Non
     assert len(first) > 8
     assert all(process.terminal() is None for process in first)
     assert len(str(folder)) < 40
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
     # a second farm on the same home, and one on the same port
     again = farm.command("up", "--detach")
@@ -123,6 +125,7 @@ def test_a_farm_starts_goes_on_after_kills_and_leaves_nothing(farm: Farm) -> Non
         assert bystander.poll() is None
         bystander.kill()
     assert not folder.exists()
+    assert (farm.home / "logs" / "ray" / "gcs_server.out").exists()
     assert sorted(path.name for path in farm.home.iterdir() if not path.name.startswith("farm.db")) == [
         "artifacts", "farm.lock", "logs",
     ]  # fmt: skip

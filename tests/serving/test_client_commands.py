@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from serving.cli.farm import FarmHome, FarmState, write_secret
 from serving.cli.main import app
 from serving.errors import Fault, UserError
+from serving.store.records import LedgerEntry
 from tests.serving.api.api_double import FILM, ApiDouble, running
 
 BOARD = """\
@@ -97,7 +98,7 @@ def test_a_list_is_as_long_as_asked_for_over_pages(folder: Path, farm: ApiDouble
     ids = [farm.submit(tags={"many": "yes"})["id"] for _ in range(103)]
     listed = json_of("jobs", "--tag", "many=yes", "--limit", "102")
     assert [job["id"] for job in listed["data"]] == ids[:0:-1]
-    assert listed["has_more"] is True
+    assert listed["has_more"]
     assert (listed["first_id"], listed["last_id"]) == (ids[-1], ids[1])
     assert json_of("jobs", "--tag", "many=yes", "--limit", "500")["has_more"] is False
 
@@ -175,10 +176,10 @@ def test_a_finished_film_comes_home_whole(folder: Path, farm: ApiDouble) -> None
     farm.services.artifacts.put(f"films/{job_id}/film.mp4", content)
     farm.services.artifacts.put(f"films/{job_id}/film.json", b'{"frames": 32}')
     farm.act(job_id, "start")
-    film = {**FILM, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    farm.act(job_id, "complete", film=film)
+    sha256 = hashlib.sha256(content).hexdigest()
+    farm.act(job_id, "complete", film={**FILM, "sha256": sha256, "bytes": len(content)})
 
-    part = folder / f".film.mp4.{film['sha256'][:16]}.part"
+    part = folder / f".film.mp4.{sha256[:16]}.part"
     part.write_bytes(content[:1_000_001])  # as an interrupted run leaves it
     assert output_of("download", job_id, "-o", "film.mp4", "--manifest") == "film.mp4\n"
     assert (folder / "film.mp4").read_bytes() == content
@@ -281,9 +282,29 @@ def test_with_keys_on_a_command_needs_one_and_sees_only_its_own(
             run("keys", "list")
 
 
-def test_usage_is_by_tenant_or_by_the_shots_of_a_job(folder: Path) -> None:
-    assert "GPU seconds" in output_of("usage", "--days", "7")
-    assert "shot" in output_of("usage", "--job", submitted())
+def test_without_a_url_commands_talk_to_the_farm_of_their_home_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LONGTAKE_URL", raising=False)
+    monkeypatch.delenv("LONGTAKE_API_KEY", raising=False)
+    home = FarmHome(tmp_path / "home")
+    home.prepare()
+    with running(tmp_path / "farm", auth="on") as farm:
+        _, secret = farm.services.keys.create("admin", "longtake up", time.time())
+        write_secret(home.admin_key_file, secret)
+        home.write(FarmState(1, 1.0, "ready", farm.url, str(tmp_path), str(tmp_path), 1.0))
+        assert "longtake up" in output_of("keys", "list")
+
+
+def test_usage_is_by_tenant_or_by_the_shots_of_a_job(folder: Path, farm: ApiDouble) -> None:
+    job_id = submitted()
+    assert output_of("usage", "--job", job_id) == "nothing was spent\n"
+    spent = LedgerEntry(job_id, "default", "default", "red", "red", useful_s=2.0, wasted_s=1.0, usd=1.5, at=time.time())
+    farm.services.ledger.add([spent])
+    assert output_of("usage", "--job", job_id).split()[-5:] == ["red", "red", "2.0", "1.0", "$1.50"]
+    assert output_of("usage", "--days", "7").split()[-4:] == ["default", "2.0", "1.0", "$1.50"]
+    assert output_of("usage", "--days", "0") == "nothing was spent\n"
 
 
 def test_without_a_farm_a_command_says_how_to_get_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,9 +312,10 @@ def test_without_a_farm_a_command_says_how_to_get_one(folder: Path, monkeypatch:
     monkeypatch.setattr("serving.cli.client.CLIENT_CONNECT_S", 0.0)
     with pytest.raises(Fault, match="`longtake up` starts one"):
         run("jobs")
-    monkeypatch.setenv("LONGTAKE_URL", "127.0.0.1:8000")
-    with pytest.raises(UserError, match="LONGTAKE_URL: must begin with http"):
-        run("jobs")
+    for url in ("127.0.0.1:8000", "http://", "ftp://host"):
+        monkeypatch.setenv("LONGTAKE_URL", url)
+        with pytest.raises(UserError, match="LONGTAKE_URL: must begin with http"):
+            run("jobs")
 
 
 @pytest.mark.parametrize("arguments", [["jobs", "--json"], ["submit", "board.yaml"]])

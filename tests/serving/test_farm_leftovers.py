@@ -107,7 +107,7 @@ def test_a_state_is_alive_only_with_the_very_process_that_wrote_it(tmp_path: Pat
 
 def test_what_a_dead_farm_left_is_cleared_and_nothing_else(home: FarmHome) -> None:
     state = state_of(home.folder, pid_created_at=1.0)
-    session = Path(state.ray_folder) / "session_1" / "logs"
+    session = Path(state.ray_folder) / "r" / "session_1" / "logs"
     session.mkdir(parents=True)
     (session / "raylet.out").write_text("last words")
     scratch = Path(state.scratch)
