@@ -562,6 +562,8 @@ class Director:
         except (HostLost, NotHeld, StaleToken) as error:
             if take.stage is Stage.RENDERING:
                 self._host_failed(run, take, error)
+            else:
+                take.host = None  # its latents are durable: they are decoded from there
         except Exception as error:
             await self._decode_failed(run, take, error)
         finally:

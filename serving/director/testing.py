@@ -85,6 +85,9 @@ class LocalDecoder:
         self.decoder = TakeDecoder(artifacts, scratch)
         self.failures = 0
         """Times that it will still fail."""
+        self.free = asyncio.Event()
+        """Cleared, it keeps those waiting who send it latents."""
+        self.free.set()
 
     def restart(self) -> None:
         """Lose every session."""
@@ -97,6 +100,7 @@ class LocalDecoder:
             write_prompt(self._artifacts, prompt_artifact(weights, text), embedding.numpy())
 
     async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
+        await self.free.wait()
         self._maybe_fail()
         with ONE_AT_A_TIME:
             return self.decoder.decode(order, start, latents_nChw)

@@ -163,6 +163,7 @@ def test_submit_wait_and_download_give_the_film_that_render_gives(
         ("ray::TimelineHostActor", "12"),
         ("ray::DirectorActor", "13"),
         ("ServeReplica:longtake:Decoder", "14"),
+        ("ServeReplica:longtake:Renderer", "15"),
     ],
 )
 def test_a_process_killed_in_mid_render_changes_no_byte(

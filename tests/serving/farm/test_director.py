@@ -257,3 +257,22 @@ def test_a_decoder_that_is_killed_is_sent_the_latents_again(model: str, undistur
         assert sha(farm, job) == undisturbed
 
     asyncio.run(body())
+
+
+def test_a_host_killed_when_its_take_is_rendered_and_not_decoded_loses_nothing(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        farm.decoder.free.clear()
+        async with farm.running(director):
+            await farm.until(lambda: all(take.status == "rendered" for take in farm.jobs.takes(job.id)))
+            farm.hosts[0].kill()
+            farm.decoder.free.set()
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())

@@ -30,9 +30,8 @@ def is_waiting(database: Database) -> bool:
         return bool(connection.execute(text(query)).scalar_one())
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 def test_a_later_event_is_not_shown_before_an_earlier_one(database: Database) -> None:
-    if not database.is_postgres:
-        pytest.skip("on SQLite ids are drawn one transaction after the other")
     store = JobStore(database)
     slow, quick = (store.insert(new_job(NOW + number), [], actor="ada/laptop") for number in range(2))
     seen = store.last_event_id()

@@ -171,9 +171,8 @@ def test_content_keys_are_in_use_while_a_job_may_want_them(
     assert store.content_keys_in_use(ended_after=NOW) == ({"0" * 64, "1" * 64} if used else set())
 
 
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 def test_on_postgres_a_claimer_passes_over_what_another_is_taking(store: JobStore, database: Database) -> None:
-    if not database.is_postgres:
-        pytest.skip("SQLite has one writer at a time, so there is nothing to pass over")
     first, second = (store.insert(new_job(NOW + number), [], actor=PERSON) for number in range(2))
     with database.begin() as other:
         assert [row.id for row in other.execute(claim_query(NOW, 1, "default"))] == [first.id]
