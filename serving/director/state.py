@@ -222,7 +222,9 @@ class FarmState:
         gang.warm[waiting.warmth] = None
         if len(gang.warm) > WARM_TAKES:
             del gang.warm[next(iter(gang.warm))]
-        return Assignment(call.key, gang.id, expected, flight.deadline_at - now)
+        # The difference of two times since 1970 is rounded, and may fall short of what was added.
+        deadline_s = max(MIN_DEADLINE_S, expected, flight.deadline_at - now)
+        return Assignment(call.key, gang.id, expected, deadline_s)
 
     def call_finished(self, key: CallKey, gang: str, seconds: float) -> bool:
         """It is done; `seconds` is what the gang worked, without the wait in its slot. False where nothing was known of
