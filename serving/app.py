@@ -24,7 +24,7 @@ from ray.serve import Application
 from serving import settings
 from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
 from serving.farm_config import FarmConfig, PoolConfig
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.messages import Array
 from serving.render.orders import AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.rank import Rank
 from serving.store.artifacts import Artifacts
@@ -116,9 +116,9 @@ class Encoder:
 
     def _encode(self, model: str, weights: str, texts: list[str]) -> None:
         from serving.models.registry import open_model
-        from serving.render.content import prompt_artifact
         from serving.render.gang import one_thread
         from serving.store.latents import write_prompt
+        from serving.store.names import prompt_artifact
 
         with one_thread():
             for text, embedding in zip(texts, open_model(model).encode_prompts(texts), strict=True):
@@ -152,9 +152,6 @@ class Decoder:
         film: dict[str, Any] = await self._run(assemble_film, order, self._artifacts, self._scratch)
         return film
 
-    async def pid(self) -> int:
-        return os.getpid()
-
     async def _run(self, work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
@@ -170,12 +167,6 @@ class RankActor(Rank):
     def ping(self) -> int:
         """Its process id."""
         return os.getpid()
-
-    def keep_prompts(self, key: str, embeddings: Any) -> None:
-        super().keep_prompts(key, embeddings)
-
-    def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
-        return super().predict(call, prompts_key)
 
     @ray.method(concurrency_group="control")
     def describe(self) -> dict[str, str]:
@@ -202,10 +193,6 @@ class Renderer:
         """Called by Serve again and again, first when the replica starts."""
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.ensure_future(self._keep())
-
-    async def rank_pid(self) -> int | None:
-        """The process that computes; None while there is none."""
-        return None if self._hello is None else await self._rank.ping.remote()
 
     async def _keep(self) -> None:
         while True:

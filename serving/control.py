@@ -35,11 +35,8 @@ from serving.store.keys import ApiKeys
 NAMESPACE = "longtake"
 APP = "longtake"
 DIRECTOR = "director"
-CONTROL = "longtake_control"
-"""Custom resource of the nodes where the Director and the hosts may live: never one that may be taken away."""
-
 _SHARE = 0.001
-"""Of CONTROL, that one of them takes."""
+"""Of CONTROL_RESOURCE, that one of them takes."""
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +67,7 @@ def _ensure(actor: type, name: str, config: dict[str, Any]) -> Any:
             max_task_retries=0,
             max_concurrency=1000,
             num_cpus=0,
-            resources={CONTROL: _SHARE},
+            resources={settings.CONTROL_RESOURCE: _SHARE},
         )
         .remote(config)
     )
@@ -116,10 +113,6 @@ class DirectorActor:
         """Checkpoint, give the jobs back, and do nothing more."""
         if self._director is not None:
             await self._director.stop()
-
-    async def pid(self) -> int:
-        self._begin()
-        return os.getpid()
 
     def _begin(self) -> Director | None:
         if self._running is None or self._running.done():
@@ -185,9 +178,6 @@ class TimelineHostActor(TimelineHost):
         return await super().run_call(
             take_id, token, step=step, chunk=chunk, gang=gang, handle=port, timeout_s=timeout_s
         )
-
-    async def pid(self) -> int:
-        return os.getpid()
 
 
 # ---------------------------------------------------------------------------------------------- ports

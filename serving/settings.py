@@ -404,7 +404,7 @@ FARM_START_S = 300.0
 """Seconds that a farm may take until it is ready."""
 
 CONTROL_RESOURCE = "longtake_control"
-"""Ray resource of the nodes where the Director and the timeline hosts may live."""
+"""Ray resource of the nodes where the Director and the timeline hosts may live: none that may be taken away."""
 
 FARM_DRAIN_S = 30.0
 """Seconds that a farm may take to put its work down when it is ended; what is not saved by then is rendered again."""

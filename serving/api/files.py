@@ -9,12 +9,13 @@ from serving.api.errors import not_found
 from serving.api.jobs import JobId, find_job
 from serving.api.media import Media, file_name, send_media
 from serving.api.services import Services, TheServices
+from serving.store.names import FILM_NAME, film_artifact, head_artifact, preview_artifact
 from serving.store.records import Job, Take
 
 router = APIRouter(tags=["media"])
 
 FILMS = {
-    "film": ("film.mp4", "video/mp4", "mp4"),
+    "film": (FILM_NAME, "video/mp4", "mp4"),
     "manifest": ("film.json", "application/json", "json"),
     "thumbnail": ("thumbnail.jpg", "image/jpeg", "jpg"),
     "spritesheet": ("spritesheet.jpg", "image/jpeg", "jpg"),
@@ -26,7 +27,7 @@ def film_media(job: Job, kind: str) -> Media:
     """One of FILMS of a job."""
     name, content_type, extension = FILMS[kind]
     title = job.title if kind == "film" else f"{job.title} {kind}"
-    return Media(f"films/{job.id}/{name}", content_type, file_name(title, extension))
+    return Media(film_artifact(job.id, name), content_type, file_name(title, extension))
 
 
 @router.get("/v1/jobs/{job_id}/film", summary="The film", responses=binary("video/mp4"))
@@ -62,7 +63,7 @@ def spritesheet(job_id: JobId, request: Request, caller: AnyCaller, services: Th
 def take_head(job_id: JobId, key: str, request: Request, caller: AnyCaller, services: TheServices) -> Response:
     """The frames of a take that are finished, as a film that grows."""
     take = _find_take(services, find_job(services, caller, job_id), key)
-    media = Media(f"takes/{take.content_key}/head.mp4", "video/mp4", file_name(key, "mp4"))
+    media = Media(head_artifact(str(take.content_key)), "video/mp4", file_name(key, "mp4"))
     return send_media(request, services.artifacts, media)
 
 
@@ -71,7 +72,7 @@ def take_head(job_id: JobId, key: str, request: Request, caller: AnyCaller, serv
 def take_preview(job_id: JobId, key: str, request: Request, caller: AnyCaller, services: TheServices) -> Response:
     """A rough picture of a take as it comes out of the noise."""
     take = _find_take(services, find_job(services, caller, job_id), key)
-    media = Media(f"takes/{take.content_key}/preview.png", "image/png", file_name(key, "png"))
+    media = Media(preview_artifact(str(take.content_key)), "image/png", file_name(key, "png"))
     return send_media(request, services.artifacts, media)
 
 

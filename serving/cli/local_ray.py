@@ -62,10 +62,7 @@ def prepare(home: FarmHome, config: FarmConfig) -> Iterator["Future[Any]"]:
 def _build(home: FarmHome, config: FarmConfig) -> Any:
     """Raises UserError where a pool's model cannot be opened, Fault where the store cannot be reached."""
     from serving.app import build
-    from serving.control import CONTROL
     from serving.models.registry import open_model
-
-    assert CONTROL == CONTROL_RESOURCE  # said twice, since importing control takes as long as starting Ray
 
     for index, pool in enumerate(config.pools):
         try:

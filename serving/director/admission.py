@@ -21,6 +21,7 @@ from serving.render.content import content_key
 from serving.store.artifacts import Artifacts
 from serving.store.ids import new_id
 from serving.store.jobs import JobStore
+from serving.store.names import frames_artifact
 from serving.store.records import Job, Take
 from serving.storyboard import Storyboard
 
@@ -69,11 +70,9 @@ class Quote:
 
     def to_json(self) -> dict[str, Any]:
         """As the API answers it: unix seconds are whole."""
-        whole = {key: None if value is None else int(value) for key, value in self._times().items()}
+        times = {"starts_at": self.starts_at, "finishes_at": self.finishes_at}
+        whole = {key: None if value is None else int(value) for key, value in times.items()}
         return {"object": "quote", **asdict(self), **whole}
-
-    def _times(self) -> dict[str, float | None]:
-        return {"starts_at": self.starts_at, "finishes_at": self.finishes_at}
 
 
 class Admission:
@@ -182,7 +181,7 @@ class Admission:
         return f"{pool.model}|{plan.width}x{plan.height}|{pool.gang_shape}"
 
     def _quote_take(self, planned: Planned, take: TakePlan, key: str | None) -> TakeQuote:
-        cached = key is not None and self._artifacts.exists(f"takes/{key}/frames.mkv")
+        cached = key is not None and self._artifacts.exists(frames_artifact(key))
         seconds = 0.0 if cached else self._costs.take_seconds(self.cost_key(planned.pool, planned.plan), take)
         return TakeQuote(
             key=take.key,

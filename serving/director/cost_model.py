@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from serving.plan import FilmPlan, TakePlan
+from serving.plan import TakePlan
 from serving.settings import COST_SAMPLES, FIRST_GUESS_S, MAX_COST_KEYS, MAX_COST_SIZES, MIN_COST_SAMPLES
 
 TYPICAL_LATENTS = 16
@@ -114,10 +114,6 @@ class CostModel:
     def take_seconds(self, key: str, take: TakePlan) -> float:
         """Expected gang-seconds of a whole take."""
         return take.evaluations * self._evaluation_s(key, take.latents_evaluated / take.evaluations)
-
-    def film_seconds(self, key: str, plan: FilmPlan) -> float:
-        """Expected gang-seconds of a whole film."""
-        return sum(self.take_seconds(key, take) for take in plan.takes)
 
     def path_seconds(self, key: str, take: TakePlan, *, window: int) -> float:
         """Expected seconds of a take on gangs without end: its longest call of each step, one after the other."""

@@ -18,7 +18,7 @@ from serving.director.admission import Admission, open_known_model
 from serving.director.cost_model import CostModel
 from serving.director.explain import explain
 from serving.director.gangs import Answer, Gangs
-from serving.director.lifecycle import Lifecycle
+from serving.director.lifecycle import Action, Lifecycle
 from serving.director.policy import assign
 from serving.director.ports import DecoderPort, EncoderPort, HostLost, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
@@ -26,8 +26,7 @@ from serving.director.state import Assignment, CallKey, FarmState, JobSpec, Pool
 from serving.errors import ArtifactMissing, Fenced, LongtakeError, NotFound, StoreUnavailable, UserError, WrongState
 from serving.farm_config import FarmConfig
 from serving.metrics import FarmMetrics
-from serving.render.content import prompt_artifact, take_texts
-from serving.render.decode_session import frames_artifact
+from serving.render.content import take_texts
 from serving.render.orders import (
     AssembleOrder,
     CallReport,
@@ -44,7 +43,7 @@ from serving.store.database import Database
 from serving.store.expiry import forget_old_rows
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
-from serving.store.latents import latents_artifact
+from serving.store.names import frames_artifact, latents_artifact, prompt_artifact
 from serving.store.records import LIVE, Job
 
 log = logging.getLogger(__name__)
@@ -240,9 +239,7 @@ class Director:
             self._jobs.claim, owner=self._owner, now=now, lease_s=self._config.lease_s, limit=room, pools=ready
         )
         for job in claimed:
-            if (
-                job.id in self.runs
-            ):  # our own lease ran out unrenewed and nobody took it: begin again with the new token
+            if job.id in self.runs:  # our own lease ran out and nobody took it: begin again with the new token
                 await self._drop(job.id, save=True)
             try:
                 await self._take_up(job)
@@ -268,7 +265,8 @@ class Director:
         run = JobRun(
             job=job,
             plan=planned.plan,
-            grid=open_known_model(planned.pool.model).capabilities.grid,
+            capabilities=open_known_model(planned.pool.model).capabilities,
+            cost_key=self.admission.cost_key(planned.pool, planned.plan),
             numerics=numerics,
             prompt_keys={text: prompt_artifact(numerics["weights"], text) for text in texts},
             takes=takes,
@@ -313,11 +311,9 @@ class Director:
         self._wake.set()
 
     def _spec(self, run: JobRun) -> JobSpec:
-        key = self.admission.cost_key(self._config.pool(run.job.pool) or self._config.pools[0], run.plan)
-        per_latent = self.costs.per_latent_s(key)
+        key, window = run.cost_key, run.capabilities.window
         left = [take for take in run.takes if not take.done]
-        # Every step of a take waits for the one before it: at least one window of latents a step.
-        window = min((take.plan.latents for take in left), default=0)
+        paths = (self.costs.path_seconds(key, take.plan, window=window) * take.share_left for take in left)
         return JobSpec(
             id=run.id,
             tenant=run.job.tenant,
@@ -326,8 +322,8 @@ class Director:
             due_at=run.job.due_at,
             created_at=run.job.created_at,
             cost_key=key,
-            work_s=per_latent * sum(take.latents_left for take in left),
-            path_s=per_latent * window * run.plan.steps,
+            work_s=sum(self.costs.take_seconds(key, take.plan) * take.share_left for take in left),
+            path_s=max(paths, default=0.0),
             max_calls=self._config.limits.calls_per_job,
             steps=run.plan.steps,
         )
@@ -603,12 +599,10 @@ class Director:
                 self._by_content.pop(take.content_key, None)
                 self._spawn(self._close(take, save=False), run)
                 self._spawn(self._note(run, "take_done", f"take {take.plan.key} is done", {"take": take.plan.key}), run)
-            elif take.stage is Stage.RENDERED and not take.feeding and (take.host is None or take.decode_failures):
-                take.feeding = True
-                self._spawn(self._decode_stored(run, take), run)
             elif take.stage is Stage.RENDERED and not take.feeding:
                 take.feeding = True
-                self._spawn(self._feed(run, take), run)
+                decode = self._decode_stored if take.host is None or take.decode_failures else self._feed
+                self._spawn(decode(run, take), run)
         self._wake_sharers(run)
         if all(take.stage is Stage.DECODED for take in run.takes) and not run.finishing:
             run.finishing = True
@@ -658,33 +652,24 @@ class Director:
 
     async def _start(self, run: JobRun) -> None:
         if run.job.status == "queued":
-            await self._retrying_store(
-                lambda: self._lifecycle.apply(
-                    run.id, "start", reason="its first call was given out", now=self._clock(), token=run.job.lease_token
-                )
-            )
+            await self._act(run.job, "start", reason="its first call was given out")
             self.metrics.queue_wait.labels(run.job.pool).observe(self._clock() - run.job.created_at)
 
-    async def _end(self, run: JobRun, action: Any, *, reason: str, **what: Any) -> None:
-        """Take an action that ends our hold of a job, and forget it."""
+    async def _act(self, job: Job, action: Action, *, reason: str, **what: Any) -> None:
+        """Change a job's status as its leaseholder, however long the store takes to answer."""
         await self._retrying_store(
             lambda: self._lifecycle.apply(
-                run.id, action, reason=reason, now=self._clock(), token=run.job.lease_token, **what
+                job.id, action, reason=reason, now=self._clock(), token=job.lease_token, **what
             )
         )
+
+    async def _end(self, run: JobRun, action: Action, *, reason: str, **what: Any) -> None:
+        """Take an action that ends our hold of a job, and forget it."""
+        await self._act(run.job, action, reason=reason, **what)
         await self._drop(run.id, save=action != "complete")
 
     async def _fail(self, job: Job, code: str, message: str) -> None:
-        await self._retrying_store(
-            lambda: self._lifecycle.apply(
-                job.id,
-                "fail",
-                reason=message,
-                now=self._clock(),
-                token=job.lease_token,
-                error={"code": code, "message": message},
-            )
-        )
+        await self._act(job, "fail", reason=message, error={"code": code, "message": message})
 
     async def _fail_run(self, run: JobRun, error: dict[str, Any]) -> None:
         if run.id in self.runs:

@@ -9,6 +9,7 @@ from enum import Enum
 from serving.plan import FilmPlan, TakePlan
 from serving.render.orders import TakeId, TakeProgress
 from serving.store.records import Job, JobProgress, LedgerEntry, Take, TakeStatus
+from sharding.denoiser import Capabilities
 from sharding.spans import Grid, Latents
 
 
@@ -78,9 +79,9 @@ class TakeRun:
         return self.progress.calls_done if self.progress else 0
 
     @property
-    def latents_left(self) -> float:
-        """Latents still to evaluate, in proportion to the calls left."""
-        return self.plan.latents_evaluated * (1 - self.calls_done / self.plan.calls)
+    def share_left(self) -> float:
+        """Part of its calls still to do, 0..1."""
+        return 1 - self.calls_done / self.plan.calls
 
     def record(self) -> Take:
         """The take as the store keeps it."""
@@ -115,7 +116,10 @@ class JobRun:
 
     job: Job
     plan: FilmPlan
-    grid: Grid
+    capabilities: Capabilities
+    """Of its model."""
+    cost_key: str
+    """What the cost model knows its calls by."""
     numerics: dict[str, str]
     prompt_keys: dict[str, str]
     """Artifact key of the embedding of every text of the film."""
@@ -144,7 +148,7 @@ class JobRun:
 
     def charge(self, take: TakeRun, *, start: int, latents: int, seconds: float, useful: bool) -> None:
         """Put the GPU-seconds of a call down to the shots that its latents belong to."""
-        shots = shots_of(take.plan, self.grid, start, start + latents)
+        shots = shots_of(take.plan, self.capabilities.grid, start, start + latents)
         for shot in shots:
             entry = self.ledger.setdefault((take.plan.key, shot), [0.0, 0.0])
             entry[0 if useful else 1] += seconds / len(shots)
@@ -176,7 +180,8 @@ class JobRun:
 
     def ledger_written(self, entries: list[LedgerEntry]) -> None:
         """These are in the store."""
-        self.unwritten = [entry for entry in self.unwritten if entry not in entries]
+        written = {entry.id for entry in entries}
+        self.unwritten = [entry for entry in self.unwritten if entry.id not in written]
 
     def progress(self) -> JobProgress:
         """How far it is, for the store. Rendering is 95 of 100; decoding and assembling are the rest."""

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,6 @@ from serving.director.lifecycle import Lifecycle
 from serving.director.ports import HostLost
 from serving.farm_config import FarmConfig, PoolConfig
 from serving.models.registry import open_model
-from serving.render.content import prompt_artifact
 from serving.render.film_assembler import assemble_film
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
@@ -29,6 +29,7 @@ from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.latents import write_prompt
+from serving.store.names import prompt_artifact
 from serving.store.records import Job
 from serving.storyboard import Storyboard
 
@@ -162,6 +163,7 @@ class LocalFarm:
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
         self.artifacts = Artifacts.open(self.config.artifacts_url)
         self.database = open_database(self.config.store_url)
+        weakref.finalize(self, self.database.close)
         self.jobs = JobStore(self.database)
         self.lifecycle = Lifecycle(self.database)
         self.decoder = LocalDecoder(self.artifacts, folder / "scratch")

@@ -33,11 +33,6 @@ def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str]) 
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
-def prompt_artifact(weights: str, text: str) -> str:
-    """Where the embedding of a text by a model is kept."""
-    return f"prompts/{weights}/{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
-
-
 def take_texts(take: TakePlan) -> tuple[str, ...]:
     """Every prompt and negative of a take, each once."""
     return tuple(sorted({text for prompt in take.prompts for text in (prompt.text, prompt.negative)}))

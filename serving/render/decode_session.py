@@ -17,25 +17,15 @@ from serving.models.latent_rgb import RgbFit, shipped_rgb
 from serving.models.wan import WanModel
 from serving.render.encode import HeadWriter
 from serving.render.frames import FramesWriter, to_pixels
-from serving.render.latent_preview import rgb_artifact
 from serving.render.messages import Array
 from serving.render.orders import Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts
+from serving.store.names import frames_artifact, head_artifact, rgb_artifact
 
 log = logging.getLogger(__name__)
 
 HEAD_GROWTH = 1.2
 """A head is published again when it is this much longer: what is sent in all stays in proportion to the take."""
-
-
-def frames_artifact(content_key: str) -> str:
-    """Where the frames of a take are kept, handles included and surplus not."""
-    return f"takes/{content_key}/frames.mkv"
-
-
-def head_artifact(content_key: str) -> str:
-    """Where the decoded head of a take is kept, for watching."""
-    return f"takes/{content_key}/head.mp4"
 
 
 class DecodeSession:

@@ -11,22 +11,13 @@ from typing import Any
 from serving.errors import ArtifactMissing
 from serving.models.registry import open_model
 from serving.render.assemble import FilmAssembler
-from serving.render.decode_session import frames_artifact
 from serving.render.frames import DamagedFrames, read_frames
 from serving.render.manifest import MANIFEST_NAME, build_manifest, manifest_bytes
 from serving.render.messages import Film
 from serving.render.orders import AssembleOrder
 from serving.render.stills import Stills
 from serving.store.artifacts import Artifacts
-from serving.store.latents import latents_artifact
-
-FILM_NAME = "film.mp4"
-"""The film among what belongs to it."""
-
-
-def film_artifact(job_id: str, name: str = FILM_NAME) -> str:
-    """Where a job's film and what belongs to it (film.json, thumbnail.jpg, spritesheet.jpg) are kept."""
-    return f"films/{job_id}/{name}"
+from serving.store.names import FILM_NAME, film_artifact, frames_artifact, latents_artifact
 
 
 def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from serving import settings
 from serving.errors import Fault
@@ -44,6 +45,7 @@ from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
 from serving.store.latents import read_prompts, write_latents
+from serving.store.names import preview_artifact
 from sharding.prompts import prompt_weights
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline
@@ -63,11 +65,6 @@ class DecoderHandle(Protocol):
     """A decoder as a host uses it; see TakeDecoder for what its answers mean."""
 
     def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Awaitable[Decoded]: ...
-
-
-def preview_artifact(content_key: str) -> str:
-    """Where the picture of a take that is being denoised is kept."""
-    return f"takes/{content_key}/preview.png"
 
 
 class GangDied(Exception):
@@ -122,13 +119,10 @@ class _HeldTake:
         self.announced = {call for call, _ in self.running}
         return TakeOpened(self.announce(), running, self.progress(), resumed)
 
-    def show(self, call: Call, content: CallInput, output: CallOutput) -> None:
+    def show(self, call: Call, content: CallInput, prediction: Tensor) -> None:
         """Note what the clean latents of a call look like by now."""
         if self.preview is not None:
-            noisy, prediction = (
-                torch.from_numpy(content.latents_nChw),
-                torch.from_numpy(_writable(output.prediction_nChw)),
-            )
+            noisy = torch.from_numpy(content.latents_nChw)
             self.preview.show(call.reads.start, self.solver.clean(call.step, noisy, prediction).numpy())
 
     def _open_call(self, call: Call) -> OpenCall:
@@ -227,8 +221,9 @@ class TimelineHost:
             content = call_input(held.timeline, call, take=held.order.take, solver=held.solver)
             output = await asyncio.wait_for(self._predict(held, content, gang, handle), timeout_s)
             seconds = output.seconds
-            held.show(call, content, output)
-            if held.timeline.accept(call, torch.from_numpy(_writable(output.prediction_nChw))):
+            prediction = torch.from_numpy(_writable(output.prediction_nChw))
+            held.show(call, content, prediction)
+            if held.timeline.accept(call, prediction):
                 held.calls_done += 1
             else:
                 outcome, detail = "not_ready", "another gang was faster"

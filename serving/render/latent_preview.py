@@ -16,6 +16,7 @@ from serving import settings
 from serving.errors import ArtifactMissing
 from serving.models.latent_rgb import LatentRgb
 from serving.store.artifacts import Artifacts
+from serving.store.names import rgb_artifact
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -62,11 +63,6 @@ def learned_rgb(artifacts: Artifacts, weights_sha256: str) -> LatentRgb | None:
         return LatentRgb.from_json(artifacts.get(rgb_artifact(weights_sha256)))
     except (ArtifactMissing, ValueError):
         return None
-
-
-def rgb_artifact(weights_sha256: str) -> str:
-    """Where a fitted map is kept."""
-    return f"models/{weights_sha256}/latent_rgb.json"
 
 
 def enlarge(pictures_nhw3: Pixels, scale: int) -> Pixels:

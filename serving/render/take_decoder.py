@@ -14,11 +14,12 @@ import torch
 from serving import settings
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
-from serving.render.decode_session import DecodeSession, frames_artifact
+from serving.render.decode_session import DecodeSession
 from serving.render.messages import Array
 from serving.render.orders import Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts
 from serving.store.latents import read_latents
+from serving.store.names import frames_artifact
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,9 @@ from safetensors.numpy import load, save
 
 from serving.errors import Fault
 from serving.store.artifacts import Artifacts
+from serving.store.names import latents_artifact
 
 Array = NDArray[np.float32]
-
-
-def latents_artifact(content_key: str) -> str:
-    """Where the finished latents of a take are kept."""
-    return f"takes/{content_key}/latents.safetensors"
 
 
 def write_latents(artifacts: Artifacts, content_key: str, latents_NChw: Array) -> str:

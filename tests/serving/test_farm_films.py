@@ -18,9 +18,8 @@ from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
 from serving.plan import FilmPlan
-from serving.render.decode_session import frames_artifact, head_artifact
 from serving.render.film import render_film
-from serving.render.film_assembler import assemble_film, film_artifact
+from serving.render.film_assembler import assemble_film
 from serving.render.frames import read_frames
 from serving.render.latent_preview import learned_rgb
 from serving.render.messages import Array
@@ -29,6 +28,7 @@ from serving.render.take_decoder import TakeDecoder
 from serving.store.artifacts import Artifacts
 from serving.store.durable import Source
 from serving.store.latents import write_latents
+from serving.store.names import film_artifact, frames_artifact, head_artifact
 from serving.storyboard import parse_storyboard
 
 STORYBOARD = b"""

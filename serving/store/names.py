@@ -1,0 +1,44 @@
+"""Where each artifact is kept: keys below the farm's prefix. Pure, and imports nothing, so that all may use it.
+
+What a take is made of lies under its content key, so that equal takes share it; what belongs to a film under its job.
+"""
+
+import hashlib
+
+FILM_NAME = "film.mp4"
+"""The film among what belongs to it."""
+
+
+def latents_artifact(content_key: str) -> str:
+    """The finished latents of a take."""
+    return f"takes/{content_key}/latents.safetensors"
+
+
+def frames_artifact(content_key: str) -> str:
+    """The frames of a take, handles included and surplus not."""
+    return f"takes/{content_key}/frames.mkv"
+
+
+def head_artifact(content_key: str) -> str:
+    """The decoded head of a take, for watching."""
+    return f"takes/{content_key}/head.mp4"
+
+
+def preview_artifact(content_key: str) -> str:
+    """The picture of a take that is being denoised."""
+    return f"takes/{content_key}/preview.png"
+
+
+def film_artifact(job_id: str, name: str = FILM_NAME) -> str:
+    """A job's film and what belongs to it: film.json, thumbnail.jpg, spritesheet.jpg."""
+    return f"films/{job_id}/{name}"
+
+
+def prompt_artifact(weights: str, text: str) -> str:
+    """The embedding of a text by a model."""
+    return f"prompts/{weights}/{hashlib.sha256(text.encode()).hexdigest()}.safetensors"
+
+
+def rgb_artifact(weights_sha256: str) -> str:
+    """The map from latents to colours that was fitted for a model."""
+    return f"models/{weights_sha256}/latent_rgb.json"
