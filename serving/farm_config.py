@@ -97,6 +97,11 @@ class RetentionConfig(_Part):
     """Days that the events of finished jobs are kept."""
 
 
+def seconds(days: float | None) -> float | None:
+    """Days of a RetentionConfig in seconds; None, for ever, stays."""
+    return None if days is None else days * DAY_S
+
+
 class LimitsConfig(_Part):
     """How much one request, job or tenant may ask for. A tenant's own settings in the store come before them."""
 

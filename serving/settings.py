@@ -163,7 +163,10 @@ DELETED_FILMS_S = 86_400.0
 """Seconds that the film of a deleted job is kept."""
 
 ABANDONED_PARTIALS_S = 86_400.0
-"""Seconds after which an unfinished write is taken for one whose writer was killed."""
+"""Seconds after which an unfinished write to a bucket is taken for one whose writer was killed."""
+
+LOCK_S = 2.0
+"""Seconds that the writer of a file gets between making it and locking it."""
 
 # ---------------------------------------------------------------------------------------------- previews
 
@@ -332,9 +335,6 @@ COST_SAMPLES = 15
 MIN_COST_SAMPLES = 3
 """Measured calls of one size below which those of other sizes are asked instead."""
 
-MAX_DECODE_SESSIONS = 8
-"""Takes that one decoder decodes at once; each holds its feature cache and a growing file of frames."""
-
 DIRECTOR_CALL_S = 5.0
 """Seconds that the API waits for the Director; it accepts jobs without it."""
 
@@ -447,6 +447,9 @@ CLIENT_TIMEOUT_S = 60.0
 
 PREVIEW_EVERY_S = 2.0
 """Seconds between two pictures of a take while it is denoised."""
+
+SWEEP_EVERY_S = 15.0
+"""Seconds between two times that the Director removes unfinished writes of processes that were killed."""
 
 TIDY_EVERY_S = 3600.0
 """Seconds between two times that the Director removes what has outlived its use."""

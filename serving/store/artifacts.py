@@ -21,7 +21,7 @@ from obstore.store import LocalStore, S3Store
 
 from serving import settings
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, UserError
-from serving.store.durable import PARTIALS, BucketWriter, FolderWriter, Source, Writer, new_partial
+from serving.store.durable import PARTIALS, BucketWriter, FolderWriter, Source, Writer, is_abandoned, new_partial
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config
@@ -175,10 +175,20 @@ class Artifacts:
         found = self._list(_checked(prefix.rstrip("/")) if prefix else None)
         return [info for info in found if not info.key.startswith(f"{PARTIALS}/")]
 
-    def sweep_partials(self, *, now: float, older_than_s: float = settings.ABANDONED_PARTIALS_S) -> int:
-        """Delete unfinished writes whose writer must have been killed; returns how many. Parts of an upload to S3 that
-        was cut off are not seen here: a bucket has a lifecycle rule for those."""
-        abandoned = [info.key for info in self._list(PARTIALS) if info.modified_at < now - older_than_s]
+    def partials(self) -> Infos:
+        """Writes that are not finished, by whoever."""
+        return self._list(PARTIALS)
+
+    def sweep_partials(self, *, now: float) -> int:
+        """Delete unfinished writes whose writer was killed; returns how many. In a folder that is known, in a bucket
+        they must be old. Parts of an upload to S3 that was cut off are not seen here: a bucket has a lifecycle rule
+        for those."""
+        old_s = settings.ABANDONED_PARTIALS_S if self._root is None else settings.LOCK_S
+        abandoned = [
+            info.key
+            for info in self.partials()
+            if info.modified_at < now - old_s and (self._root is None or is_abandoned(self._root / info.key))
+        ]
         self._delete(abandoned)
         return len(abandoned)
 

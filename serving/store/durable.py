@@ -7,12 +7,13 @@ seen with strace), so that after a power cut an artifact may be there and empty.
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import sys
 import uuid
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
@@ -48,9 +49,11 @@ class FolderWriter:
         target = self._root / key
         try:
             self._make_folder(partial.parent)
-            _fill(partial, source)
-            self._make_folder(target.parent)
-            placed = _link(partial, target) if create else _rename(partial, target)
+            with partial.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # for as long as we live: see is_abandoned
+                _fill(file, source)
+                self._make_folder(target.parent)
+                placed = _link(partial, target) if create else _rename(partial, target)
         finally:
             partial.unlink(missing_ok=True)
         # Also where the file was there before us: whoever wrote it may not have come so far yet.
@@ -117,8 +120,6 @@ def new_partial() -> str:
 def sync_file(descriptor: int) -> None:
     """Put an open file on the disk. macOS flushes the drive's own cache only when asked by F_FULLFSYNC."""
     if sys.platform == "darwin":
-        import fcntl
-
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
@@ -133,15 +134,24 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _fill(partial: Path, source: Source) -> None:
-    with partial.open("xb") as file:
-        if isinstance(source, Path):
-            with source.open("rb") as original:
-                shutil.copyfileobj(original, file, 1 << 20)
-        else:
-            file.write(source)
-        file.flush()
-        sync_file(file.fileno())
+def is_abandoned(partial: Path) -> bool:
+    """Whether nobody writes this file any more: the kernel gives a writer's lock back however it dies."""
+    try:
+        with partial.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked, or gone
+        return False
+    return True
+
+
+def _fill(file: BinaryIO, source: Source) -> None:
+    if isinstance(source, Path):
+        with source.open("rb") as original:
+            shutil.copyfileobj(original, file, 1 << 20)
+    else:
+        file.write(source)
+    file.flush()
+    sync_file(file.fileno())
 
 
 def _link(partial: Path, target: Path) -> bool:

@@ -3,7 +3,8 @@
 Who holds a job is decided in leases.py; its status is decided in director/lifecycle.py alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
@@ -17,7 +18,7 @@ from serving.store.events import newest_id_of, read_events, settled_id, write_ev
 from serving.store.idempotency import find_reserved, reserve
 from serving.store.learned import Learned
 from serving.store.leases import Leases
-from serving.store.records import ENDED, STATUSES, Event, IdempotencyRecord, Job, JobStatus, Take
+from serving.store.records import ENDED, STATUSES, Event, IdempotencyRecord, Job, JobStatus, JobUse, Take
 from serving.store.rows import batches, change_job, find_job, job_row, lock_job, take_row, to_job, to_take, whole_jobs
 from serving.store.tables import THERE, job_tags, jobs, storyboards, takes
 from serving.store.webhooks import queue_deliveries
@@ -141,18 +142,15 @@ class JobStore(Leases, Learned):
         with self._database.read() as connection:
             return settled_id(connection) if job_id is None else newest_id_of(connection, job_id)
 
-    def content_keys_in_use(self, *, ended_after: float) -> set[str]:
-        """The content keys of takes whose artifacts must stay: of jobs that may go on, or ended after that time."""
-        over = (jobs.c.status.in_(ENDED) & (jobs.c.finished_at <= ended_after)) | jobs.c.deleted_at.is_not(None)
-        query = select(takes.c.content_key).distinct().join(jobs).where(takes.c.content_key.is_not(None), ~over)
+    def uses(self) -> Sequence[JobUse]:
+        """Every job that ever was, with the takes that it used."""
+        query = (
+            select(jobs.c.id, jobs.c.status, jobs.c.finished_at, jobs.c.deleted_at, takes.c.content_key)
+            .outerjoin(takes, takes.c.job_id == jobs.c.id)
+            .order_by(jobs.c.id)
+        )
         with self._database.read() as connection:
-            return set(connection.execute(query).scalars())
-
-    def deleted_between(self, since: float, until: float) -> Sequence[str]:
-        """The ids of jobs that were deleted in since <= time < until."""
-        query = select(jobs.c.id).where(jobs.c.deleted_at >= since, jobs.c.deleted_at < until)
-        with self._database.read() as connection:
-            return connection.execute(query).scalars().all()
+            return [_use(rows) for _, rows in itertools.groupby(connection.execute(query), lambda row: row.id)]
 
     # ------------------------------------------------------------------------------------------------ changing
 
@@ -231,6 +229,14 @@ def page_query(
     found = union_all(*(select(walk.c.id) for walk in walks)).subquery() if len(walks) > 1 else walks[0]
     order = jobs.c.id.desc() if newest_first else jobs.c.id.asc()
     return whole_jobs().join(found, found.c.id == jobs.c.id).order_by(order).limit(limit)
+
+
+def _use(rows: Iterable[Any]) -> JobUse:
+    """What the rows of one job, one for each take, say."""
+    job, *others = rows
+    keys = frozenset(row.content_key for row in (job, *others) if row.content_key is not None)
+    ended_at = job.finished_at if job.status in ENDED else job.deleted_at
+    return JobUse(job.id, keys, ended_at=ended_at, deleted_at=job.deleted_at)
 
 
 def _number(connection: Connection, job: Job) -> Job:

@@ -112,6 +112,19 @@ class Take:
 
 
 @dataclass(frozen=True)
+class JobUse:
+    """A job and the takes that its film was, is or will be made from."""
+
+    job_id: str
+    content_keys: frozenset[str]
+    """Of its takes, as far as they are known."""
+    ended_at: float | None = None
+    """Unix seconds when it was completed, failed or cancelled, or deleted; None while it may still go on."""
+    deleted_at: float | None = None
+    """Unix seconds when it was deleted; None while it exists."""
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that happened to a job. Ids rise over all jobs, so that a reader can go on after the last it saw."""
 

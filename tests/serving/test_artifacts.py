@@ -1,5 +1,6 @@
 """Artifacts in a folder and in a bucket: whole or not there, and the same to whoever uses them."""
 
+import fcntl
 import os
 import resource
 import signal
@@ -294,19 +295,31 @@ def test_a_writer_that_is_killed_leaves_whole_artifacts_and_what_a_sweep_removes
     for info in folder.list():
         content = folder.get(info.key)
         assert content == content[:1] * (2 << 20)
-    now = time.time()
-    assert folder.sweep_partials(now=now, older_than_s=3600) == 0
-    folder.sweep_partials(now=now + 3601, older_than_s=3600)
+    folder.sweep_partials(now=time.time() + settings.LOCK_S + 1)
     assert not any(name.startswith(PARTIALS) for name in files_in(tmp_path / "artifacts"))
 
 
-def test_a_sweep_leaves_writes_that_may_still_be_going_on(artifacts: Artifacts) -> None:
-    artifacts._write(f"{PARTIALS}/abandoned", b"x", create=True)
-    artifacts.put("a", b"x")
+def test_a_sweep_leaves_writes_to_a_bucket_that_may_still_be_going_on(s3_url: str) -> None:
+    bucket = Artifacts.open(s3_url)
+    bucket._write(f"{PARTIALS}/abandoned", b"x", create=True)
+    bucket.put("a", b"x")
     now = time.time()
-    assert artifacts.sweep_partials(now=now, older_than_s=600) == 0
-    assert artifacts.sweep_partials(now=now + 700, older_than_s=600) == 1
-    assert [info.key for info in artifacts._list(None)] == ["a"]
+    assert bucket.sweep_partials(now=now + settings.ABANDONED_PARTIALS_S - 100) == 0
+    assert bucket.sweep_partials(now=now + settings.ABANDONED_PARTIALS_S + 100) == 1
+    assert [info.key for info in bucket.list()] == ["a"]
+    assert bucket.partials() == []
+
+
+def test_a_sweep_leaves_writes_to_a_folder_whose_writer_lives(folder: Artifacts, tmp_path: Path) -> None:
+    partials = tmp_path / "artifacts" / PARTIALS
+    partials.mkdir(exist_ok=True)
+    later = time.time() + 10 * settings.ABANDONED_PARTIALS_S
+    with (partials / "going-on").open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert folder.sweep_partials(now=later) == 0
+        assert [info.key for info in folder.partials()] == [f"{PARTIALS}/going-on"]
+    assert folder.sweep_partials(now=time.time()) == 0, "its writer may not have come to lock it yet"
+    assert folder.sweep_partials(now=later) == 1
 
 
 def test_a_write_to_a_folder_is_on_the_disk_before_and_its_name_after_it_is_given(

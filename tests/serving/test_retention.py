@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.store.artifacts import ArtifactInfo, Artifacts
-from serving.store.retention import JobUse, Retention, apply_retention, plan_retention
+from serving.store.records import JobUse
+from serving.store.retention import Retention, apply_retention, plan_retention
 
 DAY = 86_400.0
 NOW = 1000 * DAY
@@ -39,9 +40,21 @@ def test_a_take_that_was_written_to_lately_is_kept_as_a_whole() -> None:
     assert doomed([info("takes/k/frames.mkv"), info("takes/k/head.mp4", age_days=3)]) == []
 
 
-def test_the_film_of_a_job_that_exists_is_kept_for_ever() -> None:
+def test_the_film_of_a_job_that_exists_is_kept_for_ever_where_no_time_is_set() -> None:
     film = [info("films/job_1/film.mp4"), info("films/job_1/film.json")]
     assert doomed(film, JobUse("job_1", frozenset(), ended_at=NOW - 400 * DAY)) == []
+
+
+def test_films_go_after_their_time_where_one_is_set() -> None:
+    film, keep = [info("films/job_1/film.mp4")], Retention(films_s=90 * DAY)
+    for ended_at, gone in ((NOW - 89 * DAY, []), (NOW - 91 * DAY, ["films/job_1/film.mp4"]), (None, [])):
+        job = JobUse("job_1", frozenset(), ended_at=ended_at)
+        assert plan_retention(film, [job], now=NOW, retention=keep) == gone
+
+
+def test_takes_are_kept_for_ever_where_no_time_is_set() -> None:
+    take = [info("takes/k/frames.mkv"), info("prompts/w/p.safetensors")]
+    assert plan_retention(take, [], now=NOW, retention=Retention(unused_s=None)) == []
 
 
 def test_the_film_of_a_deleted_job_goes_after_its_time() -> None:
@@ -50,10 +63,10 @@ def test_the_film_of_a_deleted_job_goes_after_its_time() -> None:
     assert doomed(film, JobUse("job_1", frozenset(), ended_at=0, deleted_at=NOW - 2 * DAY)) == ["films/job_1/film.mp4"]
 
 
-def test_a_prompt_goes_like_a_take() -> None:
-    prompt = "prompts/w/p.safetensors"
-    assert doomed([info(prompt)], JobUse("job_1", frozenset(), frozenset({prompt}))) == []
-    assert doomed([info(prompt)]) == [prompt]
+def test_a_prompt_goes_when_nobody_has_written_it_for_long_and_nobody_needs_it_now() -> None:
+    old, young = info("prompts/w/p.safetensors"), info("prompts/w/q.safetensors", age_days=3)
+    assert doomed([old, young]) == [old.key]
+    assert plan_retention([old], [], prompts_in_use=[old.key], now=NOW, retention=KEEP) == []
 
 
 def test_what_follows_no_layout_is_left_alone() -> None:

@@ -15,7 +15,7 @@ from serving.store.audit import AuditLog
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.leases import claim_query
-from serving.store.records import SYSTEM, IdempotencyRecord, JobProgress, JobStatus
+from serving.store.records import SYSTEM, IdempotencyRecord, JobProgress, JobStatus, JobUse
 from serving.store.tables import metadata
 from serving.store.webhooks import Webhooks
 from tests.records import NOW, new_entry, new_job, new_takes
@@ -146,29 +146,32 @@ def test_whoever_holds_a_deleted_job_is_fenced(store: JobStore) -> None:
     assert store.events_after(0, job_id=held.id)[-1].kind == "deleted"
     assert sum(store.count().values()) == 0
     assert store.claim(owner="two", now=NOW + 100, lease_s=10, limit=1) == []
-    assert store.deleted_between(NOW, NOW + 6) == [held.id]
-    assert store.deleted_between(NOW + 6, NOW + 9) == []
+    assert store.uses() == [JobUse(held.id, frozenset(), ended_at=NOW + 5, deleted_at=NOW + 5)]
 
 
 @pytest.mark.parametrize(
-    ("status", "finished_at", "deleted_at", "used"),
+    ("status", "finished_at", "deleted_at", "ended_at"),
     [
-        ("queued", None, None, True),
-        ("paused", None, None, True),
-        ("completed", NOW + 1, None, True),
-        ("completed", NOW - 1, None, False),
-        ("failed", NOW + 1, None, True),
-        ("cancelled", NOW - 1, None, False),
-        ("in_progress", None, NOW, False),
+        ("queued", None, None, None),
+        ("paused", None, None, None),
+        ("completed", NOW + 1, None, NOW + 1),
+        ("failed", NOW + 2, None, NOW + 2),
+        ("cancelled", NOW + 3, NOW + 4, NOW + 3),
+        ("in_progress", None, NOW + 5, NOW + 5),
     ],
 )
-def test_content_keys_are_in_use_while_a_job_may_want_them(
-    store: JobStore, status: JobStatus, finished_at: float | None, deleted_at: float | None, used: bool
+def test_every_job_is_known_with_what_it_used_and_when_it_ended(
+    store: JobStore, status: JobStatus, finished_at: float | None, deleted_at: float | None, ended_at: float | None
 ) -> None:
     job = new_job(status=status, finished_at=finished_at, deleted_at=deleted_at)
-    named = [replace(take, content_key=f"{take.index}" * 64) for take in new_takes(job)]
-    store.insert(job, named, actor=PERSON)
-    assert store.content_keys_in_use(ended_after=NOW) == ({"0" * 64, "1" * 64} if used else set())
+    first, *others = new_takes(job)
+    store.insert(job, [replace(first, content_key="k" * 64), *others], actor=PERSON)
+    bare = store.insert(new_job(), [], actor=PERSON)
+    uses = {use.job_id: use for use in store.uses()}
+    assert uses == {
+        job.id: JobUse(job.id, frozenset({"k" * 64}), ended_at=ended_at, deleted_at=deleted_at),
+        bare.id: JobUse(bare.id, frozenset()),
+    }
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
