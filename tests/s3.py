@@ -1,5 +1,6 @@
 """A real S3 server (moto) for the tests of artifacts, one for the whole run."""
 
+import contextlib
 import logging
 import uuid
 from collections.abc import Iterator
@@ -8,9 +9,9 @@ import httpx
 import pytest
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """The address of an S3 server with an empty bucket `farm`; credentials are in the environment."""
+@contextlib.contextmanager
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server with an empty bucket `farm`; credentials are in the environment meanwhile."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -24,6 +25,13 @@ def s3_endpoint() -> Iterator[str]:
         environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
         yield endpoint
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server of this session."""
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

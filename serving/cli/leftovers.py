@@ -19,13 +19,14 @@ def find_processes(ray_folder: Path) -> list[psutil.Process]:
     """All living processes of the farm with this Ray folder, apart from this one and those that it descends from."""
     me = psutil.Process()
     spared = {process.pid for process in (me, *me.parents())}
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        if process.pid not in spared and _belongs(process, ray_folder):
-            found[process.pid] = process
-            with contextlib.suppress(psutil.Error):
-                found.update((child.pid, child) for child in process.children(recursive=True))
-    return [process for pid, process in found.items() if pid not in spared and is_living(process)]
+    everyone = [process for process in psutil.process_iter(["ppid"]) if process.pid not in spared]
+    found = {process.pid: process for process in everyone if _belongs(process, ray_folder)}
+    grown = True
+    while grown:  # psutil's children(recursive=True) of each would read every process again and again
+        children = [one for one in everyone if one.info["ppid"] in found and one.pid not in found]
+        found.update((child.pid, child) for child in children)
+        grown = bool(children)
+    return [process for process in found.values() if is_living(process)]
 
 
 def end_processes(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

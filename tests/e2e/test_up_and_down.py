@@ -3,78 +3,27 @@
 import json
 import os
 import signal
-import socket
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-LONGTAKE = Path(sys.executable).parent / "longtake"
-TIME_LIMIT_S = 300
+from tests.farm_process import LONGTAKE, TIME_LIMIT_S, Farm
+
+ONE_GANG = {"LONGTAKE_POOLS__0__GANGS": "1", "LONGTAKE_POOLS__0__MIN_GANGS": "0"}
 BOARD = "version: 1\ntitle: A ball\nquality: draft\nshots:\n  - {id: ball, prompt: a red ball, seconds: 1}\n"
 
 pytestmark = pytest.mark.slow
 
 
-@dataclass
-class Farm:
-    """One home, and commands on it."""
-
-    home: Path
-    port: int
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(LONGTAKE), *arguments],
-            cwd=self.home.parent,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-        )
-
-    def run(self, *arguments: str) -> str:
-        result = self.command(*arguments)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    @property
-    def environment(self) -> dict[str, str]:
-        settings = {
-            "LONGTAKE_HOME": str(self.home),
-            "LONGTAKE_PORT": str(self.port),
-            "LONGTAKE_URL": f"http://127.0.0.1:{self.port}",
-            "LONGTAKE_POOLS__0__GANGS": "1",
-            "LONGTAKE_POOLS__0__MIN_GANGS": "0",
-            "RAY_AUTH_MODE": "disabled",
-        }
-        return {**os.environ, **settings}
-
-    @property
-    def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.home / "farm.json").read_text())
-        return found
-
-    def processes(self) -> list[psutil.Process]:
-        """The supervisor and everything below it."""
-        supervisor = psutil.Process(self.state["pid"])
-        return [supervisor, *supervisor.children(recursive=True)]
-
-
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[Farm]:
     (tmp_path / "board.yaml").write_text(BOARD)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    found = Farm(tmp_path / "home", port)
+    found = Farm(tmp_path / "home", extra=ONE_GANG)
     yield found
     found.command("down")
 
@@ -98,7 +47,7 @@ def test_a_farm_starts_goes_on_after_kills_and_leaves_nothing(farm: Farm) -> Non
     again = farm.command("up", "--detach")
     assert (again.returncode, again.stdout) == (2, "")
     assert f"a farm already runs on {farm.home} at http://127.0.0.1:{farm.port}" in again.stderr
-    other = Farm(farm.home.parent / "other", farm.port).command("up")
+    other = Farm(farm.home.parent / "other", port=farm.port).command("up")
     assert other.returncode == 2
     assert f"--port: 127.0.0.1:{farm.port} cannot be listened on" in other.stderr
 
@@ -136,7 +85,7 @@ def test_a_farm_in_the_foreground_ends_in_good_order_on_a_signal(farm: Farm) -> 
     environment = {**farm.environment, "LONGTAKE_AUTH": "on"}
     del environment["RAY_AUTH_MODE"]
     with subprocess.Popen(
-        [str(LONGTAKE), "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [LONGTAKE, "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         try:
             assert running.stdout is not None
