@@ -20,6 +20,8 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
+from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
 from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
@@ -37,7 +39,7 @@ def build(args: dict[str, Any]) -> Application:
     config = FarmConfig.model_validate(args)
     parts = [
         _bind(Encoder, _light(1), args),
-        _bind(Decoder, _light(config.decoders), args),
+        _bind(Decoder, _light(config.decoders) | {"request_router_config": STICKY}, args),
         *(_renderer(pool, args) for pool in config.pools),
     ]
 
@@ -80,6 +82,10 @@ def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
     }
     return _bind(Renderer, options, pool.model_dump(mode="json"), args)
 
+
+_ROUTER: Any = ConsistentHashRouter  # pydantic turns it into a name; the type of the field is that of the result
+STICKY = RequestRouterConfig(request_router_class=_ROUTER, request_router_kwargs={"num_fallback_replicas": 0})
+"""A take is decoded in order, so all its latents must go to one decoder."""
 
 LEADER_CPU = 0.01
 """Of a core, that a gang's leader takes: it only waits."""
@@ -135,7 +141,9 @@ class Decoder:
         config = FarmConfig.model_validate(args)
         self._artifacts = Artifacts.open(config.artifacts_url)
         self._scratch = scratch_of(config, "decoder")
-        self._decoder = TakeDecoder(self._artifacts, self._scratch)
+        # As many as hosts hold takes, for chance may send all to one decoder; and one that was held no longer.
+        sessions = config.timeline_hosts * config.takes_per_host + 1
+        self._decoder = TakeDecoder(self._artifacts, self._scratch, sessions=sessions)
         self._thread = ThreadPoolExecutor(max_workers=1)
 
     async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:

@@ -7,12 +7,14 @@ Ray's errors into ours.
 import asyncio
 import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError
@@ -226,21 +228,23 @@ class DecoderActorPort:
         self._handle: Any = None
 
     async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
-        decoded: Decoded = await self._call("decode", order, start, latents_nChw)
+        decoded: Decoded = await self._call(order.content_key, "decode", order, start, latents_nChw)
         return decoded
 
     async def decode_stored(self, order: DecodeOrder) -> Decoded:
-        decoded: Decoded = await self._call("decode_stored", order)
+        decoded: Decoded = await self._call(order.content_key, "decode_stored", order)
         return decoded
 
     async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
-        film: dict[str, Any] = await self._call("assemble", order)
+        film: dict[str, Any] = await self._call(order.job_id, "assemble", order)
         return film
 
-    async def _call(self, method: str, *arguments: Any) -> Any:
+    async def _call(self, session: str, method: str, *arguments: Any) -> Any:
+        """Ask the decoder of this session: the same one each time, for as long as it lives."""
         if self._handle is None:
             self._handle = serve.get_deployment_handle("Decoder", APP)
-        return await asyncio.wait_for(getattr(self._handle, method).remote(*arguments), settings.DECODE_TIMEOUT_S)
+        answer = getattr(self._handle.options(session_id=session), method).remote(*arguments)
+        return await asyncio.wait_for(answer, settings.DECODE_TIMEOUT_S)
 
 
 class EncoderActorPort:
@@ -288,5 +292,9 @@ def set_up_logs() -> None:
 
 
 def scratch_of(config: FarmConfig, role: str) -> Path:
-    """A folder of this process for work in progress."""
+    """A folder of this process for work in progress. What processes of the same role left that are gone is removed."""
+    for left in Path(config.scratch).glob(f"{role}-*"):
+        pid = left.name.rpartition("-")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
     return Path(config.scratch) / f"{role}-{os.getpid()}"

@@ -11,6 +11,7 @@ LongtakeError
 +-- Fault                something of ours or the machine's failed: exit code 1
     +-- ArtifactMissing      what should be in the artifact store is not
     +-- ArtifactsUnavailable the artifact store failed for longer than we try
+    +-- OutOfSpace           a disk for work in progress is full
     +-- StoreUnavailable     the database does not answer; a later try may succeed
     +-- Fenced               what was held has been taken over by someone newer
 """
@@ -92,6 +93,10 @@ class ArtifactMissing(Fault):
 
 class ArtifactsUnavailable(Fault):
     """The artifact store failed for as long as we try, or cannot do what we need of it."""
+
+
+class OutOfSpace(Fault):
+    """The folder for work in progress lies on a disk that is full."""
 
 
 class StoreUnavailable(Fault):

@@ -9,8 +9,9 @@ Longer than most files here, because it is one state with one owner: splitting i
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from serving import settings
@@ -23,8 +24,18 @@ from serving.director.policy import assign
 from serving.director.ports import DecoderPort, EncoderPort, HostLost, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.director.state import Assignment, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
-from serving.errors import ArtifactMissing, Fenced, LongtakeError, NotFound, StoreUnavailable, UserError, WrongState
-from serving.farm_config import FarmConfig
+from serving.errors import (
+    ArtifactMissing,
+    ArtifactsUnavailable,
+    Fenced,
+    LongtakeError,
+    NotFound,
+    OutOfSpace,
+    StoreUnavailable,
+    UserError,
+    WrongState,
+)
+from serving.farm_config import FarmConfig, seconds
 from serving.metrics import FarmMetrics
 from serving.render.content import take_texts
 from serving.render.orders import (
@@ -39,14 +50,20 @@ from serving.render.orders import (
     TakeOrder,
 )
 from serving.store.artifacts import Artifacts
+from serving.store.checkpoints import Checkpoints
 from serving.store.database import Database
 from serving.store.expiry import forget_old_rows
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
+from serving.store.ledger import Ledger
 from serving.store.names import frames_artifact, latents_artifact, prompt_artifact
 from serving.store.records import LIVE, Job
+from serving.store.retention import Retention, apply_retention, plan_retention
 
 log = logging.getLogger(__name__)
+
+NoRoomOrStore = (ArtifactsUnavailable, OutOfSpace)
+"""What no job is to blame for: it is waited out, however long it takes."""
 
 
 class Director:
@@ -70,6 +87,7 @@ class Director:
         self._config = config
         self._owner = owner
         self._database = database
+        self._ledger = Ledger(database)
         self._jobs = jobs
         self._lifecycle = lifecycle
         self._tenants = tenants
@@ -96,14 +114,13 @@ class Director:
         self._sync_now = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewed_at = 0.0
-        self._tidied_at = 0.0
 
     # ------------------------------------------------------------------------------------------------ loops
 
     async def run(self) -> None:
         """Work until stopped. A fault in one job fails that job; one of the store is waited out."""
         await self._begin()
-        syncing = asyncio.ensure_future(self._sync_forever())
+        loops = [asyncio.ensure_future(loop) for loop in (self._sync_forever(), self._tidy_forever())]
         try:
             while not self._stopping:
                 self._give_out()
@@ -111,16 +128,22 @@ class Director:
                 with_timeout = asyncio.wait_for(self._wake.wait(), settings.DIRECTOR_TICK_S)
                 await asyncio.gather(with_timeout, return_exceptions=True)
         finally:
-            syncing.cancel()
-            await asyncio.gather(syncing, return_exceptions=True)
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
 
     async def stop(self) -> None:
         """Save what is rendered, give the jobs back, and end `run`."""
         self._stopping = True
         self._wake.set()
-        for run in list(self.runs.values()):
-            await self._let_go(run, save=True)
-        await self._try_store(lambda: self._jobs.release({run.id: run.job.lease_token for run in self.runs.values()}))
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Save what is rendered, and leave every job to whoever claims it next."""
+        tokens = {run.id: run.job.lease_token for run in self.runs.values()}
+        for job_id in tokens:
+            await self._drop(job_id, save=True)
+        await self._try_store(lambda: self._jobs.release(tokens))
 
     def poke(self) -> None:
         """Look into the store now."""
@@ -155,15 +178,39 @@ class Director:
         await self._write_down(now)
         await self._claim(now)
         self.gangs.drop_silent(now)
-        if now - self._tidied_at >= settings.TIDY_EVERY_S:
-            self._tidied_at = now
-            await asyncio.to_thread(self._tidy, now)
         self._wake.set()
 
-    def _tidy(self, now: float) -> None:
-        """Remove what has outlived its use: old rows, and unfinished writes of processes that were killed."""
-        forget_old_rows(self._database, now=now)
-        self._artifacts.sweep_partials(now=now)
+    async def _tidy_forever(self) -> None:
+        """Remove what has outlived its use, beside everything else: a slow artifact store delays only this."""
+        tidied_at = 0.0
+        while True:
+            now = self._clock()
+            try:
+                await asyncio.to_thread(self._artifacts.sweep_partials, now=now)
+                if now - tidied_at >= settings.TIDY_EVERY_S:
+                    tidied_at = now
+                    in_use = {key for run in self.runs.values() for key in run.prompt_keys.values()}
+                    await asyncio.to_thread(self._tidy, now, in_use)
+            except (StoreUnavailable, ArtifactsUnavailable) as error:
+                self._note_store_error(error)
+            except Exception:
+                log.exception("the Director failed to tidy up", extra={"action": "tidy"})
+            await asyncio.sleep(settings.SWEEP_EVERY_S)
+
+    def _tidy(self, now: float, prompts_in_use: Collection[str]) -> None:
+        """Forget old rows, then what no job needs any more. A Director that has been replaced leaves it to the next."""
+        if self._retired:
+            return
+        kept = self._config.retention
+        forget_old_rows(self._database, now=now, events_kept_s=seconds(kept.events_days))
+        retention = Retention(unused_s=seconds(kept.takes_days), films_s=seconds(kept.films_days))
+        artifacts = self._artifacts.list()  # before the jobs: what is made meanwhile is not among them
+        doomed = plan_retention(
+            artifacts, self._jobs.uses(), prompts_in_use=prompts_in_use, now=now, retention=retention
+        )
+        apply_retention(self._artifacts, doomed)
+        if doomed:
+            log.info("%d artifacts have outlived their use", len(doomed), extra={"action": "retention"})
 
     async def _keep_leases(self, now: float) -> None:
         if self.runs and now - self._renewed_at >= self._config.lease_s / 3:
@@ -172,8 +219,11 @@ class Director:
             for job_id in tokens.keys() - kept:
                 await self._drop(job_id, save=True)
         if not self.runs or now - self._renewed_at >= self._config.lease_s / 3:
-            self._retired = await asyncio.to_thread(self._jobs.generation) > self.generation
             self._renewed_at = now
+            if not self._retired and await asyncio.to_thread(self._jobs.generation) > self.generation:
+                self._retired = True
+                log.warning("a newer Director is at work; this one gives its jobs back", extra={"action": "retire"})
+                await self._give_back()
 
     async def _hear_changes(self) -> None:
         revisions = {run.id: run.job.revision for run in self.runs.values()}
@@ -194,16 +244,15 @@ class Director:
             if said is not None:
                 run.eta_at, run.at_risk = said.finishes_at, said.at_risk
             progress = run.progress()
-            what = (progress.calls_done, [(take.status, take.frames_decoded) for take in progress.takes])
             costs = run.close_ledger(now)
-            if costs or what != run.saved:
-                updates.append((run, what, progress, costs))
+            if costs or progress.takes:
+                updates.append((run, progress, costs))
         if updates:
-            written = [progress for _, _, progress, _ in updates]
-            entries = [entry for _, _, _, costs in updates for entry in costs]
+            written = [progress for _, progress, _ in updates]
+            entries = [entry for _, _, costs in updates for entry in costs]
             lost = await asyncio.to_thread(self._jobs.save_progress, written, entries, now=now)
-            for run, what, _, costs in updates:
-                run.saved = what
+            for run, progress, costs in updates:
+                run.progress_written(progress)
                 run.ledger_written(costs)
             for job_id in lost:
                 await self._drop(job_id, save=False)
@@ -256,11 +305,10 @@ class Director:
         assert numerics is not None
         await asyncio.to_thread(self._jobs.learn, "numerics", job.pool, numerics, now=self._clock())
         keys = self.admission.content_keys(planned, numerics)
-        takes = []
-        for index, (take, key) in enumerate(zip(planned.plan.takes, keys, strict=True)):
-            take_run = TakeRun(TakeId(job.id, take.key), index, take, key, Stage.WAITING)
-            await self._find_cached(take_run)
-            takes.append(take_run)
+        takes = [
+            TakeRun(TakeId(job.id, take.key), index, take, key, Stage.WAITING)
+            for index, (take, key) in enumerate(zip(planned.plan.takes, keys, strict=True))
+        ]
         texts = {text for take in planned.plan.takes for text in take_texts(take)}
         run = JobRun(
             job=job,
@@ -287,28 +335,35 @@ class Director:
         return TenantSpec(name, own.weight, most if own.max_concurrent_calls is None else own.max_concurrent_calls)
 
     async def _find_cached(self, take: TakeRun) -> None:
+        """What is there of a take need not be made again. A film needs latents too: its manifest names them."""
         exists = self._artifacts.exists
+        if not await asyncio.to_thread(exists, latents_artifact(take.content_key)):
+            return
+        take.stage, take.cached = Stage.RENDERED, True
         if await asyncio.to_thread(exists, frames_artifact(take.content_key)):
-            take.stage, take.cached, take.decode_complete = Stage.DECODED, True, True
+            take.stage, take.decode_complete = Stage.DECODED, True
             take.decoded_latents, take.decoded_frames = take.plan.latents, take.plan.frames - take.plan.surplus
-        elif await asyncio.to_thread(exists, latents_artifact(take.content_key)):
-            take.stage, take.cached = Stage.RENDERED, True
 
     async def _prepare(self, run: JobRun) -> None:
-        """Have the prompts encoded; then its takes may be opened."""
-        if any(not take.done for take in run.takes):
-            missing = [
-                text
-                for text, key in sorted(run.prompt_keys.items())
-                if not await asyncio.to_thread(self._artifacts.exists, key)
-            ]
-            if missing:
-                await self._retrying(
-                    run, lambda: self._encoder.encode(run.plan.model, run.numerics["weights"], missing)
-                )
+        """See what is there of it, and have its prompts encoded; then its takes may be opened."""
+        missing = await self._retrying(run, lambda: self._look_up(run))
+        if missing:
+            await self._retrying(run, lambda: self._encoder.encode(run.plan.model, run.numerics["weights"], missing))
+        if self.runs.get(run.id) is not run:
+            return
         run.prepared = True
+        self.state.put_job(self._spec(run))
         self._advance(run)
         self._wake.set()
+
+    async def _look_up(self, run: JobRun) -> list[str]:
+        """Find takes that are done already; returns the texts that must be encoded for the others."""
+        for take in run.takes:
+            await self._find_cached(take)
+        if all(take.done for take in run.takes):
+            return []
+        exists = self._artifacts.exists
+        return [text for text, key in sorted(run.prompt_keys.items()) if not await asyncio.to_thread(exists, key)]
 
     def _spec(self, run: JobRun) -> JobSpec:
         key, window = run.cost_key, run.capabilities.window
@@ -367,13 +422,6 @@ class Director:
     async def _open(self, run: JobRun, take: TakeRun) -> None:
         host = take.host
         assert host is not None
-        await self._find_cached(take)  # another job may have rendered it meanwhile
-        if take.done:
-            take.host = None
-            self._by_content.pop(take.content_key, None)
-            self.state.put_job(self._spec(run))
-            self._advance(run)
-            return
         order = TakeOrder(
             take.id,
             self.generation,
@@ -384,6 +432,10 @@ class Director:
             run.numerics["weights"],
         )
         try:
+            await self._find_cached(take)  # another job may have rendered it meanwhile, or a host that was lost since
+            if take.done:
+                self._found(run, take)
+                return
             opened = await self._hosts[host].open_take(order)
         except (HostLost, LongtakeError) as error:
             self._host_failed(run, take, error)
@@ -399,6 +451,19 @@ class Director:
         for call, gang in opened.running:
             self._spawn(self._join(take, call, gang), run)
         self._after_report(run, take)
+
+    def _found(self, run: JobRun, take: TakeRun) -> None:
+        """It need not be rendered after all."""
+        take.host = None
+        self._by_content.pop(take.content_key, None)
+        self.state.put_job(self._spec(run))
+        self._advance(run)
+        self._spawn(self._clear_checkpoints(take), run)
+
+    async def _clear_checkpoints(self, take: TakeRun) -> None:
+        """Those that a host had no time to remove; what stays now goes by retention."""
+        with contextlib.suppress(ArtifactsUnavailable):
+            await asyncio.to_thread(Checkpoints(self._artifacts, take.content_key).clear)
 
     def _tell_ready(self, take: TakeRun, calls: Sequence[OpenCall]) -> None:
         ready = [
@@ -468,14 +533,17 @@ class Director:
         pool, now = run.job.pool, self._clock()
         self.metrics.calls.labels(pool, report.outcome).inc()
         useful = report.outcome == "done"
-        if report.outcome != "not_ready" or report.seconds:
+        # A call that only waited beside the one that its gang died of has cost nothing.
+        if report.outcome != "gang_died" or self.gangs.was_working_on(gang, call.key):
             run.charge(take, start=call.start, latents=call.latents, seconds=report.seconds, useful=useful)
             self.metrics.gpu_seconds.labels(pool, "useful" if useful else "wasted").inc(report.seconds)
             self.metrics.spent_usd.labels(pool).inc(report.seconds * run.price_per_gang_second)
         if run.id not in self.runs or take.stage is not Stage.RENDERING:
             self.state.call_moot(call.key, gang)
+            if self.runs.get(run.id) is not run:
+                self._spawn(self._charge_late(run), run)
             return
-        take.progress = report.progress
+        take.progress, take.failures = report.progress, 0
         if report.outcome == "done":
             self.state.call_finished(call.key, gang, report.seconds)
         elif report.outcome == "not_ready":
@@ -485,6 +553,13 @@ class Director:
         self._tell_ready(take, report.ready)
         self._check_budget(run)
         self._after_report(run, take)
+
+    async def _charge_late(self, run: JobRun) -> None:
+        """Write down the calls of a job that was let go meanwhile: their seconds are spent, whoever holds it now."""
+        entries = run.close_ledger(self._clock())
+        if entries:
+            await self._retrying_store(lambda: self._ledger.add(entries))
+            run.ledger_written(entries)
 
     def _hear_failure(
         self, run: JobRun, take: TakeRun, call: ReadyCall, gang: str, report: CallReport, now: float
@@ -573,6 +648,10 @@ class Director:
             decoded = await self._decoder.decode_stored(DecodeOrder(run.plan, take.plan, take.content_key))
             take.decoded_latents, take.decoded_frames = decoded.latents, decoded.frames
             take.decode_complete = decoded.complete
+        except ArtifactMissing as error:  # its latents were swept or lost: it is rendered again
+            log.warning("take %s is rendered again: %s", take.id, error, extra={"action": "render_again"})
+            take.begin_again()
+            self.state.put_job(self._spec(run))
         except Exception as error:
             await self._decode_failed(run, take, error)
         finally:
@@ -583,11 +662,11 @@ class Director:
         """Try again a while later, from what is durable or from the first latent: decoding loses nothing."""
         take.decode_failures += 1
         log.warning("decoding %s failed: %s", take.id, error, extra={"action": "decode"})
-        if take.decode_failures >= settings.MAX_DECODE_TRIES:
+        if take.decode_failures >= settings.MAX_DECODE_TRIES and not isinstance(error, NoRoomOrStore):
             message = f"take {take.plan.key} could not be decoded: {error}"
             await self._fail_run(run, {"code": "decode_failed", "message": message})
             return
-        await asyncio.sleep(settings.DECODE_RETRY_S * 2**take.decode_failures)
+        await asyncio.sleep(settings.DECODE_RETRY_S * 2 ** min(take.decode_failures, settings.MAX_DECODE_TRIES))
 
     def _advance(self, run: JobRun) -> None:
         """Move takes that are rendered on to frames, and a job whose takes all are on to its film."""
@@ -633,15 +712,20 @@ class Director:
             gangs=self.state.num_gangs(run.job.pool),
         )
 
-        async def join() -> dict[str, Any]:
-            try:
-                return await self._decoder.assemble(order)
-            except ArtifactMissing:  # frames that were damaged or swept: made again from the latents
-                for take in run.takes:
-                    await self._decoder.decode_stored(DecodeOrder(run.plan, take.plan, take.content_key))
-                raise
-
-        film = await self._retrying(run, join)
+        try:
+            film = await self._retrying(run, lambda: self._decoder.assemble(order))
+        except ArtifactMissing as error:  # frames that were damaged or swept: made again from the latents
+            log.warning("job %s makes takes again: %s", run.id, error, extra={"action": "make_again"})
+            run.finishing, run.assemblies = False, run.assemblies + 1
+            if run.assemblies == settings.MAX_DECODE_TRIES:
+                await self._fail_run(run, {"code": "finishing_failed", "message": str(error)[-1000:]})
+                return
+            for take in run.takes:
+                take.begin_again()
+                await self._find_cached(take)
+            self.state.put_job(self._spec(run))
+            self._advance(run)
+            return
         if film is None:
             return
         await self._write_down(self._clock())
@@ -705,13 +789,11 @@ class Director:
             return
         log.warning("take %s was lost by its host: %s", take.id, error, extra={"action": "host_lost"})
         take.failures += 1
-        take.stage, take.host, take.progress = Stage.WAITING, None, None
-        take.finishing = False
-        take.decoded_latents = take.decoded_frames = 0
+        take.begin_again()
         take.not_before = self._clock() + min(10.0, settings.HOST_RETRY_S * 2 ** min(take.failures, 6))
         self._by_content.pop(take.content_key, None)
         self.state.forget_take(take.id.job_id, take.id.take_key)
-        if take.failures > settings.MAX_HOST_FAILURES:
+        if take.failures > settings.MAX_HOST_FAILURES and not isinstance(error, NoRoomOrStore):
             message = f"take {take.plan.key} could not be held: {error}"
             self._spawn(self._fail_run(run, {"code": "host_failed", "message": message}), run)
 
@@ -726,6 +808,7 @@ class Director:
             if self._by_content.get(take.content_key) is take:
                 del self._by_content[take.content_key]
             await self._close(take, save=save and take.stage is Stage.RENDERING)
+        await self._charge_late(run)
 
     async def _close(self, take: TakeRun, *, save: bool) -> None:
         host, take.host = take.host, None
@@ -786,29 +869,36 @@ class Director:
 
     async def _retrying_store(self, write: Callable[[], Any]) -> None:
         """Write what must not be lost: wait for the store as long as it takes."""
-        while not self._stopping:
+        while True:
             try:
                 await asyncio.to_thread(write)
                 return
             except StoreUnavailable as error:
                 self._note_store_error(error)
+                if self._stopping:
+                    return
                 await asyncio.sleep(self._config.poll_s)
             except (Fenced, NotFound, WrongState) as error:
                 log.info("left to others: %s", error, extra={"action": "lifecycle"})
                 return
 
     async def _retrying(self, run: JobRun, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any | None:
-        """Work of an encoder or decoder, tried again with growing waits; then its job fails and None is returned."""
-        for attempt in range(settings.MAX_DECODE_TRIES):
+        """Work of an encoder or decoder, tried again with growing waits; then its job fails and None is returned.
+        Raises ArtifactMissing at once."""
+        failures = 0
+        while self.runs.get(run.id) is run:
             try:
                 return await work()
+            except ArtifactMissing:
+                raise
             except Exception as error:
                 log.warning("work for job %s failed: %s", run.id, error, extra={"action": "retry"})
-                failure = error
-            if run.id not in self.runs:
-                return None
-            await asyncio.sleep(settings.DECODE_RETRY_S * 2**attempt)
-        await self._fail_run(run, {"code": "finishing_failed", "message": str(failure)[-1000:]})
+                if failures + 1 < settings.MAX_DECODE_TRIES or not isinstance(error, NoRoomOrStore):
+                    failures += 1
+                if failures == settings.MAX_DECODE_TRIES:
+                    await self._fail_run(run, {"code": "finishing_failed", "message": str(error)[-1000:]})
+                    return None
+            await asyncio.sleep(settings.DECODE_RETRY_S * 2**failures)
         return None
 
     def _note_store_error(self, error: Exception) -> None:

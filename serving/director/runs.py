@@ -68,6 +68,12 @@ class TakeRun:
     gpu_seconds: float = 0.0
     wasted_gpu_seconds: float = 0.0
 
+    def begin_again(self) -> None:
+        """Nobody holds it any more; it is to be opened anew, from its newest checkpoint if it has one."""
+        self.stage, self.host, self.progress = Stage.WAITING, None, None
+        self.cached = self.finishing = self.decode_complete = False
+        self.decoded_latents = self.decoded_frames = 0
+
     @property
     def done(self) -> bool:
         return self.stage in (Stage.RENDERED, Stage.DECODED)
@@ -137,10 +143,12 @@ class JobRun:
     """The owner was told that most of the budget is spent."""
     finishing: bool = False
     """Its film is being assembled."""
+    assemblies: int = 0
+    """Times that its film could not be assembled for want of a take's frames."""
     eta_at: float | None = None
     at_risk: bool = False
-    saved: tuple[object, ...] = ()
-    """What of it was last written to the store."""
+    saved: dict[int, Take] = field(default_factory=dict)
+    """Its takes as they were last written to the store, by index."""
 
     @property
     def id(self) -> str:
@@ -183,8 +191,13 @@ class JobRun:
         written = {entry.id for entry in entries}
         self.unwritten = [entry for entry in self.unwritten if entry.id not in written]
 
+    def progress_written(self, progress: JobProgress) -> None:
+        """This is in the store."""
+        self.saved |= {take.index: take for take in progress.takes}
+
     def progress(self) -> JobProgress:
-        """How far it is, for the store. Rendering is 95 of 100; decoding and assembling are the rest."""
+        """How far it is, for the store, with the takes that have changed since it was last written. Rendering is 95 of
+        100; decoding and assembling are the rest."""
         calls = sum(take.calls_done for take in self.takes)
         decoded = sum(take.decoded_frames for take in self.takes)
         frames = sum(take.plan.frames - take.plan.surplus for take in self.takes)
@@ -197,7 +210,7 @@ class JobRun:
             calls_done=calls,
             eta_at=self.eta_at,
             at_risk=self.at_risk,
-            takes=tuple(take.record() for take in self.takes),
+            takes=tuple(record for take in self.takes if (record := take.record()) != self.saved.get(take.index)),
         )
 
 

@@ -37,6 +37,9 @@ ONE_AT_A_TIME = threading.Lock()
 """Models are loaded when they are first used, and loading must not happen in two threads at once. In a farm each has a
 process of its own."""
 
+SESSIONS = 8
+"""Takes that the decoder decodes at once."""
+
 Fault = Callable[[CallInput], None]
 """Called before each call of a gang; what it raises is what the gang does."""
 
@@ -83,7 +86,7 @@ class LocalDecoder:
 
     def __init__(self, artifacts: Artifacts, scratch: Path) -> None:
         self._artifacts, self._scratch = artifacts, scratch
-        self.decoder = TakeDecoder(artifacts, scratch)
+        self.decoder = TakeDecoder(artifacts, scratch, sessions=SESSIONS)
         self.failures = 0
         """Times that it will still fail."""
         self.free = asyncio.Event()
@@ -92,7 +95,7 @@ class LocalDecoder:
 
     def restart(self) -> None:
         """Lose every session."""
-        self.decoder = TakeDecoder(self._artifacts, self._scratch)
+        self.decoder = TakeDecoder(self._artifacts, self._scratch, sessions=SESSIONS)
 
     async def encode(self, model: str, weights: str, texts: Sequence[str]) -> None:
         with ONE_AT_A_TIME:
@@ -179,7 +182,7 @@ class LocalFarm:
         self.gangs[f"gang-{len(self.gangs)}"] = gang
         return gang
 
-    def director(self, owner: str = "director") -> Director:
+    def director(self, owner: str = "director", *, clock: Callable[[], float] = time.time) -> Director:
         """A Director of this farm."""
         return Director(
             self.config,
@@ -192,7 +195,7 @@ class LocalFarm:
             hosts=self.hosts,
             encoder=self.decoder,
             decoder=self.decoder,
-            clock=time.time,
+            clock=clock,
         )
 
     def submit(self, director: Director, storyboard: Storyboard, **terms: Any) -> Job:

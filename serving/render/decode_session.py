@@ -9,15 +9,13 @@ Legend: n latents, C channels, h and w height and width of a latent.
 import logging
 from pathlib import Path
 
-import torch
-
 from serving import settings
 from serving.errors import ArtifactsUnavailable
 from serving.models.latent_rgb import RgbFit, shipped_rgb
 from serving.models.wan import WanModel
 from serving.render.encode import HeadWriter
 from serving.render.frames import FramesWriter, to_pixels
-from serving.render.messages import Array
+from serving.render.messages import Array, as_tensor
 from serving.render.orders import Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts
 from serving.store.names import frames_artifact, head_artifact, rgb_artifact
@@ -69,7 +67,7 @@ class DecodeSession:
             self._head.close()
 
     def _decode(self, latent_Chw: Array) -> None:
-        frames = to_pixels(self._codec.decode(torch.from_numpy(latent_Chw.copy())))  # arrays may arrive read-only
+        frames = to_pixels(self._codec.decode(as_tensor(latent_Chw)))
         if self._rgb_fit is not None:
             self._rgb_fit.add(latent_Chw, frames)
         for frame in frames[: self._total - self._frames.frames]:

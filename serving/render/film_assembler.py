@@ -15,6 +15,7 @@ from serving.render.frames import DamagedFrames, read_frames
 from serving.render.manifest import MANIFEST_NAME, build_manifest, manifest_bytes
 from serving.render.messages import Film
 from serving.render.orders import AssembleOrder
+from serving.render.scratch import raise_if_full
 from serving.render.stills import Stills
 from serving.store.artifacts import Artifacts
 from serving.store.names import FILM_NAME, film_artifact, frames_artifact, latents_artifact
@@ -24,14 +25,18 @@ def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> 
     """Make a job's film from its takes' frames; returns what Job.film holds. Done twice it is the same film.
 
     The manifest is kept last: where it is, everything else is. Of temporary files in `scratch` none is left.
-    Raises ArtifactsUnavailable, and ArtifactMissing where a take must be decoded again: frames that turn out to be
-    damaged are deleted.
+    Raises ArtifactsUnavailable, OutOfSpace, and ArtifactMissing where a take must be decoded again: frames that turn
+    out to be damaged are deleted.
     """
     plan = order.plan
-    with tempfile.TemporaryDirectory(prefix="film-", dir=scratch) as folder:
-        path = Path(folder) / FILM_NAME
-        film, stills = _assemble(order, artifacts, path)
-        artifacts.put_file(film_artifact(order.job_id), path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="film-", dir=scratch) as folder:
+            path = Path(folder) / FILM_NAME
+            film, stills = _assemble(order, artifacts, path)
+            artifacts.put_file(film_artifact(order.job_id), path)
+    except OSError as error:
+        raise_if_full(error, scratch)
+        raise
     artifacts.put(film_artifact(order.job_id, "thumbnail.jpg"), stills.thumbnail())
     artifacts.put(film_artifact(order.job_id, "spritesheet.jpg"), stills.spritesheet())
     manifest = build_manifest(

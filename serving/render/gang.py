@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
-from serving.render.messages import Array, CallInput, CallOutput, GangError, GangReady, Prompts
+from serving.render.messages import Array, CallInput, CallOutput, GangError, GangReady, Prompts, as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
 
 
@@ -63,13 +63,11 @@ def predict_call(denoiser: WindowDenoiser, call: CallInput, embeddings: dict[str
     """The prediction of one call, float32 [n, C, h, w]."""
     parts = [
         PromptPart(
-            embedding=torch.from_numpy(embeddings[part.text]),
-            negative=torch.from_numpy(embeddings[part.negative]),
-            weights=torch.from_numpy(part.weights),
+            embedding=as_tensor(embeddings[part.text]),
+            negative=as_tensor(embeddings[part.negative]),
+            weights=as_tensor(part.weights),
         )
         for part in call.parts
     ]
-    prediction = denoiser.predict(
-        torch.from_numpy(call.latents_nChw), timestep=call.timestep, parts=parts, start=call.start
-    )
+    prediction = denoiser.predict(as_tensor(call.latents_nChw), timestep=call.timestep, parts=parts, start=call.start)
     return np.ascontiguousarray(prediction.numpy())

@@ -25,7 +25,7 @@ from serving.models.latent_rgb import shipped_rgb
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
 from serving.render.latent_preview import LatentPreview, learned_rgb
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.messages import Array, CallInput, CallOutput, as_tensor
 from serving.render.orders import (
     CallReport,
     Decoded,
@@ -87,6 +87,8 @@ class _HeldTake:
     """Monotonic seconds of the last checkpoint."""
     saved_calls: int
     """Calls done at the last checkpoint."""
+    closed: bool = False
+    """It was let go; calls of it may still be out."""
     saving: asyncio.Task[None] | None = None
     running: dict[tuple[Call, str], asyncio.Task[CallReport]] = field(default_factory=dict)
     """Calls that a gang was sent, by call and gang. A call may be with two, where one of them is stuck."""
@@ -95,6 +97,8 @@ class _HeldTake:
     announced: set[Call] = field(default_factory=set)
     preview: LatentPreview | None = None
     """None for a model whose latents nobody knows the colours of yet."""
+    showing: asyncio.Task[None] | None = None
+    """Publishes a preview."""
     shown_at: float = 0.0
     """Monotonic seconds of the last preview."""
 
@@ -149,7 +153,6 @@ class TimelineHost:
         self._tokens: dict[TakeId, int] = {}
         """The highest token seen, kept after a take was closed."""
         self._models: dict[str, WanModel] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         # One at a time: diffusers imports its parts when first asked for, which two threads must not do at once.
         self._loader = ThreadPoolExecutor(max_workers=1)
         torch.set_num_threads(1)  # as in a gang: the solver's bits must not depend on the machine's cores
@@ -172,13 +175,13 @@ class TimelineHost:
         return opened.opened(resumed)
 
     async def close_take(self, take_id: TakeId, token: int, *, save: bool) -> None:
-        """Let a take go, with a checkpoint if it is to go on elsewhere. Unknown takes are no error."""
+        """Let a take go, with a checkpoint if it is to go on elsewhere. Calls that are out end on their gangs, where
+        nothing can stop them, and are reported, but change nothing any more. Unknown takes are no error."""
         self._check_token(take_id, token)
         held = self._takes.pop(take_id, None)
         if held is None:
             return
-        for task in held.running.values():
-            task.cancel()
+        held.closed = True
         if held.saving is not None:
             await asyncio.wait([held.saving])
         if save:
@@ -221,9 +224,11 @@ class TimelineHost:
             content = call_input(held.timeline, call, take=held.order.take, solver=held.solver)
             output = await asyncio.wait_for(self._predict(held, content, gang, handle), timeout_s)
             seconds = output.seconds
-            prediction = torch.from_numpy(_writable(output.prediction_nChw))
-            held.show(call, content, prediction)
-            if held.timeline.accept(call, prediction):
+            prediction = as_tensor(output.prediction_nChw)
+            if held.closed:
+                outcome, detail = "not_ready", "the take was let go"
+            elif held.timeline.accept(call, prediction):
+                held.show(call, content, prediction)
                 held.calls_done += 1
             else:
                 outcome, detail = "not_ready", "another gang was faster"
@@ -258,10 +263,10 @@ class TimelineHost:
 
     def _after_call(self, held: _HeldTake) -> None:
         """Begin a preview and a checkpoint where they are due."""
-        if held.preview is not None and time.monotonic() - held.shown_at >= settings.PREVIEW_EVERY_S:
+        showing = held.showing is not None and not held.showing.done()  # a store that fails gets one at a time
+        if held.preview is not None and not showing and time.monotonic() - held.shown_at >= settings.PREVIEW_EVERY_S:
             held.shown_at = time.monotonic()
-            self._tasks.add(task := asyncio.ensure_future(self._publish_preview(held, held.preview)))
-            task.add_done_callback(self._tasks.discard)
+            held.showing = asyncio.ensure_future(self._publish_preview(held, held.preview))
         calls_per_step = held.order.take.calls / held.order.plan.steps
         due = (
             held.calls_done - held.saved_calls >= self._checkpoint_every_steps * calls_per_step
@@ -332,6 +337,8 @@ class TimelineHost:
             raise ValueError(f"take {take_id} is not done")
         latents = self._latents(held, 0, held.timeline.num_latents)
         sha256 = await asyncio.to_thread(write_latents, self._artifacts, held.order.content_key, latents)
+        if held.saving is not None:  # a checkpoint that is still being written would stay
+            await asyncio.wait([held.saving])
         await asyncio.to_thread(held.checkpoints.clear)
         return sha256
 
@@ -367,8 +374,3 @@ class TimelineHost:
         if name not in self._models:
             self._models[name] = open_model(name)
         return self._models[name]
-
-
-def _writable(array: Array) -> Array:
-    """Arrays arrive read-only from other processes, which torch warns of; the timeline copies what it keeps."""
-    return array if array.flags.writeable else array.copy()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from serving import settings
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
 from serving.render.decode_session import DecodeSession
 from serving.render.messages import Array
 from serving.render.orders import Decoded, DecodeOrder
+from serving.render.scratch import raise_if_full
 from serving.store.artifacts import Artifacts
 from serving.store.latents import read_latents
 from serving.store.names import frames_artifact
@@ -31,11 +31,13 @@ class _Open:
 
 
 class TakeDecoder:
-    """Holds a decode session for each of a few takes. `scratch` is a folder of its own, for temporary files."""
+    """Holds a decode session for each of up to `sessions` takes; each holds its feature cache and a growing file of
+    frames. `scratch` is a folder of its own, for temporary files."""
 
-    def __init__(self, artifacts: Artifacts, scratch: Path) -> None:
+    def __init__(self, artifacts: Artifacts, scratch: Path, *, sessions: int) -> None:
         self._artifacts = artifacts
         self._scratch = scratch
+        self._sessions = sessions
         shutil.rmtree(scratch, ignore_errors=True)  # what a decoder before this one left
         scratch.mkdir(parents=True)
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -46,7 +48,7 @@ class TakeDecoder:
         """Decode latents of a take from `start` on, float32 [n, C, h, w]; those that were decoded before are skipped.
 
         Where others are missing before them nothing is decoded: the answer says which latent comes next. A take whose
-        frames are kept already is complete. Raises ArtifactsUnavailable: ask again.
+        frames are kept already is complete. Raises ArtifactsUnavailable and OutOfSpace: ask again.
         """
         torch.set_num_threads(1)  # as in one process: the frames must not depend on the machine's cores
         key = order.content_key
@@ -55,9 +57,10 @@ class TakeDecoder:
         session = self._session(order)
         try:
             decoded = session.add(start, latents_nChw)
-        except Exception:
+        except Exception as error:
             if session.next_latent < order.take.latents:  # it may have stopped half-way through a latent
                 self._end(key)
+            raise_if_full(error, self._scratch)
             raise
         if decoded.complete:
             self._end(key)
@@ -75,7 +78,7 @@ class TakeDecoder:
     def _session(self, order: DecodeOrder) -> DecodeSession:
         key = order.content_key
         if key not in self._open:
-            while len(self._open) >= settings.MAX_DECODE_SESSIONS:
+            while len(self._open) >= self._sessions:
                 self._end(next(iter(self._open)))
             folder = self._scratch / str(next(self._names))
             folder.mkdir()

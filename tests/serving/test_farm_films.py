@@ -88,7 +88,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
 
 @pytest.fixture
 def decoder(artifacts: Artifacts, tmp_path: Path) -> TakeDecoder:
-    return TakeDecoder(artifacts, tmp_path / "scratch")
+    return TakeDecoder(artifacts, tmp_path / "scratch", sessions=8)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -147,7 +147,7 @@ def test_the_film_of_stored_frames_has_the_bytes_of_one_rendered_in_one_process(
 
 def test_the_farm_works_the_same_on_a_bucket(tiny: Rendered, s3_url: str, tmp_path: Path) -> None:
     artifacts = Artifacts.open(s3_url)
-    keep_all(tiny, artifacts, TakeDecoder(artifacts, tmp_path / "scratch"))
+    keep_all(tiny, artifacts, TakeDecoder(artifacts, tmp_path / "scratch", sessions=8))
     assert assemble(tiny, artifacts, tmp_path)["sha256"] == tiny.manifest["sha256"]
 
 
@@ -182,13 +182,15 @@ def test_frames_do_not_depend_on_the_pieces_that_latents_come_in_nor_on_lost_ses
 ) -> None:
     order, latents = tiny.order(0), tiny.latents[0]
     latents.flags.writeable = False
-    decode_in_pieces(TakeDecoder(artifacts, tmp_path / "one"), order, latents, size=1)
+    decode_in_pieces(TakeDecoder(artifacts, tmp_path / "one", sessions=8), order, latents, size=1)
     frames = artifacts.get(frames_artifact(order.content_key))
     artifacts.delete([frames_artifact(order.content_key)])
 
-    lost = TakeDecoder(artifacts, tmp_path / "two")
+    lost = TakeDecoder(artifacts, tmp_path / "two", sessions=8)
     assert lost.decode(order, 0, latents[:5]) == Decoded(5, 17, complete=False)
-    again = TakeDecoder(artifacts, tmp_path / "two")  # as after a kill: the folder is what the lost one left
+    again = TakeDecoder(
+        artifacts, tmp_path / "two", sessions=8
+    )  # as after a kill: the folder is what the lost one left
     assert again.decode(order, 5, latents[5:8]) == Decoded(0, 0, complete=False)
     assert again.decode(order, 0, latents[:4]).latents == 4
     assert again.decode(order, 2, latents[2:7]).latents == 7
@@ -216,13 +218,13 @@ def test_a_take_whose_frames_are_kept_is_complete_without_decoding(
 ) -> None:
     first = decode_in_pieces(decoder, tiny.order(0), tiny.latents[0])
     monkeypatch.setattr(WanModel, "open_codec", lambda self: pytest.fail("it was decoded again"))
-    assert TakeDecoder(artifacts, tmp_path / "two").decode(tiny.order(0), 0, tiny.latents[0][:0]) == first
+    assert TakeDecoder(artifacts, tmp_path / "two", sessions=8).decode(tiny.order(0), 0, tiny.latents[0][:0]) == first
 
 
 def test_more_takes_than_a_decoder_holds_are_decoded_all_the_same(
-    tiny: Rendered, artifacts: Artifacts, decoder: TakeDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Rendered, artifacts: Artifacts, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(settings, "MAX_DECODE_SESSIONS", 1)
+    decoder = TakeDecoder(artifacts, tmp_path / "scratch", sessions=1)
     assert decoder.decode(tiny.order(0), 0, tiny.latents[0][:4]).latents == 4
     assert decoder.decode(tiny.order(1), 0, tiny.latents[1][:2]).latents == 2
     assert decoder.decode(tiny.order(0), 4, tiny.latents[0][4:5]).latents == 0
@@ -261,7 +263,7 @@ def test_a_store_that_fails_costs_a_head_for_a_while_but_no_frames(
         return write(key, source, create=create)
 
     monkeypatch.setattr(artifacts, "_write", unwilling)
-    decoder = TakeDecoder(artifacts, tmp_path / "scratch")
+    decoder = TakeDecoder(artifacts, tmp_path / "scratch", sessions=8)
     order, latents = tiny.order(0), tiny.latents[0]
     assert decoder.decode(order, 0, latents[:-1]).latents == len(latents) - 1
     for first_that_fails in ("head.mp4", "frames.mkv"):

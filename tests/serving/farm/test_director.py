@@ -1,16 +1,23 @@
 """The Director with real timeline hosts, ranks, decoder and store, in one process."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serving import settings
+from serving.director.director import Director
 from serving.director.testing import LocalFarm
+from serving.errors import ArtifactsUnavailable
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.host import GangDied
 from serving.render.messages import CallInput
+from serving.settings import DAY_S
+from serving.store.artifacts import Artifacts
+from serving.store.names import frames_artifact, latents_artifact
 from serving.storyboard import Shot, Storyboard
 
 Body = Callable[[LocalFarm], Any]
@@ -236,8 +243,143 @@ def test_cancel_pause_and_resume_take_hold_while_it_renders(model: str, undistur
             await farm.until(lambda: not director.runs and not farm.hosts[0].inner.held())
             farm.lifecycle.apply(kept.id, "resume", reason="back", now=2.0)
             await farm.until(lambda: farm.status(kept) == "completed")
+            await farm.until(lambda: charged(farm) == pytest.approx(computed(director)))
         assert sha(farm, kept) == undisturbed
         assert farm.status(ended) == "cancelled"
+
+    asyncio.run(body())
+
+
+def charged(farm: LocalFarm) -> float:
+    """GPU-seconds that the ledger holds of all jobs."""
+    jobs = farm.jobs.list()
+    return sum(job.gpu_seconds + job.wasted_gpu_seconds for job in jobs)
+
+
+def computed(director: Director) -> float:
+    """GPU-seconds of all calls that a Director heard the end of."""
+    samples = (sample for metric in director.metrics.gpu_seconds.collect() for sample in metric.samples)
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
+
+
+def test_an_older_director_gives_back_what_it_holds(model: str, undisturbed: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model, config={"lease_s": 0.6})
+
+    async def body() -> None:
+        older = farm.director("older")
+        job = farm.submit(older, board(model))
+        async with farm.running(older):
+            await farm.until(lambda: farm.jobs.get(job.id).calls_done > 2)
+            farm.jobs.next_generation(now=1.0)  # a newer one has begun, and has not come to claim anything
+            await farm.until(lambda: not older.runs and farm.jobs.get(job.id).lease_owner is None)
+            assert farm.hosts[0].inner.held() == {}
+            assert any(info.key.endswith(".ckpt") for info in farm.artifacts.list("takes"))
+        newer = farm.director("newer")
+        async with farm.running(newer):
+            await farm.until(lambda: farm.status(job) == "completed")
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("lost", ["latents", "frames"])
+def test_what_is_lost_of_a_take_that_was_done_is_made_again(
+    model: str, undisturbed: str, tmp_path: Path, lost: str
+) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        first = farm.submit(director, board(model))
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(first) == "completed")
+            farm.decoder.free.clear()
+            second = farm.submit(director, board(model))
+            [_, key] = [take.content_key for take in farm.jobs.takes(first.id)]
+            if lost == "latents":  # and its frames: it must be rendered again
+                farm.artifacts.delete([latents_artifact(key), frames_artifact(key)])
+            else:
+                farm.artifacts.put(frames_artifact(key), farm.artifacts.get(frames_artifact(key))[:-1000])
+            farm.decoder.free.set()
+            await farm.until(lambda: farm.status(second) in ("completed", "failed"))
+        assert sha(farm, second) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_latents_that_vanish_before_they_are_decoded_are_rendered_again(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        farm.decoder.free.clear()
+        async with farm.running(director):
+            await farm.until(lambda: all(take.status == "rendered" for take in farm.jobs.takes(job.id)))
+            farm.artifacts.delete([info.key for info in farm.artifacts.list("takes")])
+            farm.hosts[0].kill()
+            farm.decoder.free.set()
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_no_job_fails_because_the_artifact_store_does_for_long(
+    model: str, undisturbed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+    monkeypatch.setattr(settings, "DECODE_RETRY_S", 0.001)
+    monkeypatch.setattr(settings, "HOST_RETRY_S", 0.001)
+    failures = 0
+
+    def failing(*_: object, **__: object) -> None:
+        nonlocal failures
+        failures += 1
+        raise ArtifactsUnavailable("the bucket is gone")
+
+    async def outage(tries: int) -> None:
+        nonlocal failures
+        failures = 0
+        with monkeypatch.context() as outage:
+            outage.setattr(Artifacts, "_trying", failing)
+            await farm.until(lambda: failures > tries)
+
+    async def body() -> None:
+        director = farm.director()
+        first = farm.submit(director, board(model))
+        async with farm.running(director):
+            await outage(3 * settings.MAX_DECODE_TRIES)  # when a job is taken up
+            await farm.until(lambda: farm.jobs.get(first.id).calls_done > 2)
+            await outage(settings.MAX_HOST_FAILURES + 10)  # while it renders
+            await farm.until(lambda: farm.status(first) in ("completed", "failed"))
+        assert sha(farm, first) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_what_nobody_needs_any_more_is_removed(model: str, tmp_path: Path) -> None:
+    kept = {"takes_days": 1.0, "films_days": 2.0, "events_days": 1.0}
+    farm = LocalFarm(tmp_path, model=model, config={"retention": kept})
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model, shots=1, seconds=1.0))
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(job) == "completed")
+        ages = [info.key.partition("/")[0] for info in farm.artifacts.list()]
+        assert {"takes", "films", "prompts"} <= set(ages)
+        for days, left in ((0.5, {"takes", "films", "prompts"}), (1.5, {"films"}), (2.5, set())):
+            later = farm.director(clock=lambda days=days: time.time() + days * DAY_S)
+            async with farm.running(later):
+                await farm.until(
+                    lambda left=left: (
+                        {info.key.partition("/")[0] for info in farm.artifacts.list()} - {"models"} == left
+                    )
+                )
+            assert bool(farm.jobs.events_after(0)) == (days < 1)
 
     asyncio.run(body())
 
