@@ -14,7 +14,7 @@ from serving.settings import MAX_FRAME_PIXELS, QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.denoiser import Capabilities
-from sharding.prompts import prompt_weights
+from sharding.prompts import count_prompts
 from sharding.spans import Frames, FrameSpan, Grid
 
 __all__ = ["FilmPlan", "ShotPlan", "TakePlan", "TakePrompt", "compile_storyboard", "round_to_frames"]
@@ -172,7 +172,7 @@ def _plan_work(latents: int, changes: Sequence[int], *, window: int, steps: int)
     limits = ChunkLimits(window=window)
     cover = [plan_chunks(latents, limits, step, steps) for step in range(steps)]
     spans = [span for spans in cover for span in spans]
-    parts = [len(prompt_weights(changes, span)) for span in spans]
+    parts = [count_prompts(changes, span) for span in spans]
     return _Work(
         chunks_per_step=tuple(len(spans) for spans in cover),
         evaluations=sum(parts),

@@ -24,6 +24,15 @@ def prompt_weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, 
     `changes[k]` is the latent at which prompt k + 1 begins, ascending; the weights sum to one at every latent.
     Raises ValueError if the changes do not ascend.
     """
+    return [(index, torch.tensor(weights, dtype=torch.float32)) for index, weights in _weights(changes, span)]
+
+
+def count_prompts(changes: Sequence[int], span: LatentSpan) -> int:
+    """How many prompts weigh anything in `span`; see prompt_weights. For plans, which have thousands of spans."""
+    return len(_weights(changes, span))
+
+
+def _weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, list[float]]]:
     if any(a >= b for a, b in itertools.pairwise(changes)):
         raise ValueError(f"prompt changes must ascend, not {list(changes)}")
     first = bisect.bisect_right(changes, span.start - BLEND_LATENTS // 2)  # changes before it are over in the span
@@ -36,7 +45,7 @@ def prompt_weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, 
     for index in range(first, last + 1):
         weights = [a - b for a, b in zip(arrived[index - first], arrived[index - first + 1], strict=True)]
         if any(weight > 0 for weight in weights):
-            parts.append((index, torch.tensor(weights, dtype=torch.float32)))
+            parts.append((index, weights))
     return parts
 
 

@@ -44,7 +44,7 @@ def read_storyboard(value: Mapping[str, Any] | str) -> Storyboard:
     if isinstance(value, str):
         return read_yaml_storyboard(value.encode("utf-8", "surrogatepass"))
     try:
-        read = _printable(parse_storyboard(json.dumps(value).encode(), form="json"))
+        read = parse_storyboard(json.dumps(value).encode(), form="json")
         return Storyboard.model_validate(read.model_dump(mode="json"))  # without the lines of a text that nobody wrote
     except StoryboardError as error:
         raise StoryboardError([_without_line(problem) for problem in error.problems]) from error
@@ -52,7 +52,7 @@ def read_storyboard(value: Mapping[str, Any] | str) -> Storyboard:
 
 def read_yaml_storyboard(content: bytes) -> Storyboard:
     """YAML as a storyboard. Raises StoryboardError with the line of each problem."""
-    return _printable(parse_storyboard(content))
+    return parse_storyboard(content)
 
 
 def options_from_query(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -96,25 +96,3 @@ def _number_or_text(text: str) -> int | float | str:
 
 def _without_line(problem: Problem) -> Problem:
     return Problem(problem.path, problem.message, problem.value, problem.nearest)
-
-
-def _printable(storyboard: Storyboard) -> Storyboard:
-    """Refuses NUL, which no database keeps in text."""
-    problems = [
-        storyboard.lines.problem(place, "must not contain the character U+0000")
-        for place, text in _texts((), storyboard.model_dump(mode="json"))
-        if "\0" in text
-    ]
-    if problems:
-        raise StoryboardError(problems)
-    return storyboard
-
-
-def _texts(place: tuple[str | int, ...], value: object) -> list[tuple[tuple[str | int, ...], str]]:
-    if isinstance(value, str):
-        return [(place, value)]
-    if isinstance(value, dict):
-        return [found for key, item in value.items() for found in _texts((*place, key), item)]
-    if isinstance(value, list):
-        return [found for index, item in enumerate(value) for found in _texts((*place, index), item)]
-    return []

@@ -102,8 +102,12 @@ class Admission:
     def quote(self, planned: Planned, *, due_at: float | None, now: float) -> Quote:
         """What it costs and when it may be done, by what is known of the pool."""
         numerics = self._jobs.pool_numerics(planned.pool.name)
-        keys = self.content_keys(planned, numerics) if numerics else [None] * len(planned.plan.takes)
-        takes = tuple(self._quote_take(planned, take, key) for take, key in zip(planned.plan.takes, keys, strict=True))
+        keys = self.content_keys(planned, numerics) if numerics else [""] * len(planned.plan.takes)
+        there = self._artifacts.existing({frames_artifact(key) for key in keys if key})
+        cached = [frames_artifact(key) in there for key in keys]
+        takes = tuple(
+            self._quote_take(planned, take, is_there) for take, is_there in zip(planned.plan.takes, cached, strict=True)
+        )
         seconds = sum(take.gpu_seconds for take in takes)
         starts_at, finishes_at = self._when(planned.pool, seconds, now)
         return Quote(
@@ -180,8 +184,7 @@ class Admission:
         """What the cost model knows the calls of a film by."""
         return f"{pool.model}|{plan.width}x{plan.height}|{pool.gang_shape}"
 
-    def _quote_take(self, planned: Planned, take: TakePlan, key: str | None) -> TakeQuote:
-        cached = key is not None and self._artifacts.exists(frames_artifact(key))
+    def _quote_take(self, planned: Planned, take: TakePlan, cached: bool) -> TakeQuote:
         seconds = 0.0 if cached else self._costs.take_seconds(self.cost_key(planned.pool, planned.plan), take)
         return TakeQuote(
             key=take.key,

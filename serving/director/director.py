@@ -358,12 +358,11 @@ class Director:
 
     async def _look_up(self, run: JobRun) -> list[str]:
         """Find takes that are done already; returns the texts that must be encoded for the others."""
-        for take in run.takes:
-            await self._find_cached(take)
+        await asyncio.gather(*(self._find_cached(take) for take in run.takes))
         if all(take.done for take in run.takes):
             return []
-        exists = self._artifacts.exists
-        return [text for text, key in sorted(run.prompt_keys.items()) if not await asyncio.to_thread(exists, key)]
+        there = await asyncio.to_thread(self._artifacts.existing, run.prompt_keys.values())
+        return [text for text, key in sorted(run.prompt_keys.items()) if key not in there]
 
     def _spec(self, run: JobRun) -> JobSpec:
         key, window = run.cost_key, run.capabilities.window

@@ -46,7 +46,7 @@ from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
 from serving.store.latents import read_prompts, write_latents
 from serving.store.names import preview_artifact
-from sharding.prompts import prompt_weights
+from sharding.prompts import count_prompts
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline
 
@@ -130,7 +130,7 @@ class _HeldTake:
             self.preview.show(call.reads.start, self.solver.clean(call.step, noisy, prediction).numpy())
 
     def _open_call(self, call: Call) -> OpenCall:
-        evaluations = len(prompt_weights(self.order.take.prompt_changes, call.reads))
+        evaluations = count_prompts(self.order.take.prompt_changes, call.reads)
         return OpenCall(call.step, call.chunk, call.span.start, len(call.reads), evaluations)
 
 

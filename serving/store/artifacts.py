@@ -8,7 +8,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 KEY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 """Keys are paths of plain names, so that they mean the same in a folder, a bucket and a URL."""
+
+LOOKUPS_AT_ONCE = 16
+"""Requests that ask whether something is there, on their way at once."""
 
 S3_OPTIONS = ("endpoint", "region")
 """What the query of an s3:// URL may hold. Credentials are never a part of it: they come from AWS_* variables."""
@@ -165,6 +169,12 @@ class Artifacts:
         except ArtifactMissing:
             return False
         return True
+
+    def existing(self, keys: Iterable[str]) -> set[str]:
+        """Those of the keys under which there is an artifact. Asked for several at once: a bucket is far away."""
+        with ThreadPoolExecutor(max_workers=LOOKUPS_AT_ONCE) as threads:
+            listed = list(keys)
+            return {key for key, there in zip(listed, threads.map(self.exists, listed), strict=True) if there}
 
     def size(self, key: str) -> int:
         """Its size in bytes. Raises ArtifactMissing."""

@@ -89,7 +89,13 @@ def to_document(root: Node) -> Document:
         for place, node in nodes
         for key, line in node.repeated
     ]
-    return Document(_plain(root), Lines({place: node.line for place, node in nodes}), problems)
+    lines = Lines({place: node.line for place, node in nodes})
+    problems += [
+        lines.problem(place, "the character U+0000 is not allowed: no database keeps it")
+        for place, node in nodes
+        if isinstance(node.value, str) and "\0" in node.value
+    ]
+    return Document(_plain(root), lines, problems)
 
 
 def _walk(place: Place, node: Node) -> Iterator[tuple[Place, Node]]:

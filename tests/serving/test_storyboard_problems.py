@@ -1,6 +1,7 @@
 """Every mistake in a storyboard is told with its path, line, value and the nearest right word, all at once."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -138,6 +139,20 @@ def test_a_file_that_is_no_storyboard_is_told_so(text: str, line: int | None, wo
 def test_bytes_that_are_not_utf8_are_told_with_their_line() -> None:
     problem = only_problem(b"version: 1\ntitle: caf\xe9\n")
     assert (problem.line, problem.value) == (2, "byte 0xE9")
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ('version: 1\nshots:\n  - {id: a, seconds: 1, prompt: "a\\0b"}\n', "yaml"),
+        ('{"version": 1, "shots":\n\n[{"id": "a", "seconds": 1, "prompt": "a\\u0000b"}]}', "json"),
+    ],
+)
+def test_a_character_that_no_database_keeps_is_told(text: str, form: Literal["yaml", "json"]) -> None:
+    with pytest.raises(StoryboardError) as caught:
+        parse_storyboard(text.encode(), form=form)
+    assert [(problem.path, problem.line) for problem in caught.value.problems] == [("shots[0].prompt", 3)]
+    assert "U+0000" in str(caught.value)
 
 
 def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:
