@@ -129,9 +129,11 @@ class DirectorActor:
                 except (StoreUnavailable, Fault) as error:
                     log.warning("the Director cannot begin: %s", error, extra={"action": "begin"})
                     await asyncio.sleep(self._config.poll_s)
-            if self._config.metrics_port:
-                _export(self._director, self._config.metrics_port)
-            await self._director.run()
+            exporting = asyncio.ensure_future(_export(self._director, self._config))
+            try:
+                await self._director.run()
+            finally:
+                exporting.cancel()
         except Exception:
             log.exception("the Director stopped", extra={"action": "stopped"})
             os._exit(1)  # Ray starts it again, and it goes on from the store
@@ -154,10 +156,17 @@ class DirectorActor:
         )
 
 
-def _export(director: Director, port: int) -> None:
+async def _export(director: Director, config: FarmConfig) -> None:
+    """Serve the metrics on their port, as soon as a Director that this one replaces has let it go."""
     from prometheus_client import start_http_server
 
-    start_http_server(port, registry=director.metrics.registry)
+    while config.exporter_port:
+        try:
+            start_http_server(config.exporter_port, addr=config.host, registry=director.metrics.registry)
+            return
+        except OSError as error:
+            log.warning("metrics are not exported yet: %s", error, extra={"action": "export"})
+            await asyncio.sleep(settings.EXPORT_RETRY_S)
 
 
 class TimelineHostActor(TimelineHost):

@@ -130,8 +130,9 @@ class FarmConfig(_Part):
     """Address that the API listens on; 0.0.0.0 is all of them."""
     port: _Port = 8000
     """Port that the API listens on."""
-    metrics_port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = 0
-    """Port of the Director's metrics exporter; 0 is none, and /metrics of the API shows the same."""
+    metrics_port: Annotated[int, Field(strict=True, ge=0, le=65_535)] | None = None
+    """Port of the Director's metrics exporter; left out, the one after `port`. 0 is none. The API's /metrics shows the
+    same."""
     store_url: Annotated[
         str, Field(repr=False, min_length=1, description="sqlite:///path or postgresql://user:password@host/database")
     ] = Field(default_factory=lambda: default_store_url(home()))
@@ -199,6 +200,11 @@ class FarmConfig(_Part):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def exporter_port(self) -> int:
+        """Port of the Director's metrics exporter; 0 where there is none."""
+        return self.port % 65_535 + 1 if self.metrics_port is None else self.metrics_port
 
     @property
     def needs_keys(self) -> bool:

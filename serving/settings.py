@@ -448,6 +448,9 @@ CLIENT_TIMEOUT_S = 60.0
 PREVIEW_EVERY_S = 2.0
 """Seconds between two pictures of a take while it is denoised."""
 
+EXPORT_RETRY_S = 2.0
+"""Seconds between two tries of the Director to listen on its metrics port."""
+
 SWEEP_EVERY_S = 15.0
 """Seconds between two times that the Director removes unfinished writes of processes that were killed."""
 

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,10 @@ __all__ = [
     "s3_endpoint",
     "s3_url",
 ]
+
+# On a busy machine an example takes as long as it takes.
+hypothesis.settings.register_profile("longtake", deadline=None)
+hypothesis.settings.load_profile("longtake")
 
 
 @pytest.fixture(autouse=True, scope="session")

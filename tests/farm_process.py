@@ -35,6 +35,7 @@ class Farm:
         settings = {
             "LONGTAKE_HOME": str(home),
             "LONGTAKE_PORT": str(self.port),
+            "LONGTAKE_METRICS_PORT": "0",
             "LONGTAKE_URL": self.address,
             "RAY_AUTH_MODE": "disabled",
         }

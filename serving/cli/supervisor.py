@@ -95,7 +95,7 @@ def _clear_scratch(folder: Path) -> None:
 
 def check_port(config: FarmConfig) -> None:
     """Raises UserError where the API could not listen."""
-    for port, option in ((config.port, "--port"), (config.metrics_port, "metrics_port")):
+    for port, option in ((config.port, "--port"), (config.exporter_port, "metrics_port")):
         if port == 0:
             continue
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET

@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.farm_process import Farm, calls_done, calls_planned, render
+from tests.farm_process import Farm, calls_done, calls_planned, free_port, render
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,8 @@ shots:
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    farm = Farm(tmp_path_factory.mktemp("farm") / "home", extra={"LONGTAKE_CHECKPOINT_EVERY_STEPS": "2"})
+    settings = {"LONGTAKE_CHECKPOINT_EVERY_STEPS": "2", "LONGTAKE_METRICS_PORT": str(free_port())}
+    farm = Farm(tmp_path_factory.mktemp("farm") / "home", extra=settings)
     farm.up()
     yield farm
     farm.down()
@@ -45,6 +47,9 @@ def test_submit_wait_and_download_give_the_film_that_render_gives(farm: Farm, tm
     farm.run("download", job_id, "-o", str(out))
     assert json.loads(farm.run("show", job_id, "--json"))["film"]["sha256"] == render(board)
     assert out.stat().st_size > 1000
+    exported = httpx.get(f"http://127.0.0.1:{farm.environment['LONGTAKE_METRICS_PORT']}/metrics", trust_env=False).text
+    assert "longtake_calls_total" in exported
+    assert sum(farm.calls().values()) > 0, "the API shows the same"
 
 
 def test_everything_killed_in_mid_render_goes_on_from_the_checkpoint_to_the_same_bytes(

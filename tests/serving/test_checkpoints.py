@@ -103,7 +103,7 @@ def same(one: Snapshot, other: Snapshot) -> bool:
     )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32).map(random.Random), st.lists(st.integers(0, 12), max_size=6))
 @pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS.keys())
 def test_a_take_that_is_restored_again_and_again_ends_with_the_same_bits(
@@ -244,7 +244,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before_it_and_its_name_used
     assert again.sequence == 1
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_no_single_flipped_bit_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     artifacts = Artifacts.open(str(tmp_path_factory.mktemp("a")))

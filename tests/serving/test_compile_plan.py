@@ -58,7 +58,7 @@ def films(draw: st.DrawFn) -> tuple[list[dict[str, Any]], Capabilities]:
     return shots, can
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(films(), st.integers(1, 12))
 def test_a_plan_keeps_the_rules_of_time(film: tuple[list[dict[str, Any]], Capabilities], steps: int) -> None:
     shots, can = film
@@ -77,7 +77,7 @@ def test_a_plan_keeps_the_rules_of_time(film: tuple[list[dict[str, Any]], Capabi
         assert take.surplus == take.frames - needed >= 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(films(), st.integers(1, 12))
 def test_dissolves_are_centred_and_never_overlap(film: tuple[list[dict[str, Any]], Capabilities], steps: int) -> None:
     shots, can = film
@@ -92,7 +92,7 @@ def test_dissolves_are_centred_and_never_overlap(film: tuple[list[dict[str, Any]
         assert math.ceil(take.dissolve_in / 2) + d_out // 2 <= take.shot_frames
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(films(), st.integers(1, 12))
 def test_calls_and_waste_are_those_of_the_chunk_schedule(
     film: tuple[list[dict[str, Any]], Capabilities], steps: int
@@ -113,7 +113,7 @@ def test_calls_and_waste_are_those_of_the_chunk_schedule(
     assert plan.calls == sum(take.calls for take in plan.takes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(films())
 def test_prompts_ascend_from_zero_and_differ_from_their_neighbours(
     film: tuple[list[dict[str, Any]], Capabilities],

@@ -29,7 +29,7 @@ def noisy(count: int, *, width: int = 48, height: int = 32, seed: int = 0) -> li
     return [random_numbers.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 5), st.integers(0, 9))
 def test_frames_of_any_size_come_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, width: int, height: int, count: int, seed: int
@@ -59,7 +59,7 @@ def test_other_programs_can_play_the_file(tmp_path: Path) -> None:
         assert sum(1 for _ in container.decode(stream)) == 20
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32).map(random.Random))
 def test_a_file_with_any_bit_flipped_or_its_end_missing_is_refused_before_its_first_frame(
     tmp_path_factory: pytest.TempPathFactory, luck: random.Random

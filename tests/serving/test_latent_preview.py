@@ -48,7 +48,7 @@ def tiles_of(strip: np.ndarray, width: int) -> list[np.ndarray]:
 # ------------------------------------------------------------------------------------------------------ the map
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(0, 99))
 def test_a_map_that_is_linear_is_found_again_from_latents_and_frames(channels: int, seed: int) -> None:
     luck = np.random.default_rng(seed)
@@ -159,7 +159,7 @@ def test_estimates_that_are_no_numbers_or_far_off_still_make_a_picture() -> None
     assert [tile.mean() for tile in tiles_of(opened(preview.png()), 96)] == [0, 255, 0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
 def test_a_png_holds_the_picture_exactly(width: int, height: int, seed: int) -> None:
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -51,21 +51,21 @@ def check_problems(problems: list[Problem]) -> None:
     assert all(len(str(problem)) < 2000 for problem in problems)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_answered(content: bytes) -> None:
     answer(content, "yaml")
     answer(content, "json")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet="{}[]:,-&*!?|>'\"#%@ \n\tab01.~<", max_size=60))
 def test_any_marks_are_answered(text: str) -> None:
     answer(text.encode(), "yaml")
     answer(text.encode(), "json")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.one_of(VALUES, BOARDS))
 def test_any_values_are_answered(value: Any) -> None:
     answer(json.dumps(value).encode(), "json")

@@ -127,13 +127,13 @@ def run(case: Case, order: random.Random) -> Tensor:
     return latents_of(timeline)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(cases(), st.integers(0, 2**32).map(random.Random))
 def test_any_order_with_losses_repeats_and_restarts_gives_the_same_bits(case: Case, order: random.Random) -> None:
     assert torch.equal(run(case, order), synchronous_reference(case))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cases(), st.integers(0, 2**32).map(random.Random))
 def test_counts_only_grow_and_end_at_all_latents(case: Case, order: random.Random) -> None:
     timeline = Timeline(case.noise, case.recipe)
@@ -152,7 +152,7 @@ def test_counts_only_grow_and_end_at_all_latents(case: Case, order: random.Rando
     assert timeline.snapshot().predictions == {}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cases(), st.integers(0, 2**32).map(random.Random))
 def test_a_latent_is_not_stepped_before_every_chunk_that_reads_it_has_reported(
     case: Case, order: random.Random

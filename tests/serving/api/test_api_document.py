@@ -54,7 +54,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 
 @schema.parametrize()
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 def test_every_route_answers_as_documented(api: ApiDouble, case: schemathesis.Case) -> None:
     case.call_and_validate(checks=CHECKS, base_url=api.url, timeout=WAIT_S)
 
@@ -167,7 +167,7 @@ storyboards = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(storyboard=storyboards | json_values | st.text(max_size=200), path=st.sampled_from(["/v1/jobs", "/v1/quote"]))
 def test_any_storyboard_is_accepted_or_refused_with_its_problems(api: ApiDouble, storyboard: Any, path: str) -> None:
     answer = api.http.post(path, json={"storyboard": storyboard})
@@ -180,7 +180,7 @@ def test_any_storyboard_is_accepted_or_refused_with_its_problems(api: ApiDouble,
         assert document["problems"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=300) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_any_bytes_are_accepted_or_refused(api: ApiDouble, content: bytes) -> None:
     for kind in ("application/yaml", "application/json", "multipart/form-data; boundary=x", "text/plain", ""):
@@ -189,7 +189,7 @@ def test_any_bytes_are_accepted_or_refused(api: ApiDouble, content: bytes) -> No
             assert 200 <= answer.status_code < 500, answer.text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(fields=st.dictionaries(st.sampled_from(["prompt", "seconds", "size", "model", "shots", "seed"]), json_values))
 def test_any_video_is_created_or_refused_in_openais_shape(api: ApiDouble, fields: dict[str, Any]) -> None:
     answer = api.http.post("/v1/videos", json=fields)

@@ -208,7 +208,7 @@ async def collect(feed: Feed, job: Job, *, after: int | None, at_most: int) -> l
     return found
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pairs=st.integers(0, 12),
     patience=st.lists(st.integers(1, 6), min_size=1, max_size=6),

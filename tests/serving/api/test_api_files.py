@@ -43,7 +43,7 @@ def test_a_whole_film_comes_with_its_length_type_and_tag(api: ApiDouble, path: s
         assert head.headers[name] == answer.headers[name]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.none() | st.integers(0, 10_050), last=st.none() | st.integers(0, 10_050))
 def test_any_range_is_the_same_part_of_the_film(api: ApiDouble, path: str, first: int | None, last: int | None) -> None:
     text = f"bytes={'' if first is None else first}-{'' if last is None else last}"

@@ -204,7 +204,6 @@ def test_a_job_without_a_ready_call_says_so() -> None:
     held=st.integers(0, 9),
     placed=st.booleans(),
 )
-@settings(deadline=None)
 def test_every_job_of_every_farm_is_explained(
     jobs: list[tuple[int, str, int, float | None, int | None]], gangs: int, held: int, placed: bool
 ) -> None:
@@ -233,7 +232,7 @@ def test_every_job_of_every_farm_is_explained(
     st.lists(st.tuples(st.integers(1, 60), st.sampled_from("ab")), min_size=1, max_size=6),
     st.integers(1, 4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_estimated_ends_come_true_where_nothing_else_comes(jobs: list[tuple[int, str]], gangs: int) -> None:
     state = new_farm(gangs=gangs)
     for index, (num_calls, tenant) in enumerate(jobs):

@@ -226,7 +226,7 @@ def test_a_gang_that_comes_back_starts_afresh() -> None:
 
 
 @given(st.integers(1, 40))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_call_may_be_drained_as_often_as_it_likes(times: int) -> None:
     state = new_farm(gangs=1)
     submit(state, "j", 1)

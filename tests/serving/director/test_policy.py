@@ -88,7 +88,6 @@ def work_off(state: FarmState, rounds: int, now: float = 0.0) -> list[str]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(1, 4)), min_size=1, max_size=8), st.integers(1, 6))
-@settings(deadline=None)
 def test_a_call_waits_while_one_of_higher_priority_is_ready(jobs: list[tuple[int, int]], gangs: int) -> None:
     state = new_farm(gangs=gangs)
     priorities = []
@@ -135,7 +134,7 @@ def test_the_longest_path_goes_first_where_it_would_be_left_to_the_end() -> None
     gangs=st.integers(1, 7),
     data=st.data(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_tenants_are_served_by_weight_and_none_starves(weights: list[float], gangs: int, data: st.DataObject) -> None:
     state = new_farm(gangs=gangs)
     longest = 0
@@ -205,7 +204,7 @@ def test_service_that_failed_is_not_charged() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_caps_of_tenants_and_jobs_hold(of_tenant: int, of_job: int, gangs: int) -> None:
     state = new_farm(gangs=gangs)
     state.put_tenant(TenantSpec("t", max_calls=of_tenant))
@@ -434,7 +433,7 @@ def test_a_farm_with_nothing_to_do_need_not_be_woken() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=40), st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_same_events_give_the_same_assignments(events: list[tuple[int, int]], slots: int) -> None:
     assume(events)
 

@@ -279,4 +279,4 @@ class FarmLife(RuleBasedStateMachine):
 
 
 TestFarmLife = FarmLife.TestCase
-TestFarmLife.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestFarmLife.settings = settings(max_examples=80, stateful_step_count=50)

@@ -146,5 +146,5 @@ class Farm(RuleBasedStateMachine):
 
 def test_two_directors_and_a_user_leave_a_job_whole(database: Database) -> None:
     fixture = HealthCheck.function_scoped_fixture
-    bounds = settings(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=[fixture])
+    bounds = settings(max_examples=25, stateful_step_count=30, suppress_health_check=[fixture])
     run_state_machine_as_test(lambda: Farm(database), settings=bounds)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ SECONDS = st.floats(0, 1000, allow_nan=False)
 SPENT = st.lists(st.tuples(st.integers(0, 1), SECONDS, SECONDS, st.booleans()), max_size=12)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(spent=SPENT)
 def test_sums_of_the_ledger_equal_those_of_jobs_and_takes(
     database: Database, spent: list[tuple[int, float, float, bool]]

@@ -1,0 +1,70 @@
+"""Many seeded runs of real faults on real farms: `python -m benchmarks.chaos --runs 40 --seed 1`.
+
+Each run renders a film of its own and meets two faults; the suite in tests/chaos does eight such runs. Prints a row for
+each and exits with 1 where a promise was broken. Even runs are on a farm of Postgres and a bucket, odd ones on a farm
+of SQLite and a folder on a small disk (which needs the right to mount one).
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.chaos import STAGES, Outcome, draw_faults, play, stage_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args(arguments)
+    runs = list(range(given.first, given.first + given.runs))
+    drawn = draw_faults(runs, seed=given.seed)
+    print("| run | farm | faults, at % of the calls | s | calls | repeated (allowed) | failed | broken |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    outcomes: list[Outcome] = []
+    started = time.monotonic()
+    for name, make in STAGES.items():
+        mine = [run for run in runs if stage_of(run) == name]
+        if not mine:
+            continue
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, make(Path(folder)) as stage:
+            for run in mine:
+                outcome = play(stage, run, drawn[run], seed=given.seed)
+                outcomes.append(outcome)
+                print(_row(outcome), flush=True)
+    broken = [outcome for outcome in outcomes if outcome.broken]
+    counts = Counter(fault for outcome in outcomes for fault in outcome.faults)
+    print(
+        f"\n{len(outcomes)} runs, {sum(counts.values())} faults of {len(counts)} kinds, {len(broken)} runs broken;"
+        f" median {statistics.median(outcome.seconds for outcome in outcomes):.0f} s a run,"
+        f" {(time.monotonic() - started) / 60:.0f} min in all"
+    )
+    print("Faults: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    return 1 if broken else 0
+
+
+def _row(outcome: Outcome) -> str:
+    faults = "; ".join(
+        f"{fault} ({moment} %)" for fault, moment in zip(outcome.faults, (*outcome.moments, -1, -1), strict=False)
+    )
+    cells = (
+        outcome.run,
+        outcome.stage,
+        faults,
+        f"{outcome.seconds:.0f}",
+        outcome.planned,
+        f"{outcome.repeated} ({outcome.allowed})",
+        outcome.failed,
+        "; ".join(outcome.broken) or "-",
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
