@@ -37,7 +37,8 @@ class Size:
 
 
 FULL = Size()
-SMALL = Size(drain_gangs=40, drain_takes=200, day_gangs=30, day_jobs=100, day_s=8 * HOUR_S)
+SMALL = Size(drain_gangs=40, drain_takes=200, day_gangs=20, day_jobs=200)
+"""A whole day too: due times are some hours ahead, so a shorter one would be over before they pressed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -164,11 +165,16 @@ class Day:
     """What a day came to."""
 
     totals: Totals
-    due: int
-    missed: int
+    due: Counter[int]
+    """Jobs with a due time that were done, by the priority that they arrived with."""
+    missed: Counter[int]
+    """Of those the late ones."""
+    hopeless: int
+    """Of the missed those that had too little room: see Room. 0 where that is not watched."""
     other_s: float
     """Mean seconds from arrival to end of jobs without a due time."""
-    fair_error: float
+    fair_error: float | None
+    """None where no two tenants ever had calls waiting for half an hour."""
     seconds: float
 
 
@@ -201,6 +207,8 @@ def new_trace(size: Size, seed: int) -> Trace:
 TENANTS = tuple(f"tenant-{index:02d}" for index in range(20))
 """The first brings most, the last least; every second one never gives a due time."""
 
+PRIORITIES = (80, 50, 20)
+
 GANG_LIFE_S = 12 * HOUR_S
 """Mean time until a gang's node is taken away."""
 
@@ -216,7 +224,7 @@ def _draw_jobs(rng: random.Random, size: Size) -> Iterator[tuple[JobSpec, tuple[
         due = tenant % 2 == 0 and rng.random() < 0.6
         spec = replace(
             new_spec(f"job-{index:05d}", TENANTS[tenant], latents, created_at),
-            priority=rng.choices((80, 50, 20), weights=(5, 85, 10))[0],
+            priority=rng.choices(PRIORITIES, weights=(5, 85, 10))[0],
             due_at=created_at + 1.5 * least_s + in_hours * HOUR_S if due else None,
             max_calls=max_calls,
         )
@@ -270,21 +278,23 @@ def play(size: Size, trace: Trace, seed: int, *, first_come: bool) -> Day:
         simulation.at(spec.created_at, _submitting(simulation, own, latents))
     for when, pick, how in trace.gang_losses:
         simulation.at(when, _losing(simulation, pick, how))
-    if not first_come:
-        fairness = Fairness(simulation, trace)
+    fairness = None if first_come else Fairness(simulation, trace)
+    room = None if first_come else Room(simulation, trace)
     for when, what, name in trace.incidents:
         simulation.at(when, _incident(simulation, what, name, first_come=first_come))
     started = time.perf_counter()
     totals = simulation.run()
     ended = {name: job.finished_at for name, job in simulation.jobs.items() if job.finished_at is not None}
-    due = [spec for spec, _ in trace.jobs if spec.due_at is not None and spec.id in ended]
+    due = [(spec, spec.due_at) for spec, _ in trace.jobs if spec.due_at is not None and spec.id in ended]
+    missed = [(spec, due_at) for spec, due_at in due if ended[spec.id] > due_at]
     other = [ended[spec.id] - spec.created_at for spec, _ in trace.jobs if spec.due_at is None and spec.id in ended]
     return Day(
         totals=totals,
-        due=len(due),
-        missed=sum(ended[spec.id] > (spec.due_at or 0) for spec in due),
+        due=Counter(spec.priority for spec, _ in due),
+        missed=Counter(spec.priority for spec, _ in missed),
+        hopeless=sum(room.lacked(spec, due_at) for spec, due_at in missed) if room is not None else 0,
         other_s=sum(other) / len(other),
-        fair_error=0.0 if first_come else fairness.error(),
+        fair_error=fairness.error() if fairness is not None else None,
         seconds=time.perf_counter() - started,
     )
 
@@ -341,9 +351,9 @@ class Fairness:
         for index in range(int(last / self.SAMPLE_S)):
             simulation.at(index * self.SAMPLE_S, self._sample)
 
-    def error(self) -> float:
+    def error(self) -> float | None:
         """Mean over the half hours of the largest relative error of a tenant's share."""
-        return sum(self._errors) / len(self._errors) if self._errors else 0.0
+        return sum(self._errors) / len(self._errors) if self._errors else None
 
     def _placed(self, job: Job, expected_s: float) -> None:
         if job.spec.priority == 50:
@@ -361,13 +371,64 @@ class Fairness:
             self._always = waiting
 
 
+class Room:
+    """Watches what higher priorities leave to lower ones: gangs without a call of a higher priority, every 30 s.
+
+    A job to which in all of its time less was left than its work on the fastest gangs could be saved by nobody who puts
+    higher priorities first, even had it been alone in its own.
+    """
+
+    SAMPLE_S = 30.0
+    FASTEST = 0.95
+    """Seconds of the fastest gang over the mean."""
+
+    def __init__(self, simulation: Simulation, trace: Trace) -> None:
+        self._simulation = simulation
+        self._last = trace.jobs[-1][0].created_at
+        self._sums: dict[int, list[float]] = {priority: [0.0] for priority in PRIORITIES}
+        """Gang-seconds left to a priority, from the start to every sample."""
+        simulation.at(0.0, self._sample)
+
+    def lacked(self, spec: JobSpec, due_at: float) -> bool:
+        """Whether a job had less room between its arrival and its due time than its work."""
+        job = self._simulation.jobs[spec.id]
+        sums = self._sums[job.spec.priority]  # the priority that it was raised to, for all of its time
+        first, last = int(spec.created_at / self.SAMPLE_S), min(len(sums) - 1, math.ceil(due_at / self.SAMPLE_S))
+        work_s = sum(TRUE_CURVE.seconds(latents) for take in job.takes for _, _, _, latents in take.shape.calls)
+        return sums[last] - sums[first] < self.FASTEST * work_s
+
+    def _sample(self) -> None:
+        simulation = self._simulation
+        free, busy = 0, Counter[int]()
+        for gang in simulation.gangs.values():
+            if gang.calls and gang.alive:
+                busy[simulation.jobs[gang.calls[0].job_id].spec.priority] += 1
+            elif gang.alive and not gang.draining:
+                free += 1
+        for priority, sums in self._sums.items():
+            left = free + sum(num for other, num in busy.items() if other <= priority)
+            sums.append(sums[-1] + self.SAMPLE_S * left)
+        if simulation.state.jobs or simulation.now < self._last:
+            simulation.at(simulation.now + self.SAMPLE_S, self._sample)
+
+
 def print_day(size: Size, ours: Day, first_come: Day) -> None:
     hours = size.day_s / HOUR_S
     print(f"day: {size.day_jobs} jobs in {hours:g} h on {size.day_gangs} gangs, {ours.totals.placements} calls")
     report("placements per second", ours.totals.placements / ours.totals.core_s, at_least=2000)
-    report("due times missed over first come", ours.missed / max(1, first_come.missed), at_most=1 / 3)
+    missed, others = ours.missed.total(), first_come.missed.total()
+    report("due times missed over first come", missed / max(1, others), at_most=1 / 3)
     report("fair-share error", ours.fair_error, at_most=0.05)
-    print(f"  missed {ours.missed} of {ours.due} due times; first come, first served {first_come.missed}")
+    print(f"  missed {missed} of {ours.due.total()} due times; first come, first served {others}")
+    for priority in PRIORITIES:
+        print(
+            f"    priority {priority}: {ours.missed[priority]} of {ours.due[priority]}; "
+            f"first come {first_come.missed[priority]}"
+        )
+    print(f"    for {ours.hopeless} of the {missed} higher priorities left too few gangs, whoever had had them")
+    print(
+        f"  gangs were busy {ours.totals.work_s / (size.day_gangs * ours.totals.ended_at):.0%} of the time on average"
+    )
     print(
         f"  jobs without one took {ours.other_s / 60:.0f} min on average; first come {first_come.other_s / 60:.0f} min"
     )
@@ -375,7 +436,10 @@ def print_day(size: Size, ours: Day, first_come: Day) -> None:
     print(f"  {ours.seconds:.0f} s and {first_come.seconds:.0f} s\n")
 
 
-def report(name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
+def report(name: str, value: float | None, *, at_least: float | None = None, at_most: float | None = None) -> None:
+    if value is None:
+        print(f"  {name:40} not measured: too small for it")
+        return
     goal = f">= {at_least:g}" if at_least is not None else f"<= {at_most:.3g}"
     good = value >= at_least if at_least is not None else at_most is not None and value <= at_most
     print(f"  {name:40} {value:10.3f}   goal {goal:8} {'reached' if good else 'MISSED'}")

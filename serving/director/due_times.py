@@ -5,10 +5,10 @@ not be in time behind the others, the one with the most work left is let go (Moo
 fast as the pool, but no job faster than its longest path and cap allow). A job that is let go is at risk: it has its
 ordinary turn, and is looked at again next time.
 
-Of the others, a job presses from its latest start on: that which leaves every job due after it enough time as well, and
-itself a margin. Until then it has its ordinary turn too, so that due times cost nobody more than they must. Those that
-press go in the order of their latest starts: one that is bound by its path cannot wait for another that is due earlier
-and could still use the whole pool.
+Of the others, a job presses from its latest start on: that which leaves enough time to every job due after it and to
+the known work of higher priorities, with a margin. Until then it has its ordinary turn too, so that due times cost
+nobody more than they must. Those that press go in the order of their latest starts: one that is bound by its path
+cannot wait for another that is due earlier and could still use the whole pool.
 """
 
 import heapq
@@ -19,9 +19,8 @@ from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN, SEND_AHEAD_S
 
 def least_s(pool: PoolState, job: JobState) -> float:
     """Seconds that a job takes at least, if every gang of its pool that it may use worked for it."""
-    gangs = max(1, pool.ready_gangs)
-    if job.spec.max_calls is not None:
-        gangs = min(gangs, job.spec.max_calls)
+    limits = (pool.ready_gangs, job.spec.max_calls, job.share.tenant.spec.max_calls)
+    gangs = max(1, min(limit for limit in limits if limit is not None))
     return max(job.least_path_s, job.work_s / gangs)
 
 
@@ -49,9 +48,13 @@ def review(pool: PoolState, now: float) -> None:
 def _review_class(pool: PoolState, jobs: list[JobState], *, before: list[JobState], rate: float, now: float) -> None:
     jobs.sort(key=lambda job: (job.spec.due_at, job.spec.created_at, job.spec.id))
     least = {job: least_s(pool, job) for job in jobs}
-    service = _Service()
+    service, higher = _Service(), _Service()
     for job in before:
-        service.add(job, least_s(pool, job))
+        least_before = least_s(pool, job)
+        service.add(job, least_before)
+        higher.add(job, least_before)
+    # Until a job is due, higher priorities leave it less time; it must start that much sooner among its own.
+    ahead_s = {job: higher.by(max(0.0, _due(job) - now)) / rate for job in jobs}
     kept = _admit(jobs, least, service=service, rate=rate, now=now)
     next_start = float("inf")
     for job in reversed(jobs):
@@ -59,8 +62,8 @@ def _review_class(pool: PoolState, jobs: list[JobState], *, before: list[JobStat
         pressing, start_by = False, due_at - DUE_MARGIN * least[job] - job.steps_left * SEND_AHEAD_S - DUE_LEAD_S
         job.at_risk = job not in kept or now + least[job] > due_at
         if job in kept:
-            next_start = min(due_at, next_start) - job.work_s / rate
-            pressing = job.pressing or now >= min(next_start - DUE_LEAD_S, start_by)
+            next_start = min(due_at, next_start) - DUE_MARGIN * job.work_s / rate
+            pressing = job.pressing or now >= min(next_start - DUE_LEAD_S, start_by) - ahead_s[job]
         if (pressing, start_by) != (job.pressing, job.start_by):
             job.step_aside()
             job.pressing, job.start_by = pressing, start_by

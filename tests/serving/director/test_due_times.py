@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.director.cost_model import CostModel, Curve
-from serving.director.due_times import review
+from serving.director.due_times import least_s, review
 from serving.director.queues import JobState
-from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall
-from serving.settings import DUE_CAPACITY, DUE_LEAD_S
+from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN
 
 GANGS = 10
 RATE = DUE_CAPACITY * GANGS
@@ -61,14 +61,38 @@ def test_a_job_presses_from_its_latest_start_on_and_until_it_is_done() -> None:
 
 def test_a_job_leaves_enough_time_to_those_due_after_it() -> None:
     state = new_farm()
-    first = submit(state, "first", work_s=400 * RATE, due_at=2000.0)
-    second = submit(state, "second", work_s=1400 * RATE, due_at=2001.0)
-    look(state, 50.0)
+    first = submit(state, "first", work_s=400 * RATE, due_at=3000.0)
+    second = submit(state, "second", work_s=1400 * RATE, due_at=3001.0)
+    latest_start = 3001.0 - DUE_MARGIN * 1800 - DUE_LEAD_S
+    look(state, latest_start - 1)
     assert (first.pressing, second.pressing) == (False, False)
-    look(state, 2001.0 - 1800 - DUE_LEAD_S)
+    look(state, latest_start)
     assert first.pressing
     assert not first.at_risk
     assert not second.at_risk
+
+
+def test_a_job_leaves_enough_time_to_higher_priorities() -> None:
+    state = new_farm()
+    job = submit(state, "j", work_s=100 * RATE, due_at=3000.0)
+    look(state)
+    latest_start = 3000.0 - DUE_MARGIN * 100 - DUE_LEAD_S
+    submit(state, "urgent", work_s=1000 * RATE, due_at=None, priority=90)
+    look(state, latest_start - 1001)
+    assert not job.pressing
+    look(state, latest_start - 1000)
+    assert job.pressing
+    assert not job.at_risk
+
+
+def test_a_job_cannot_be_in_time_beyond_the_cap_of_its_tenant() -> None:
+    state = new_farm()
+    job = submit(state, "j", work_s=100 * GANGS, due_at=400.0)
+    assert least_s(state.pools["p"], job) == 100
+    state.put_tenant(TenantSpec("t", max_calls=GANGS // 5))
+    assert least_s(state.pools["p"], job) == 500
+    look(state)
+    assert job.at_risk
 
 
 def test_the_longest_of_too_many_jobs_is_let_go() -> None:
@@ -113,7 +137,7 @@ def test_a_pool_without_gangs_decides_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 100)), min_size=1, max_size=7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_as_many_jobs_as_possible_are_kept(jobs: list[tuple[int, int]]) -> None:
     state = new_farm()
     states = [
