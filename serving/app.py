@@ -192,6 +192,7 @@ class Renderer:
         self._name = serve.get_replica_context().replica_id.unique_id
         self._incarnation = itertools.count()
         self._rank: Any = None
+        self._director: Any = None
         self._hello: GangHello | None = None
         self._draining = False
         self._idle = asyncio.Event()
@@ -235,12 +236,15 @@ class Renderer:
         except (RayActorError, TimeoutError):
             self._end_rank()
             return
-        director = ensure_director(self._args)
+        if self._director is None:
+            self._director = ensure_director(self._args)
         hello = GangHello(**{**self._hello.__dict__, "draining": self._draining})
         try:
-            answer = await asyncio.wait_for(director.hello.remote(hello, [self._rank]), settings.DIRECTOR_CALL_S)
+            told = self._director.hello.remote(hello, [self._rank])
+            answer = await asyncio.wait_for(told, settings.DIRECTOR_CALL_S)
         except (RayError, TimeoutError):
-            return  # the Director is being started again
+            self._director = None  # it is being started again
+            return
         if answer == "replace":
             self._end_rank()
         elif answer == "idle":

@@ -157,7 +157,7 @@ class FarmConfig(_Part):
     """Steps of a whole take after which it is checkpointed in any case."""
     lease_s: _Seconds = 10.0
     """Seconds after which another Director may take over the jobs of one that is not heard of."""
-    poll_s: _Seconds = 0.25
+    poll_s: _Seconds = 0.5
     """Seconds between two looks into the store for what others changed."""
     auth: Literal["auto", "on", "off"] = "auto"
     """Whether requests need an API key; auto: only where the API can be reached from other machines."""

@@ -252,7 +252,7 @@ HOST_RETRY_S = 0.25
 MAX_HOST_FAILURES = 12
 """Times that a take may be lost by its hosts before its job fails."""
 
-GANG_HELLO_S = 0.5
+GANG_HELLO_S = 1.0
 """Seconds between two messages by which a gang says that it is there."""
 
 GANG_SILENT_S = 10.0
