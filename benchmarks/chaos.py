@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     runs = list(range(given.first, given.first + given.runs))
     drawn = draw_faults(runs, seed=given.seed)
-    print("| run | farm | faults, at % of the calls | s | calls | repeated (allowed) | failed | broken |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| run | farm | faults, at % of the calls | s | calls | repeated (allowed) | failed | wasted s | broken |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     outcomes: list[Outcome] = []
     started = time.monotonic()
     for name, make in STAGES.items():
@@ -61,6 +61,7 @@ def _row(outcome: Outcome) -> str:
         outcome.planned,
         f"{outcome.repeated} ({outcome.allowed})",
         outcome.failed,
+        f"{outcome.wasted_s:.1f}",
         "; ".join(outcome.broken) or "-",
     )
     return "| " + " | ".join(map(str, cells)) + " |"

@@ -95,6 +95,10 @@ class FarmClient:
         """Changes something. Raises Refused, Fault."""
         return self._send("PATCH", path, body=body)
 
+    def put(self, path: str, body: Json) -> Json:
+        """Replaces something. Raises Refused, Fault."""
+        return self._send("PUT", path, body=body)
+
     def delete(self, path: str) -> Json:
         """Removes something. Raises Refused, Fault."""
         return self._send("DELETE", path)

@@ -23,7 +23,16 @@ from serving.cli.job_text import (
     take_counts,
 )
 from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import add_column, add_words_column, open_console, open_table, print_json, tell, words
+from serving.cli.terminal import (
+    add_column,
+    add_words_column,
+    open_console,
+    open_table,
+    print_answer,
+    print_json,
+    tell,
+    words,
+)
 from serving.cli.terms import Budget, read_budget
 from serving.cli.watch import take_words
 from serving.settings import MAX_LIST
@@ -91,10 +100,7 @@ def explain(job: JobName, as_json: AsJson = False) -> None:
     """Say in words why a job is where it is, and when it should start and finish."""
     with farm() as client:
         found = client.get(f"/v1/jobs/{client.find_job(job)}/explain")
-    if as_json:
-        print_json(found)
-    else:
-        print(found["words"])
+    print_answer(found, found["words"], as_json=as_json)
 
 
 def cancel(job: JobName, reason: Reason = "", as_json: AsJson = False) -> None:
@@ -126,10 +132,7 @@ def priority(
     """Set a job's priority."""
     with farm() as client:
         found = client.patch(f"/v1/jobs/{client.find_job(job)}", {"priority": number})
-    if as_json:
-        print_json(found)
-    else:
-        print(f"{found['id']} has priority {found['priority']}")
+    print_answer(found, f"{found['id']} has priority {found['priority']}", as_json=as_json)
 
 
 def _act(job: str, action: str, reason: str, *, as_json: bool, terms: Json | None = None) -> None:
@@ -138,10 +141,7 @@ def _act(job: str, action: str, reason: str, *, as_json: bool, terms: Json | Non
         if terms:
             client.patch(path, terms)
         found = client.post(f"{path}/{action}", {"reason": reason})
-    if as_json:
-        print_json(found)
-    else:
-        print(f"{found['id']} is {status_word(found['status'])}")
+    print_answer(found, f"{found['id']} is {status_word(found['status'])}", as_json=as_json)
 
 
 def _list(client: FarmClient, chosen: Json, limit: int) -> Json:

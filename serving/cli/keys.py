@@ -8,7 +8,7 @@ import typer
 from serving.cli.client import farm
 from serving.cli.job_text import clock, money
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_console, open_table, print_json, tell
+from serving.cli.terminal import open_console, open_table, print_answer, print_json, tell
 from serving.errors import UserError
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys; for administrators.")
@@ -60,10 +60,7 @@ def revoke(key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id.
     """End a key at once."""
     with farm() as client:
         found = client.delete(f"/v1/keys/{key}")
-    if as_json:
-        print_json(found)
-    else:
-        print(f"{found['id']} of {found['tenant']} is revoked")
+    print_answer(found, f"{found['id']} of {found['tenant']} is revoked", as_json=as_json)
 
 
 def usage(

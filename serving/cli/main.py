@@ -20,8 +20,11 @@ from serving.cli.plan import plan
 from serving.cli.render import render
 from serving.cli.schema import schema
 from serving.cli.submit import finalize, quote, revise, submit
+from serving.cli.tenants import tenants
 from serving.cli.up import down, status, up
+from serving.cli.versions import delete, diff, versions
 from serving.cli.watch import watch
+from serving.cli.webhooks import webhooks
 from serving.errors import Fault, UserError
 from serving.settings import debug
 
@@ -38,13 +41,14 @@ app = typer.Typer(
 _COMMANDS = {
     "On this machine": (render, plan, schema, models, doctor),
     "The farm": (up, down, status),
-    "Films on the farm": (submit, quote, watch, download, revise, finalize),
-    "Jobs": (jobs, show, explain, cancel, pause, resume, retry, priority, usage),
+    "Films on the farm": (submit, quote, watch, download, revise, finalize, versions, diff),
+    "Jobs": (jobs, show, explain, cancel, pause, resume, retry, priority, delete, usage),
 }
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-app.add_typer(keys, name="keys", rich_help_panel="Jobs")
+for _name, _group in {"keys": keys, "tenants": tenants, "webhooks": webhooks}.items():
+    app.add_typer(_group, name=_name, rich_help_panel="Jobs")
 
 
 def main() -> NoReturn:

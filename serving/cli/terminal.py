@@ -19,6 +19,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_answer(found: Any, words: str, *, as_json: bool) -> None:
+    """What the farm answered: itself as JSON, or in words."""
+    if as_json:
+        print_json(found)
+    else:
+        print(words)
+
+
 def tell(line: str) -> None:
     """A line for people, beside what a program may read on stdout."""
     print(line, file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ def fail(message: str, *, line: int | None = None, value: str | None = None) -> 
 
 
 def list_node(line: int, items: Sequence[Node]) -> Node:
-    """A list. Raises StoryboardError if it holds more values than a storyboard may."""
+    """A list. Raises StoryboardError if it holds more values than a file may."""
     return Node(line, list(items), _bounded_size(items, line))
 
 
@@ -124,4 +124,4 @@ def _bounded_size(parts: Iterable[Node], line: int) -> int:
 
 
 def _too_many(line: int) -> StoryboardError:
-    return fail(f"a storyboard may hold at most {MAX_VALUES} values, aliases written out", line=line)
+    return fail(f"a file may hold at most {MAX_VALUES} values, aliases written out", line=line)

@@ -48,7 +48,7 @@ class _YamlReader:
         next(self._events)  # the document's end
         after = next(self._events)
         if not isinstance(after, yaml.StreamEndEvent):
-            raise fail("a file holds one storyboard; a second one begins here", line=_line(after))
+            raise fail("a file holds one document; a second one begins here", line=_line(after))
         return root
 
     def _node(self, event: yaml.Event, *, depth: int) -> Node:
@@ -101,7 +101,7 @@ def _scalar(event: yaml.ScalarEvent) -> Scalar:
 def _refuse_tag(event: yaml.NodeEvent) -> None:
     tag = getattr(event, "tag", None)
     if tag is not None:
-        raise fail("tags are not allowed in a storyboard", line=_line(event), value=repr(tag[:40]))
+        raise fail("tags are not allowed here", line=_line(event), value=repr(tag[:40]))
 
 
 def _line(event: yaml.Event) -> int:

@@ -143,7 +143,9 @@ class Fault:
 
 def kill(name: str) -> Callable[[Scene], None]:
     def act(scene: Scene) -> None:
-        scene.farm.kill(name)
+        victims = sorted(scene.farm.processes(name), key=lambda process: process.pid)
+        assert victims, f"no process is called {name}"
+        scene.rng.choice(victims).kill()
 
     return act
 
@@ -175,7 +177,8 @@ def corrupt_checkpoint(scene: Scene) -> None:
             content = bytearray(artifacts.get(key))
             content[scene.rng.randrange(len(content)) :] = b"torn"
             artifacts.put(key, bytes(content))
-    scene.farm.kill("ray::TimelineHostActor")
+    for host in scene.farm.processes("ray::TimelineHostActor"):
+        host.kill()
 
 
 def pause_and_resume(scene: Scene) -> None:
@@ -296,6 +299,8 @@ class Outcome:
     allowed: int
     failed: int
     """Calls that ended otherwise than done: with a gang that died, a host that was lost."""
+    wasted_s: float
+    """GPU-seconds that the job was charged for nothing."""
     broken: tuple[str, ...]
     """Promises that were not kept."""
 
@@ -346,6 +351,7 @@ def play(stage: Stage, run: int, faults: Sequence[Fault], *, seed: int) -> Outco
             repeated=repeated,
             allowed=allowed,
             failed=sum(number for outcome, number in scene.calls.items() if outcome != "done"),
+            wasted_s=job["cost"]["wasted_gpu_seconds"] if job else 0.0,
             broken=tuple(broken),
         )
 
@@ -461,14 +467,23 @@ def census(farm: Farm) -> Json:
 
 @contextlib.contextmanager
 def cloud_stage(folder: Path) -> Iterator[Stage]:
-    """A farm on Postgres and a bucket. Raises FileNotFoundError where Postgres is not installed."""
+    """A farm of two hosts and two decoders on Postgres and a bucket.
+
+    Raises FileNotFoundError where Postgres is not installed.
+    """
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(private_postgres())
         endpoint = httpx.URL(stack.enter_context(s3_server()))
         connection = CutConnection(endpoint.host, endpoint.port or 80)
         stack.callback(connection.close)
         url = f"s3://farm/chaos?endpoint=http://127.0.0.1:{connection.port}&region=us-east-1"
-        settings = {**SETTINGS, "LONGTAKE_STORE_URL": postgres.create_database(), "LONGTAKE_ARTIFACTS_URL": url}
+        settings = {
+            **SETTINGS,
+            "LONGTAKE_STORE_URL": postgres.create_database(),
+            "LONGTAKE_ARTIFACTS_URL": url,
+            "LONGTAKE_DECODERS": "2",
+            "LONGTAKE_TIMELINE_HOSTS": "2",
+        }
         farm = Farm(folder / "home", extra=settings)
         stage = Stage("cloud", farm, Artifacts.open(url), None, connection=connection, postgres=postgres)
         yield from _started(stage, stack)
