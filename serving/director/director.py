@@ -609,7 +609,7 @@ class Director:
         assert take.host is not None
         try:
             await self._hosts[take.host].finish_take(take.id, self.generation)
-        except (HostLost, NotHeld, LongtakeError) as error:
+        except (HostLost, LongtakeError) as error:
             take.finishing = False
             self._host_failed(run, take, error)
             return
@@ -787,6 +787,9 @@ class Director:
             take.host = None
             return
         log.warning("take %s was lost by its host: %s", take.id, error, extra={"action": "host_lost"})
+        if isinstance(error, StaleToken):  # a newer Director has it: see at once whether all are to be given back
+            self._renewed_at = 0.0
+            self.poke()
         take.failures += 1
         take.begin_again()
         take.not_before = self._clock() + min(10.0, settings.HOST_RETRY_S * 2 ** min(take.failures, 6))
@@ -815,7 +818,7 @@ class Director:
             return
         try:
             await self._hosts[host].close_take(take.id, self.generation, save=save)
-        except (HostLost, NotHeld, StaleToken, LongtakeError) as error:
+        except (HostLost, LongtakeError) as error:
             log.info("take %s was not closed: %s", take.id, error, extra={"action": "close_take"})
 
     # ------------------------------------------------------------------------------------------------ others ask

@@ -6,10 +6,11 @@ Arrays are numpy, since torch tensors pickle slowly. Spans and counts are latent
 from dataclasses import dataclass
 from typing import Literal
 
+from serving.errors import Fault
 from serving.plan import FilmPlan, TakePlan
 
 Outcome = Literal["done", "gang_died", "call_raised", "timed_out", "bad_prediction", "not_ready"]
-"""How a call ended. `not_ready`: the timeline has gone on without it, or is not there yet; nothing was computed."""
+"""How a call ended. `not_ready`: the timeline has gone on without it or is not there yet, or the take was let go."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ class GangHello:
     draining: bool
 
 
-class NotHeld(Exception):
+class NotHeld(Fault):
     """A host was asked about a take that it does not hold: it was restarted."""
 
 
-class StaleToken(Exception):
+class StaleToken(Fault):
     """An order from a Director that has lost its lease to another."""

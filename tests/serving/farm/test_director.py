@@ -282,6 +282,29 @@ def test_an_older_director_gives_back_what_it_holds(model: str, undisturbed: str
     asyncio.run(body())
 
 
+def test_a_director_whose_takes_a_newer_one_has_opened_fails_no_job(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        older = farm.director("older")
+        job = farm.submit(older, board(model))
+        async with farm.running(older):
+            await farm.until(lambda: farm.jobs.get(job.id).calls_done > 2)
+            newest = farm.jobs.next_generation(now=1.0)
+            tokens = farm.hosts[0].inner._tokens
+            tokens.update(dict.fromkeys(tokens, newest))
+            await farm.until(lambda: not older.runs and farm.jobs.get(job.id).lease_owner is None)
+        assert farm.status(job) == "in_progress"
+        newer = farm.director("newer")
+        async with farm.running(newer):
+            await farm.until(lambda: farm.status(job) == "completed")
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
 @pytest.mark.parametrize("lost", ["latents", "frames"])
 def test_what_is_lost_of_a_take_that_was_done_is_made_again(
     model: str, undisturbed: str, tmp_path: Path, lost: str
