@@ -95,13 +95,23 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+        """Status and body of the answer. A connection that the server has closed meanwhile is opened anew."""
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
+        head += f"Idempotency-Key: {uuid.uuid4().hex}\r\nContent-Length: {len(body)}\r\n\r\n"
+        while True:
+            is_new = self._streams is None
+            try:
+                return await self._exchange(head.encode() + body)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                if is_new:
+                    raise
+                self._streams = None
+
+    async def _exchange(self, request: bytes) -> tuple[int, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Type: application/json\r\n"
-        head += f"Idempotency-Key: {uuid.uuid4().hex}\r\nContent-Length: {len(body)}\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(request)
         answer = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
         headers = dict(line.lower().split(b": ", 1) for line in answer[1:] if line)
         content = await reader.readexactly(int(headers[b"content-length"]))
@@ -116,7 +126,7 @@ class Connection:
 async def submit_at(rate: int, *, seconds: float, url: str) -> Run:
     """Submit `rate` jobs a second, each at its time."""
     parts = urlsplit(url)
-    idle: asyncio.Queue[Connection] = asyncio.Queue()
+    idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()  # the last used first: others may be closed
     for _ in range(CONNECTIONS):
         idle.put_nowait(Connection(parts.hostname or "", parts.port or 80))
     body = json.dumps({"storyboard": STORYBOARD}).encode()
