@@ -346,7 +346,7 @@ def test_versions_are_listed_and_compared(folder: Path) -> None:
     (folder / "edited.yaml").write_text(BOARD.replace("a red ball rolls", "a green ball rolls"))
     second = output_of("revise", first, "edited.yaml", "--yes").strip()
     listed = output_of("versions", first)
-    assert [line.split()[:2] for line in listed.splitlines()[1:]] == [["1", first], ["2", second]]
+    assert [line.split()[:2] for line in listed.splitlines() if "job_" in line] == [["1", first], ["2", second]]
     assert output_of("diff", second).splitlines() == [
         'shots.red.prompt: "a red ball rolls" -> "a green ball rolls"',
         "take red: changed",
@@ -354,6 +354,9 @@ def test_versions_are_listed_and_compared(folder: Path) -> None:
     ]
     assert "the storyboards are the same" in output_of("diff", first, first)
     assert json_of("diff", first, second)["against"] == second
+    with pytest.raises(UserError, match="cancel it first"):
+        run("delete", second)
+    run("cancel", second)
     assert output_of("delete", second) == f"{second} is deleted\n"
     assert [job["id"] for job in json_of("versions", first)["data"]] == [first]
 
@@ -364,15 +367,15 @@ def test_a_tenant_keeps_the_settings_that_are_not_named(folder: Path) -> None:
     assert output_of("tenants", "set", "ada", "--calls", "8") == "ada: a share of 2, 3 jobs, 8 calls\n"
     assert "ada" in output_of("tenants", "list")
     assert json_of("tenants", "list")["data"][0]["max_concurrent_jobs"] == 3
-    refused = run("tenants", "set", "ada", "--share", "-1")
-    assert isinstance(refused.exception, UserError) or refused.exit_code == 2
+    with pytest.raises(UserError, match="weight: "):
+        run("tenants", "set", "ada", "--share", "-1")
 
 
 def test_webhooks_are_added_listed_and_removed(folder: Path) -> None:
-    added = run("webhooks", "add", "https://example.com/longtake")
+    added = run("webhooks", "add", "https://93.184.216.34/longtake")
     assert added.stdout.startswith("whsec_")
     [webhook] = json_of("webhooks", "list")["data"]
-    assert "https://example.com/longtake" in output_of("webhooks", "list")
+    assert "https://93.184.216.34/longtake" in output_of("webhooks", "list")
     assert output_of("webhooks", "deliveries", webhook["id"]) == "nothing was sent yet\n"
     assert output_of("webhooks", "remove", webhook["id"]) == f"{webhook['id']} is removed\n"
     assert output_of("webhooks", "list") == "no webhooks\n"
