@@ -264,9 +264,8 @@ class TimelineHost:
     def _after_call(self, held: _HeldTake) -> None:
         """Begin a preview and a checkpoint where they are due."""
         showing = held.showing is not None and not held.showing.done()  # a store that fails gets one at a time
-        if held.preview is not None and not showing and time.monotonic() - held.shown_at >= settings.PREVIEW_EVERY_S:
-            held.shown_at = time.monotonic()
-            held.showing = asyncio.ensure_future(self._publish_preview(held, held.preview))
+        if not showing and time.monotonic() - held.shown_at >= settings.PREVIEW_EVERY_S:
+            self._show(held)
         calls_per_step = held.order.take.calls / held.order.plan.steps
         due = (
             held.calls_done - held.saved_calls >= self._checkpoint_every_steps * calls_per_step
@@ -276,7 +275,17 @@ class TimelineHost:
             held.saving = asyncio.ensure_future(self._save(held))
             held.saving.add_done_callback(lambda task: self._saved(held, task))
 
-    async def _publish_preview(self, held: _HeldTake, preview: LatentPreview) -> None:
+    def _show(self, held: _HeldTake) -> None:
+        """Publish a picture of the take as it is, after the one before it."""
+        if held.preview is not None:
+            held.shown_at = time.monotonic()
+            held.showing = asyncio.ensure_future(self._publish_preview(held, held.preview, held.showing))
+
+    async def _publish_preview(
+        self, held: _HeldTake, preview: LatentPreview, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait([before])
         picture = await asyncio.to_thread(preview.png)
         try:
             if picture is not None:
@@ -335,6 +344,7 @@ class TimelineHost:
         held = self._held(take_id, token)
         if not held.timeline.done:
             raise ValueError(f"take {take_id} is not done")
+        self._show(held)
         latents = self._latents(held, 0, held.timeline.num_latents)
         sha256 = await asyncio.to_thread(write_latents, self._artifacts, held.order.content_key, latents)
         if held.saving is not None:  # a checkpoint that is still being written would stay

@@ -1,12 +1,15 @@
 """The Director with real timeline hosts, ranks, decoder and store, in one process."""
 
 import asyncio
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from serving import settings
 from serving.director.director import Director
@@ -14,10 +17,11 @@ from serving.director.testing import LocalFarm
 from serving.errors import ArtifactsUnavailable
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.host import GangDied
+from serving.render.latent_preview import UNSEEN
 from serving.render.messages import CallInput
 from serving.settings import DAY_S
 from serving.store.artifacts import Artifacts
-from serving.store.names import frames_artifact, latents_artifact
+from serving.store.names import frames_artifact, latents_artifact, preview_artifact
 from serving.storyboard import Shot, Storyboard
 
 Body = Callable[[LocalFarm], Any]
@@ -441,3 +445,26 @@ def test_a_host_killed_when_its_take_is_rendered_and_not_decoded_loses_nothing(
         assert sha(farm, job) == undisturbed
 
     asyncio.run(body())
+
+
+def test_the_picture_of_a_take_that_is_done_shows_all_of_it(model: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+
+    async def body() -> None:
+        director = farm.director()
+        async with farm.running(director):
+            # The colours of a model that brings no map of them are learned from the first film.
+            for seed in (1, 2):
+                job = farm.submit(director, board(model, seed=seed, shots=1))
+                await farm.until(lambda job=job: farm.status(job) == "completed")
+            [take] = farm.jobs.takes(job.id)
+            preview = preview_artifact(str(take.content_key))
+            await farm.until(lambda: farm.artifacts.exists(preview) and not has_unseen(farm.artifacts.get(preview)))
+
+    asyncio.run(body())
+
+
+def has_unseen(picture: bytes) -> bool:
+    """Whether a tile of a preview is still empty."""
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    return bool((pixels == UNSEEN).all(axis=(0, 2)).any())
