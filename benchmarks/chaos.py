@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=list(STAGES), help="only the runs on this farm")
     given = parser.parse_args(arguments)
     runs = list(range(given.first, given.first + given.runs))
     drawn = draw_faults(runs, seed=given.seed)
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     started = time.monotonic()
     for name, make in STAGES.items():
-        mine = [run for run in runs if stage_of(run) == name]
+        mine = [run for run in runs if stage_of(run) == name and given.only in (None, name)]
         if not mine:
             continue
         with tempfile.TemporaryDirectory(prefix="chaos-") as folder, make(Path(folder)) as stage:

@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -145,6 +145,15 @@ class Decoder:
         sessions = config.timeline_hosts * config.takes_per_host + 1
         self._decoder = TakeDecoder(self._artifacts, self._scratch, sessions=sessions)
         self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pruning: Future[None] | None = None
+
+    async def check_health(self) -> None:
+        """Called by Serve again and again; it does not wait for what is being decoded."""
+        if self._pruning is None or self._pruning.done():
+            self._pruning = self._thread.submit(self._decoder.prune)
+
+    async def forget(self, content_key: str) -> None:
+        await self._run(self._decoder.forget, content_key)
 
     async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
         decoded: Decoded = await self._run(self._decoder.decode, order, start, latents_nChw)

@@ -244,6 +244,9 @@ class DecoderActorPort:
         decoded: Decoded = await self._call(order.content_key, "decode_stored", order)
         return decoded
 
+    async def forget(self, content_key: str) -> None:
+        await self._call(content_key, "forget", content_key)
+
     async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
         film: dict[str, Any] = await self._call(order.job_id, "assemble", order)
         return film

@@ -130,6 +130,12 @@ MAX_DECODE_TRIES = 5
 DECODE_RETRY_S = 0.5
 """Seconds before a decoder is asked again; doubled with every failure."""
 
+DECODE_PRUNE_S = 20.0
+"""Seconds after which a decoder asks whether a take that no latents came for was decoded elsewhere."""
+
+DECODE_IDLE_S = 3600.0
+"""Seconds without latents after which a decoder forgets a take; if they come after all, it begins it anew."""
+
 DECODE_TIMEOUT_S = 600.0
 """Seconds that a decoder may take over one batch of latents, its own start included."""
 

@@ -36,6 +36,7 @@ class Farm:
             "LONGTAKE_HOME": str(home),
             "LONGTAKE_PORT": str(self.port),
             "LONGTAKE_METRICS_PORT": "0",
+            "LONGTAKE_LIMITS__REQUESTS_PER_MINUTE": "100000",  # tests look more often than people
             "LONGTAKE_URL": self.address,
             "RAY_AUTH_MODE": "disabled",
         }

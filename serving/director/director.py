@@ -810,7 +810,15 @@ class Director:
             if self._by_content.get(take.content_key) is take:
                 del self._by_content[take.content_key]
             await self._close(take, save=save and take.stage is Stage.RENDERING)
+            if take.decoded_latents and not take.decode_complete:
+                self._spawn(self._forget(take), run)
         await self._charge_late(run)
+
+    async def _forget(self, take: TakeRun) -> None:
+        try:
+            await self._decoder.forget(take.content_key)
+        except Exception as error:  # it forgets by itself, later
+            log.info("the decoder was not told of take %s: %s", take.id, error, extra={"action": "forget"})
 
     async def _close(self, take: TakeRun, *, save: bool) -> None:
         host, take.host = take.host, None

@@ -41,6 +41,10 @@ class DecoderPort(Protocol):
         """Decode a take from its durable latents."""
         ...
 
+    async def forget(self, content_key: str) -> None:
+        """Let go of a take that was decoded in part."""
+        ...
+
     async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
         """Join decoded takes into the job's film; returns what Job.film holds."""
         ...

@@ -114,6 +114,9 @@ class LocalDecoder:
         with ONE_AT_A_TIME:
             return self.decoder.decode_stored(order)
 
+    async def forget(self, content_key: str) -> None:
+        self.decoder.forget(content_key)
+
     async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
         self._maybe_fail()
         return assemble_film(order, self._artifacts, self._scratch)

@@ -5,12 +5,14 @@ A plain class without Ray, for one thread.
 
 import itertools
 import shutil
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from serving import settings
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
 from serving.render.decode_session import DecodeSession
@@ -22,12 +24,14 @@ from serving.store.latents import read_latents
 from serving.store.names import frames_artifact
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Open:
     """A session and the folder that is its own."""
 
     session: DecodeSession
     folder: Path
+    used_at: float
+    """Monotonic seconds of the last latents."""
 
 
 class TakeDecoder:
@@ -70,6 +74,21 @@ class TakeDecoder:
         """Decode a take whose latents are among the artifacts. Raises ArtifactMissing."""
         return self.decode(order, 0, read_latents(self._artifacts, order.content_key))
 
+    def forget(self, content_key: str) -> None:
+        """End the session of a take that nobody wants any more, if there is one."""
+        if content_key in self._open:
+            self._end(content_key)
+
+    def prune(self) -> None:
+        """End sessions that were forgotten: their take was decoded elsewhere meanwhile, or nobody came for long."""
+        now = time.monotonic()
+        for key, one in list(self._open.items()):
+            idle_s = now - one.used_at
+            if idle_s > settings.DECODE_IDLE_S or (
+                idle_s > settings.DECODE_PRUNE_S and self._artifacts.exists(frames_artifact(key))
+            ):
+                self._end(key)
+
     def close(self) -> None:
         """End every session and remove what they wrote."""
         for key in list(self._open):
@@ -83,8 +102,10 @@ class TakeDecoder:
             folder = self._scratch / str(next(self._names))
             folder.mkdir()
             model = self._model(order.plan.model)
-            self._open[key] = _Open(DecodeSession(order, model=model, artifacts=self._artifacts, folder=folder), folder)
+            session = DecodeSession(order, model=model, artifacts=self._artifacts, folder=folder)
+            self._open[key] = _Open(session, folder, time.monotonic())
         self._open.move_to_end(key)
+        self._open[key].used_at = time.monotonic()
         return self._open[key].session
 
     def _end(self, key: str) -> None:

@@ -233,6 +233,28 @@ def test_more_takes_than_a_decoder_holds_are_decoded_all_the_same(
     assert files_in(tmp_path / "scratch") == []
 
 
+def test_a_take_that_nobody_wants_any_more_leaves_no_file(
+    tiny: Rendered, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (TakeDecoder(artifacts, tmp_path / name, sessions=8) for name in ("one", "other"))
+    one.decode(tiny.order(0), 0, tiny.latents[0][:4])
+    one.decode(tiny.order(1), 0, tiny.latents[1][:2])
+    one.forget(tiny.order(1).content_key)
+    one.forget("a take that it never saw")
+    decode_in_pieces(other, tiny.order(0), tiny.latents[0])  # as when its decoder was taken for dead
+    one.prune()
+    assert files_in(tmp_path / "one") != [], "latents may still come"
+    monkeypatch.setattr(settings, "DECODE_PRUNE_S", 0.0)
+    one.prune()
+    assert files_in(tmp_path / "one") == []
+    one.decode(tiny.order(1), 0, tiny.latents[1][:2])
+    one.prune()
+    assert files_in(tmp_path / "one") != [], "it is decoded nowhere else"
+    monkeypatch.setattr(settings, "DECODE_IDLE_S", 0.0)
+    one.prune()
+    assert files_in(tmp_path / "one") == []
+
+
 def test_the_head_can_be_watched_before_the_take_is_done(
     tiny: Rendered, artifacts: Artifacts, decoder: TakeDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

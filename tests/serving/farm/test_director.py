@@ -248,6 +248,7 @@ def test_cancel_pause_and_resume_take_hold_while_it_renders(model: str, undistur
             farm.lifecycle.apply(kept.id, "resume", reason="back", now=2.0)
             await farm.until(lambda: farm.status(kept) == "completed")
             await farm.until(lambda: charged(farm) == pytest.approx(computed(director)))
+            assert not any((tmp_path / "scratch").rglob("*.mkv"))
         assert sha(farm, kept) == undisturbed
         assert farm.status(ended) == "cancelled"
 
