@@ -7,6 +7,7 @@ calls is done. What a fault may cost is written beside it.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import random
 import subprocess
@@ -171,22 +172,25 @@ def kill_everything(scene: Scene) -> None:
 
 
 def corrupt_checkpoint(scene: Scene) -> None:
-    """The newest checkpoint of each take is torn, and then it is needed."""
-    artifacts = scene.stage.artifacts
+    """The newest checkpoint of each take that has an older one is torn, and then it is needed."""
     end = time.monotonic() + 60
-    while True:
-        keys = [info.key for info in artifacts.list("takes") if info.key.endswith(".ckpt")]
-        newest = {key.rsplit("/", 1)[0]: key for key in sorted(keys)}
-        if newest or scene.look()["status"] == "completed" or time.monotonic() > end:
-            break
+    while not _torn_next(scene) and scene.look()["status"] != "completed" and time.monotonic() < end:
         time.sleep(0.05)
-    for key in newest.values():
-        with contextlib.suppress(FileNotFoundError, LookupError):
-            content = bytearray(artifacts.get(key))
-            content[scene.rng.randrange(len(content)) :] = b"torn"
-            artifacts.put(key, bytes(content))
-    for host in scene.farm.processes("ray::TimelineHostActor"):
+    hosts = scene.farm.processes("ray::TimelineHostActor")
+    for host in hosts:
+        host.suspend()  # so that none writes or removes one meanwhile
+    for key in _torn_next(scene):
+        content = scene.stage.artifacts.get(key)
+        scene.stage.artifacts.put(key, content[: scene.rng.randrange(len(content))] + b"torn")
+    for host in hosts:
         host.kill()
+
+
+def _torn_next(scene: Scene) -> list[str]:
+    """The newest checkpoint of each take that has several."""
+    keys = sorted(info.key for info in scene.stage.artifacts.list("takes") if info.key.endswith(".ckpt"))
+    takes = [list(group) for _, group in itertools.groupby(keys, lambda key: key.rpartition("/")[0])]
+    return [group[-1] for group in takes if len(group) > 1]
 
 
 def pause_and_resume(scene: Scene) -> None:
@@ -240,8 +244,10 @@ def fill_disk(scene: Scene) -> None:
 
 
 def _since_checkpoint(interval: int) -> int:
-    """What came after the newest checkpoint of each take: up to an interval, and half of one while it was written."""
-    return interval + interval // 2
+    """What came after the newest checkpoint of each take: up to an interval, and what was done while it was written,
+    which on a bucket beside a busy machine lasts as long as one or two more. The host goes on from what it finds, so
+    this only tells going on from beginning anew."""
+    return 3 * interval
 
 
 FAULTS = (
@@ -253,7 +259,7 @@ FAULTS = (
     Fault("Director killed", kill("ray::DirectorActor")),
     Fault("Api killed", kill("ServeReplica:longtake:Api")),
     Fault("everything killed", kill_everything, _since_checkpoint),
-    Fault("newest checkpoint torn", corrupt_checkpoint, lambda interval: interval + _since_checkpoint(interval)),
+    Fault("newest checkpoint torn", corrupt_checkpoint, lambda interval: 2 * _since_checkpoint(interval)),
     Fault("submitted three times", submit_three_times),
     Fault("paused and resumed", pause_and_resume, lambda interval: 2 * 2 * GANGS),
     Fault("another cancelled", cancel_another),
