@@ -124,7 +124,7 @@ def test_a_wrong_key_of_the_storyboard_is_told(entry: str, path: str, value: str
         ("version: 1\nshots: [\n", 3, "not YAML"),
         ("version: 1\nshots: !!python/object:os.system []\n", 2, "tags"),
         ("version: 1\nshots: *shots\n", 2, "no anchor"),
-        ("version: 1\n---\nversion: 1\n", 2, "one storyboard"),
+        ("version: 1\n---\nversion: 1\n", 2, "one document"),
         ("version: 1\n? [a]\n: 1\n", 2, "a key must be a word"),
         ("version: 1\ntitle: a\x07b\n", 2, "control characters"),
         ("version: 1\ntitle: " + "[" * 500 + "\n", 2, "nested at most"),
