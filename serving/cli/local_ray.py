@@ -91,20 +91,26 @@ def _make_admin_key(home: FarmHome, config: FarmConfig) -> None:
 
 
 def start_ray(config: FarmConfig, folder: Path) -> list[psutil.Process]:
-    """A Ray cluster of this machine for this farm alone; returns the processes without which it is dead."""
+    """A Ray cluster of this machine for this farm alone; returns the processes without which it is dead.
+
+    Raises Fault.
+    """
     import ray
 
     gangs = sum(pool.max_gangs for pool in config.pools)
-    ray.init(
-        address="local",
-        num_cpus=CPU_PER_GANG * gangs + CPU_BESIDE_GANGS,
-        resources={CONTROL_RESOURCE: 1},
-        object_store_memory=config.object_store_bytes,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        _temp_dir=str(folder / RAY_INNER_FOLDER),
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=CPU_PER_GANG * gangs + CPU_BESIDE_GANGS,
+            resources={CONTROL_RESOURCE: 1},
+            object_store_memory=config.object_store_bytes,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(folder / RAY_INNER_FOLDER),
+        )
+    except Exception as error:  # Ray raises a bare one where its own 30 seconds to start are over
+        raise Fault(f"Ray did not start: {error}") from error
     return [process for process in psutil.Process().children() if process.name() in ("raylet", "gcs_server")]
 
 
