@@ -138,13 +138,6 @@ class Farm:
                 found.append(psutil.Process(state["pid"]))
         return [process for process in found if name in title(process) and is_living(process)]
 
-    def kill(self, name: str) -> psutil.Process:
-        """SIGKILL one process of that name, and return it."""
-        victims = self.processes(name)
-        assert victims, f"no process is called {name}"
-        victims[0].kill()
-        return victims[0]
-
     def kill_everything(self) -> None:
         """SIGKILL every process of the farm at once."""
         victims = self.processes()

@@ -72,8 +72,6 @@ class Stage:
     name: str
     farm: Farm
     artifacts: Artifacts
-    checkpoints: Path | None
-    """Where checkpoints lie as files; None for a bucket."""
     connection: CutConnection | None = None
     disk: SmallDisk | None = None
     postgres: PrivatePostgres | None = None
@@ -496,7 +494,7 @@ def cloud_stage(folder: Path) -> Iterator[Stage]:
             "LONGTAKE_TIMELINE_HOSTS": "2",
         }
         farm = Farm(folder / "home", extra=settings)
-        stage = Stage("cloud", farm, Artifacts.open(url), None, connection=connection, postgres=postgres)
+        stage = Stage("cloud", farm, Artifacts.open(url), connection=connection, postgres=postgres)
         yield from _started(stage, stack)
 
 
@@ -506,8 +504,7 @@ def local_stage(folder: Path) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         disk = stack.enter_context(small_disk(folder / "disk"))
         farm = Farm(disk.folder / "home", extra=SETTINGS)
-        artifacts = disk.folder / "home" / "artifacts"
-        stage = Stage("local", farm, Artifacts.open(str(artifacts)), artifacts, disk=disk)
+        stage = Stage("local", farm, Artifacts.open(str(farm.home / "artifacts")), disk=disk)
         yield from _started(stage, stack)
 
 
