@@ -13,7 +13,8 @@ import itertools
 import logging
 import os
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -25,11 +26,13 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
 from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
+from serving.errors import ArtifactsUnavailable
 from serving.farm_config import FarmConfig, PoolConfig
 from serving.render.messages import Array
 from serving.render.orders import AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.rank import Rank
 from serving.store.artifacts import Artifacts
+from serving.store.names import frames_artifact
 
 log = logging.getLogger(__name__)
 
@@ -145,12 +148,22 @@ class Decoder:
         sessions = config.timeline_hosts * config.takes_per_host + 1
         self._decoder = TakeDecoder(self._artifacts, self._scratch, sessions=sessions)
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._pruning: Future[None] | None = None
+        self._pruned_at = time.monotonic()
+        self._pruning: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:
         """Called by Serve again and again; it does not wait for what is being decoded."""
-        if self._pruning is None or self._pruning.done():
-            self._pruning = self._thread.submit(self._decoder.prune)
+        idle = self._pruning is None or self._pruning.done()
+        if idle and time.monotonic() - self._pruned_at >= settings.DECODE_PRUNE_S:
+            self._pruned_at = time.monotonic()
+            self._pruning = asyncio.ensure_future(self._prune())
+
+    async def _prune(self) -> None:
+        """End the sessions of takes that were decoded elsewhere. A slow store is asked off the decoding thread."""
+        with contextlib.suppress(ArtifactsUnavailable):
+            for key in await self._run(self._decoder.idle):
+                if await asyncio.to_thread(self._artifacts.exists, frames_artifact(key)):
+                    await self._run(self._decoder.forget, key)
 
     async def forget(self, content_key: str) -> None:
         await self._run(self._decoder.forget, content_key)

@@ -11,7 +11,7 @@ Longer than most files here, because it is one state with one owner: splitting i
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from serving import settings
@@ -24,6 +24,7 @@ from serving.director.policy import assign
 from serving.director.ports import DecoderPort, EncoderPort, HostLost, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.director.state import Assignment, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.director.tidying import Tidier
 from serving.errors import (
     ArtifactMissing,
     ArtifactsUnavailable,
@@ -35,7 +36,7 @@ from serving.errors import (
     UserError,
     WrongState,
 )
-from serving.farm_config import FarmConfig, seconds
+from serving.farm_config import FarmConfig
 from serving.metrics import FarmMetrics
 from serving.render.content import take_texts
 from serving.render.orders import (
@@ -46,19 +47,16 @@ from serving.render.orders import (
     NotHeld,
     OpenCall,
     StaleToken,
-    TakeId,
     TakeOrder,
 )
 from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
 from serving.store.database import Database
-from serving.store.expiry import forget_old_rows
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.ledger import Ledger
 from serving.store.names import frames_artifact, latents_artifact, prompt_artifact
 from serving.store.records import LIVE, Job
-from serving.store.retention import Retention, apply_retention, plan_retention
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +118,9 @@ class Director:
     async def run(self) -> None:
         """Work until stopped. A fault in one job fails that job; one of the store is waited out."""
         await self._begin()
-        loops = [asyncio.ensure_future(loop) for loop in (self._sync_forever(), self._tidy_forever())]
+        tidier = Tidier(self._database, self._jobs, self._artifacts, self._config.retention, clock=self._clock)
+        tidying = tidier.run(prompts_in_use=self._prompts_in_use, is_retired=lambda: self._retired)
+        loops = [asyncio.ensure_future(loop) for loop in (self._sync_forever(), tidying)]
         try:
             while not self._stopping:
                 self._give_out()
@@ -179,38 +179,6 @@ class Director:
         await self._claim(now)
         self.gangs.drop_silent(now)
         self._wake.set()
-
-    async def _tidy_forever(self) -> None:
-        """Remove what has outlived its use, beside everything else: a slow artifact store delays only this."""
-        tidied_at = 0.0
-        while True:
-            now = self._clock()
-            try:
-                await asyncio.to_thread(self._artifacts.sweep_partials, now=now)
-                if now - tidied_at >= settings.TIDY_EVERY_S:
-                    tidied_at = now
-                    in_use = {key for run in self.runs.values() for key in run.prompt_keys.values()}
-                    await asyncio.to_thread(self._tidy, now, in_use)
-            except (StoreUnavailable, ArtifactsUnavailable) as error:
-                self._note_store_error(error)
-            except Exception:
-                log.exception("the Director failed to tidy up", extra={"action": "tidy"})
-            await asyncio.sleep(settings.SWEEP_EVERY_S)
-
-    def _tidy(self, now: float, prompts_in_use: Collection[str]) -> None:
-        """Forget old rows, then what no job needs any more. A Director that has been replaced leaves it to the next."""
-        if self._retired:
-            return
-        kept = self._config.retention
-        forget_old_rows(self._database, now=now, events_kept_s=seconds(kept.events_days))
-        retention = Retention(unused_s=seconds(kept.takes_days), films_s=seconds(kept.films_days))
-        artifacts = self._artifacts.list()  # before the jobs: what is made meanwhile is not among them
-        doomed = plan_retention(
-            artifacts, self._jobs.uses(), prompts_in_use=prompts_in_use, now=now, retention=retention
-        )
-        apply_retention(self._artifacts, doomed)
-        if doomed:
-            log.info("%d artifacts have outlived their use", len(doomed), extra={"action": "retention"})
 
     async def _keep_leases(self, now: float) -> None:
         if self.runs and now - self._renewed_at >= self._config.lease_s / 3:
@@ -305,8 +273,9 @@ class Director:
         assert numerics is not None
         await asyncio.to_thread(self._jobs.learn, "numerics", job.pool, numerics, now=self._clock())
         keys = self.admission.content_keys(planned, numerics)
+        stored = {take.key: take for take in await asyncio.to_thread(self._jobs.takes, job.id)}
         takes = [
-            TakeRun(TakeId(job.id, take.key), index, take, key, Stage.WAITING)
+            TakeRun.taken_up(job.id, index, take, key, stored.get(take.key))
             for index, (take, key) in enumerate(zip(planned.plan.takes, keys, strict=True))
         ]
         texts = {text for take in planned.plan.takes for text in take_texts(take)}
@@ -910,6 +879,9 @@ class Director:
                     return None
             await asyncio.sleep(settings.DECODE_RETRY_S * 2**failures)
         return None
+
+    def _prompts_in_use(self) -> set[str]:
+        return {key for run in self.runs.values() for key in run.prompt_keys.values()}
 
     def _note_store_error(self, error: Exception) -> None:
         self.metrics.store_errors.inc()

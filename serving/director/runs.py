@@ -49,7 +49,7 @@ class TakeRun:
     host: int | None = None
     """Index of the timeline host that holds it."""
     progress: TakeProgress | None = None
-    """None before it was opened."""
+    """As its host, or one before it, said last; None where it was never opened."""
     decoded_latents: int = 0
     decoded_frames: int = 0
     decode_complete: bool = False
@@ -68,9 +68,19 @@ class TakeRun:
     gpu_seconds: float = 0.0
     wasted_gpu_seconds: float = 0.0
 
+    @classmethod
+    def taken_up(cls, job_id: str, index: int, plan: TakePlan, content_key: str, stored: Take | None) -> "TakeRun":
+        """A take of a job that has just been claimed; `stored` is what the store says of it. How far it was is shown
+        until a host has opened it and says how far it is."""
+        progress = None
+        if stored is not None and stored.content_key == content_key and stored.step_counts:
+            progress = TakeProgress(tuple(stored.step_counts), 0, stored.calls_done)
+        return cls(TakeId(job_id, plan.key), index, plan, content_key, Stage.WAITING, progress=progress)
+
     def begin_again(self) -> None:
-        """Nobody holds it any more; it is to be opened anew, from its newest checkpoint if it has one."""
-        self.stage, self.host, self.progress = Stage.WAITING, None, None
+        """Nobody holds it any more; it is to be opened anew, from its newest checkpoint if it has one. How far it was
+        is the best guess until then."""
+        self.stage, self.host = Stage.WAITING, None
         self.cached = self.finishing = self.decode_complete = False
         self.decoded_latents = self.decoded_frames = 0
 

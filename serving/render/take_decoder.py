@@ -79,15 +79,14 @@ class TakeDecoder:
         if content_key in self._open:
             self._end(content_key)
 
-    def prune(self) -> None:
-        """End sessions that were forgotten: their take was decoded elsewhere meanwhile, or nobody came for long."""
+    def idle(self) -> list[str]:
+        """The content keys of sessions that nobody has come to for a while: their takes may have been decoded
+        elsewhere. Those that nobody has come to for long are ended."""
         now = time.monotonic()
         for key, one in list(self._open.items()):
-            idle_s = now - one.used_at
-            if idle_s > settings.DECODE_IDLE_S or (
-                idle_s > settings.DECODE_PRUNE_S and self._artifacts.exists(frames_artifact(key))
-            ):
+            if now - one.used_at > settings.DECODE_IDLE_S:
                 self._end(key)
+        return [key for key, one in self._open.items() if now - one.used_at > settings.DECODE_PRUNE_S]
 
     def close(self) -> None:
         """End every session and remove what they wrote."""

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.chaos import FAULTS, STAGES, Stage, draw_faults, play, stage_of
-from tests.chaos.stage import NO_DISK
+from tests.chaos.chaos import play
+from tests.chaos.faults import FAULTS, draw_faults, stage_of
+from tests.chaos.ground import NO_DISK
+from tests.chaos.stage import STAGES, Stage
 from tests.postgres import MISSING
 
 pytestmark = pytest.mark.slow

@@ -242,16 +242,16 @@ def test_a_take_that_nobody_wants_any_more_leaves_no_file(
     one.forget(tiny.order(1).content_key)
     one.forget("a take that it never saw")
     decode_in_pieces(other, tiny.order(0), tiny.latents[0])  # as when its decoder was taken for dead
-    one.prune()
-    assert files_in(tmp_path / "one") != [], "latents may still come"
+    assert one.idle() == [], "latents may still come"
     monkeypatch.setattr(settings, "DECODE_PRUNE_S", 0.0)
-    one.prune()
+    assert one.idle() == [tiny.order(0).content_key]
+    one.forget(tiny.order(0).content_key)
     assert files_in(tmp_path / "one") == []
     one.decode(tiny.order(1), 0, tiny.latents[1][:2])
-    one.prune()
-    assert files_in(tmp_path / "one") != [], "it is decoded nowhere else"
+    assert one.idle() == [tiny.order(1).content_key]
+    assert files_in(tmp_path / "one") != []
     monkeypatch.setattr(settings, "DECODE_IDLE_S", 0.0)
-    one.prune()
+    assert one.idle() == [], "nobody came for long"
     assert files_in(tmp_path / "one") == []
 
 
