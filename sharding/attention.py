@@ -1,0 +1,140 @@
+"""Attention on one device, with the log-sum-exp that a ring merges by; one function chooses how it is computed.
+
+Everything is [B, S, H, D]: batch, tokens, heads, numbers per head. Queries and keys may have different numbers of
+tokens; scores are scaled by 1/sqrt(D); there is no mask.
+"""
+
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class AttentionBackend(Protocol):
+    """A way to compute attention. Deterministic on one device."""
+
+    @property
+    def name(self) -> str:
+        """For the numerics key: two names may give different bits."""
+        ...
+
+    @property
+    def verified(self) -> bool:
+        """Whether it has run and been compared with another, on the hardware that it is for."""
+        ...
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[B, S, H, D] of the queries' shape and dtype."""
+        ...
+
+    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The same over one block of keys, and the log-sum-exp of the scores, float32 [B, S, H]."""
+        ...
+
+    def attend_packed(
+        self, query: Tensor, key: Tensor, value: Tensor, *, query_lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> Tensor:
+        """Several sequences behind each other in one batch of 1, each attending to its own keys alone."""
+        ...
+
+
+class CpuFlash:
+    """torch's flash attention on a CPU. Its bits depend neither on the number of heads nor on that of queries."""
+
+    name = "cpu_flash"
+    verified = True
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self.attend_block(query, key, value)[0]
+
+    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if 0 in query.shape or 0 in key.shape:  # the kernel divides by zero
+            return _of_nothing(query, key)
+        heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads_first)
+        return out.transpose(1, 2), lse.transpose(1, 2)
+
+    def attend_packed(
+        self, query: Tensor, key: Tensor, value: Tensor, *, query_lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> Tensor:
+        parts = zip(
+            torch.split(query, list(query_lengths), dim=1),
+            torch.split(key, list(key_lengths), dim=1),
+            torch.split(value, list(key_lengths), dim=1),
+            strict=True,
+        )
+        return torch.cat([self.attend(*part) for part in parts], dim=1)
+
+
+class TorchCuda(CpuFlash):
+    """torch's own kernels on a GPU: whichever scaled_dot_product_attention picks, and flash attention for blocks."""
+
+    name = "torch_cuda"
+    verified = False  # no GPU has run it
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if 0 in query.shape:
+            return torch.empty_like(query)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).transpose(1, 2)
+
+    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if 0 in query.shape or 0 in key.shape:
+            return _of_nothing(query, key)
+        heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(*heads_first)
+        return out.transpose(1, 2), lse.transpose(1, 2)
+
+
+class Xformers(TorchCuda):
+    """xformers on a GPU: flash attention with its log-sum-exp for blocks, a block-diagonal mask for what is packed."""
+
+    name = "xformers"
+    verified = False  # no GPU has run it
+
+    def __init__(self) -> None:
+        self._fmha: Any = importlib.import_module("xformers.ops.fmha")
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if 0 in query.shape:
+            return torch.empty_like(query)
+        out: Tensor = self._fmha.memory_efficient_attention(query, key, value)
+        return out
+
+    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if 0 in query.shape or 0 in key.shape:
+            return _of_nothing(query, key)
+        out, lse = self._fmha.memory_efficient_attention_partial(query, key, value)
+        return out, lse.transpose(1, 2)
+
+    def attend_packed(
+        self, query: Tensor, key: Tensor, value: Tensor, *, query_lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> Tensor:
+        mask = self._fmha.attn_bias.BlockDiagonalMask.from_seqlens(list(query_lengths), list(key_lengths))
+        out: Tensor = self._fmha.memory_efficient_attention(query, key, value, attn_bias=mask)
+        return out
+
+
+def choose_backend(device: str) -> AttentionBackend:
+    """How attention is computed on a device: xformers where it is installed and there is a GPU, else torch."""
+    if not device.startswith("cuda"):
+        return CpuFlash()
+    return Xformers() if has_xformers() else TorchCuda()
+
+
+def has_xformers() -> bool:
+    """Whether `longtake[cuda]` is installed and can be imported."""
+    try:
+        importlib.import_module("xformers.ops.fmha")
+    except Exception:  # it raises whatever its build and torch's disagree about
+        return False
+    return True
+
+
+def _of_nothing(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """What queries find where there are none, or no keys: nothing, with no weight."""
+    lse = query.new_full(query.shape[:3], -math.inf, dtype=torch.float32)
+    return torch.zeros_like(query), lse
