@@ -6,6 +6,7 @@ import torch
 
 from tests.postgres import _postgres_template, _sqlite_template, database, database_url, postgres, postgres_url
 from tests.s3 import s3_endpoint, s3_url
+from tests.sharding.ranks import ranks
 
 __all__ = [
     "_postgres_template",
@@ -14,6 +15,7 @@ __all__ = [
     "database_url",
     "postgres",
     "postgres_url",
+    "ranks",
     "s3_endpoint",
     "s3_url",
 ]

@@ -23,7 +23,11 @@ from serving.models.loading import load_module
 from serving.models.prompts import encode_prompts
 from serving.models.quiet import quiet_loading
 from serving.models.schedulers import DiffusersSolver, load_solver
+from serving.models.sequence_parallel import split_over
+from sharding.attention import choose_backend
 from sharding.denoiser import Capabilities, PromptPart
+from sharding.gang_groups import ALONE, GangGroups
+from sharding.guidance import guide, share_branches
 
 ATTENTION = "native"
 """diffusers' name for torch's own scaled_dot_product_attention."""
@@ -63,8 +67,12 @@ class WanModel:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         guidance_batching: GuidanceBatching | None = None,
+        groups: GangGroups = ALONE,
     ) -> "WanDenoiser":
-        """A denoiser on one device; each expert is loaded when its first timestep comes. Defaults go by the device."""
+        """A denoiser on one device; each expert is loaded when its first timestep comes. Defaults go by the device.
+
+        With `groups` of several ranks every rank opens one and makes the same calls at once.
+        """
         device = device or default_device()
         return WanDenoiser(
             self.checkpoint,
@@ -72,6 +80,7 @@ class WanModel:
             device=device,
             dtype=dtype or default_dtype(device),
             guidance_batching=guidance_batching or default_guidance_batching(device),
+            groups=groups,
         )
 
     def open_codec(self) -> WanCodec:
@@ -119,12 +128,15 @@ class WanDenoiser:
         device: str,
         dtype: torch.dtype,
         guidance_batching: GuidanceBatching,
+        groups: GangGroups,
     ) -> None:
         self._checkpoint = checkpoint
         self._capabilities = capabilities
         self._device = device
         self._dtype = dtype
         self._guidance_batching = guidance_batching
+        self._groups = groups
+        self._backend = choose_backend(device)
         self._experts: dict[int, Any] = {}
         ratio, num_timesteps = checkpoint.architecture.boundary_ratio, checkpoint.architecture.num_train_timesteps
         # In float32, as the pipeline compares it with a tensor.
@@ -141,8 +153,9 @@ class WanDenoiser:
             "device": self._device,
             "device_product": device_product(self._device),
             "dtype": str(self._dtype).removeprefix("torch."),
-            "guidance_batching": self._guidance_batching,
-            "attention": ATTENTION,
+            "guidance_batching": "ranks" if self._groups.cfg is not None else self._guidance_batching,
+            "attention": ATTENTION if self._groups.sequence is None else self._backend.name,
+            "gang_shape": str(self._groups.shape),
         }
 
     def expert_of(self, timestep: float) -> int:
@@ -168,12 +181,15 @@ class WanDenoiser:
         texts_2LD = torch.stack([part.embedding, part.negative]).to(self._device, self._dtype)
         if scale == 1.0:
             return self._forward(index, latents_1CNhw, timestep, texts_2LD[:1])
+        if self._groups.cfg is not None:
+            mine = self._groups.shape.coordinates(self._groups.rank).cfg
+            mine_1CNhw = self._forward(index, latents_1CNhw, timestep, texts_2LD[mine : mine + 1])
+            return guide(*share_branches(mine_1CNhw, group=self._groups.cfg), scale)
         if self._guidance_batching == "batched":
             both_2CNhw = self._forward(index, latents_1CNhw.expand(2, -1, -1, -1, -1), timestep, texts_2LD)
         else:
             both_2CNhw = torch.cat([self._forward(index, latents_1CNhw, timestep, text[None]) for text in texts_2LD])
-        prompted_1CNhw, negative_1CNhw = both_2CNhw[:1], both_2CNhw[1:]
-        return negative_1CNhw + scale * (prompted_1CNhw - negative_1CNhw)
+        return guide(both_2CNhw[:1], both_2CNhw[1:], scale)
 
     def _forward(self, expert_index: int, latents_BCNhw: Tensor, timestep: float, texts_BLD: Tensor) -> Tensor:
         output = self._expert(expert_index)(
@@ -202,6 +218,7 @@ class WanDenoiser:
             expert = load_module(WanTransformer3DModel, folder, dtype=self._dtype, device=self._device)
             with quiet_loading():  # else an environment variable of diffusers could choose other kernels
                 expert.set_attention_backend(ATTENTION)
+            split_over(expert, self._groups, self._backend)
             self._experts[index] = expert
         return self._experts[index]
 

@@ -75,7 +75,7 @@ def render_film(
         name=out.name,
         film=done.film,
         weights_sha256=model.weights_hash(),
-        numerics={**pool.numerics, "weights": model.weights_hash(), "gang_shape": "1"},
+        numerics={**pool.numerics, "weights": model.weights_hash()},
         latents_sha256=latents_sha256,
         timings={
             "total_s": elapsed,

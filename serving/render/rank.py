@@ -34,7 +34,6 @@ class Rank:
         self.numerics = {
             **self._denoiser.numerics,
             "threads_per_rank": "1",
-            "gang_shape": "1",
             "weights": model.weights_hash(),
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         }

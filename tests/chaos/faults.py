@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psutil
 
 from tests.chaos.scene import Broken, Scene, submit
+from tests.chaos.stage import SETTLE_S
 
 OUTAGE_S = 10.0
 """Seconds that the artifact store fails."""
@@ -33,17 +34,14 @@ class Fault:
 
 def kill(name: str) -> Callable[[Scene], None]:
     def act(scene: Scene) -> None:
-        victims = sorted(scene.farm.processes(name), key=lambda process: process.pid)
-        assert victims, f"no process is called {name}"
-        scene.rng.choice(victims).kill()
+        scene.rng.choice(_living(scene, name)).kill()
 
     return act
 
 
 def stop_gang(scene: Scene) -> None:
     """A gang hangs: its process is there and does nothing, ever."""
-    victims = scene.farm.processes("ray::RankActor")
-    scene.rng.choice(sorted(victims, key=lambda process: process.pid)).suspend()
+    scene.rng.choice(_living(scene, "ray::RankActor")).suspend()
 
 
 def kill_host(scene: Scene) -> None:
@@ -76,9 +74,16 @@ def corrupt_checkpoint(scene: Scene) -> None:
 
 
 def _hosts(scene: Scene) -> list[psutil.Process]:
-    hosts = scene.farm.processes("ray::TimelineHostActor")
-    assert hosts, "no host runs"
-    return sorted(hosts, key=lambda process: process.pid)
+    return _living(scene, "ray::TimelineHostActor")
+
+
+def _living(scene: Scene, name: str) -> list[psutil.Process]:
+    """The processes of this name. A farm that was just started again may not have them yet."""
+    end = time.monotonic() + SETTLE_S
+    while not (found := scene.farm.processes(name)):
+        assert time.monotonic() < end, f"no process is called {name}"
+        time.sleep(0.05)
+    return sorted(found, key=lambda process: process.pid)
 
 
 def _torn_next(scene: Scene) -> list[str]:

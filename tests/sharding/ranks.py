@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -71,6 +72,22 @@ class Ranks:
             process.kill()
             process.join()
         self._folder.cleanup()
+
+
+class Worlds(dict[int, Ranks]):
+    """Ranks by the size of their world, started when they are first asked for."""
+
+    def __missing__(self, world: int) -> Ranks:
+        self[world] = Ranks(world)
+        return self[world]
+
+
+@pytest.fixture(scope="session")
+def ranks() -> Iterator[Worlds]:
+    worlds = Worlds()
+    yield worlds
+    for world in worlds.values():
+        world.close()
 
 
 @contextlib.contextmanager

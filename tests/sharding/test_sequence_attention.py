@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,21 +16,12 @@ from sharding.gang_shape import GangShape
 from sharding.ring import ring_attention
 from sharding.sequence import sequence_attention
 from sharding.splits import gather_parts, part_of, split_sizes
-from tests.sharding.ranks import Ranks, all_shapes, fresh_ranks
+from tests.sharding.ranks import Worlds, all_shapes, fresh_ranks
 
 SHAPES = [shape for shape in all_shapes(4) if shape.cfg == 1]
 FP32 = 2e-5
 BF16 = 2e-2
 """bf16 has 8 bits of mantissa, so numbers about 1 are 2^-8 apart; a merge of several rounds each once."""
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[dict[int, Ranks]]:
-    """Ranks by the size of their world."""
-    worlds = {world: Ranks(world) for world in (1, 2, 3, 4)}
-    yield worlds
-    for world in worlds.values():
-        world.close()
 
 
 def inputs(
@@ -77,9 +67,7 @@ sizes = st.fixed_dictionaries(
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @settings(max_examples=25)
 @given(what=sizes)
-def test_any_number_of_tokens_and_heads_in_fp32(
-    ranks: dict[int, Ranks], shape: GangShape, what: dict[str, int]
-) -> None:
+def test_any_number_of_tokens_and_heads_in_fp32(ranks: Worlds, shape: GangShape, what: dict[str, int]) -> None:
     case = {**what, "dtype": torch.float32}
     expected = whole(*inputs(**case))  # type: ignore[arg-type]
     for _, gathered in ranks[shape.ranks].run(attend_split, shape, case):
@@ -87,7 +75,7 @@ def test_any_number_of_tokens_and_heads_in_fp32(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_prime_numbers_of_tokens_and_uneven_heads_in_bf16(ranks: dict[int, Ranks], shape: GangShape) -> None:
+def test_prime_numbers_of_tokens_and_uneven_heads_in_bf16(ranks: Worlds, shape: GangShape) -> None:
     case = {"seed": 1, "batch": 2, "queries": 211, "keys": 211, "heads": 5, "width": 64, "dtype": torch.bfloat16}
     expected = whole(*inputs(**case))  # type: ignore[arg-type]
     for out, gathered in ranks[shape.ranks].run(attend_split, shape, case):
@@ -95,7 +83,7 @@ def test_prime_numbers_of_tokens_and_uneven_heads_in_bf16(ranks: dict[int, Ranks
         torch.testing.assert_close(gathered.double(), expected, rtol=0, atol=BF16)
 
 
-def test_ulysses_gives_the_very_bits_of_one_rank(ranks: dict[int, Ranks]) -> None:
+def test_ulysses_gives_the_very_bits_of_one_rank(ranks: Worlds) -> None:
     case = {"seed": 2, "batch": 1, "queries": 97, "keys": 97, "heads": 7, "width": 48, "dtype": torch.float32}
     expected = CpuFlash().attend(*inputs(**case))  # type: ignore[arg-type]
     for degree in (2, 3, 4):
@@ -104,7 +92,7 @@ def test_ulysses_gives_the_very_bits_of_one_rank(ranks: dict[int, Ranks]) -> Non
 
 
 @pytest.mark.parametrize("shape", [GangShape(ring=3), GangShape(ulysses=2, ring=2)], ids=str)
-def test_the_same_shape_gives_the_same_bits_again(ranks: dict[int, Ranks], shape: GangShape) -> None:
+def test_the_same_shape_gives_the_same_bits_again(ranks: Worlds, shape: GangShape) -> None:
     case = {"seed": 3, "batch": 1, "queries": 64, "keys": 64, "heads": 4, "width": 48, "dtype": torch.float32}
     first, again = (ranks[shape.ranks].run(attend_split, shape, case) for _ in range(2))
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(first, again, strict=True))
@@ -134,7 +122,7 @@ def watch_resident_keys(groups: GangGroups) -> tuple[int, int]:
     return most, sum(one.nbytes for one in tensors[1:])
 
 
-def test_a_ring_holds_two_blocks_of_keys_at_most(ranks: dict[int, Ranks]) -> None:
+def test_a_ring_holds_two_blocks_of_keys_at_most(ranks: Worlds) -> None:
     for most, everything in ranks[4].run(watch_resident_keys, GangShape(ring=4)):
         assert 0 < most <= 2 * everything / 4
 

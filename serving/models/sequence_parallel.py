@@ -1,0 +1,180 @@
+"""Runs a diffusers transformer on a gang: its tokens are split as the context-parallel plan says that it publishes.
+
+The plan names what is split on the way in and gathered on the way out; hooks do both here, for any number of tokens. In
+between every rank works on its own tokens. Attention that diffusers would hand to its own context parallelism comes to
+ours instead: Ulysses, ring or both, on any device. Nothing of the model is copied or subclassed.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from serving.errors import ModelError
+from sharding.attention import AttentionBackend
+from sharding.gang_groups import GangGroups
+from sharding.sequence import sequence_attention
+from sharding.splits import gather_parts, part_of, split_sizes
+
+
+class SplitSequences:
+    """The sequences that are split in one forward pass of a model, and attention over them.
+
+    An attention processor of the model holds it where diffusers would put its own configuration, which it passes on for
+    exactly those attentions whose tokens are split.
+    """
+
+    def __init__(self, groups: GangGroups, backend: AttentionBackend) -> None:
+        self._groups = groups
+        self._backend = backend
+        self._sizes: dict[int, tuple[int, ...]] = {}
+        """By length of the whole sequence: how many tokens each part has."""
+
+    def begin(self) -> None:
+        """A forward pass begins; nothing is split yet."""
+        self._sizes.clear()
+
+    def split(self, whole: Tensor, dim: int) -> Tensor:
+        """This rank's part of a sequence. Raises ModelError where parts could be taken for those of another one."""
+        total = whole.shape[dim]
+        if total not in self._sizes:
+            sizes = split_sizes(total, self._groups.shape.sequence)
+            for other, others in self._sizes.items():  # the same on every rank, so that all raise
+                if any(size == another for size, another in zip(sizes, others, strict=True)):
+                    raise ModelError(
+                        f"sequences of {other} and {total} tokens cannot be told apart once they are split"
+                    )
+            self._sizes[total] = sizes
+        sizes = self._sizes[total]
+        return part_of(whole, dim=dim, sizes=sizes, index=self._groups.sequence_index).contiguous()
+
+    def gather(self, part: Tensor, dim: int) -> Tensor:
+        """The whole sequence that a part is of, on every rank."""
+        assert self._groups.sequence is not None
+        return gather_parts(part, dim=dim, sizes=self._sizes_of(part.shape[dim]), group=self._groups.sequence)
+
+    def attend(self, query_BsHD: Tensor, key_BsHD: Tensor, value_BsHD: Tensor) -> Tensor:
+        """Attention of the queries here over the keys of all ranks, [B, s, H, D]."""
+        return sequence_attention(
+            query_BsHD,
+            key_BsHD,
+            value_BsHD,
+            groups=self._groups,
+            query_sizes=self._sizes_of(query_BsHD.shape[1]),
+            key_sizes=self._sizes_of(key_BsHD.shape[1]),
+            backend=self._backend,
+        )
+
+    def _sizes_of(self, tokens: int) -> Sequence[int]:
+        index = self._groups.sequence_index
+        for sizes in self._sizes.values():
+            if sizes[index] == tokens:
+                return sizes
+        raise ModelError(f"no sequence was split that has {tokens} tokens here; its plan leaves one out")
+
+
+def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) -> None:
+    """Make a transformer of diffusers compute a sequence together with the other ranks of a gang.
+
+    All ranks then call it with the same arguments at once, and all get the whole result. It cannot be undone. Raises
+    ModelError for a model that publishes no plan, or one that this version does not understand.
+    """
+    if groups.sequence is None:
+        return
+    plan: Mapping[str, Any] | None = getattr(model, "_cp_plan", None)
+    if not plan:
+        raise ModelError(
+            f"{type(model).__name__} publishes no context-parallel plan, so ulysses and ring are not for it"
+        )
+    sequences = SplitSequences(groups, backend)
+    model.register_forward_pre_hook(lambda *_: sequences.begin())
+    for pattern, steps in plan.items():
+        found = [module for name, module in model.named_modules() if _matches(name, pattern)]
+        if not found:
+            raise ModelError(f"the plan of {type(model).__name__} names {pattern!r}, which it does not have")
+        for module in found:
+            _hook(module, steps, sequences)
+    _take_attention()
+    for module in model.modules():
+        processor: Any = getattr(module, "processor", None)
+        if hasattr(processor, "_parallel_config"):
+            processor._parallel_config = sequences
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """`*` stands for one part of a dotted name."""
+    parts, wanted = name.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(want in ("*", part) for part, want in zip(parts, wanted, strict=True))
+
+
+def _hook(module: nn.Module, steps: Any, sequences: SplitSequences) -> None:
+    if isinstance(steps, Mapping):
+        before = {name: step for name, step in steps.items() if not step.split_output}
+        after = {index: step for index, step in steps.items() if step.split_output}
+        if before:
+            module.register_forward_pre_hook(_split_arguments(module, before, sequences), with_kwargs=True)
+        if after:
+            module.register_forward_hook(_change_output(after, sequences.split, "split_dim"))
+        return
+    outputs = dict(enumerate(steps)) if isinstance(steps, list | tuple) else {0: steps}
+    module.register_forward_hook(_change_output(outputs, sequences.gather, "gather_dim"))
+
+
+def _split_arguments(module: nn.Module, steps: Mapping[str, Any], sequences: SplitSequences) -> Callable[..., Any]:
+    names = list(inspect.signature(module.forward).parameters)
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        positional, named = list(args), dict(kwargs)
+        for name, step in steps.items():
+            if name in named:
+                named[name] = _split(named[name], step, sequences)
+            elif names.index(name) < len(positional):
+                at = names.index(name)
+                positional[at] = _split(positional[at], step, sequences)
+        return tuple(positional), named
+
+    return hook
+
+
+def _split(value: Any, step: Any, sequences: SplitSequences) -> Any:
+    """A plan says how many dimensions it means; an argument with others, or none at all, is left as it is."""
+    if not isinstance(value, Tensor) or step.expected_dims not in (None, value.ndim):
+        return value
+    return sequences.split(value, step.split_dim)
+
+
+def _change_output(
+    steps: Mapping[int, Any], change: Callable[[Tensor, int], Tensor], dim: str
+) -> Callable[[nn.Module, Any, Any], Any]:
+    def hook(_: nn.Module, args: Any, output: Any) -> Any:
+        outputs = [output] if isinstance(output, Tensor) else list(output)
+        for index, step in steps.items():
+            if step is not None and step.expected_dims in (None, outputs[index].ndim):
+                outputs[index] = change(outputs[index], getattr(step, dim))
+        return outputs[0] if isinstance(output, Tensor) else tuple(outputs)
+
+    return hook
+
+
+@functools.cache
+def _take_attention() -> None:
+    """Let diffusers' plain attention hand over to ours what carries SplitSequences. For other models nothing changes.
+
+    diffusers keeps its ways to attend in a private table; there is no public way to add one (0.42).
+    """
+    from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+
+    plain = _AttentionBackendRegistry._backends[AttentionBackendName.NATIVE]
+
+    @functools.wraps(plain)
+    def attend(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Any:
+        sequences = options.get("_parallel_config")
+        if not isinstance(sequences, SplitSequences):
+            return plain(query=query, key=key, value=value, **options)
+        if options.get("attn_mask") is not None or options.get("is_causal"):
+            raise ModelError("attention with a mask cannot be split over the ranks of a gang")
+        return sequences.attend(query, key, value)
+
+    _AttentionBackendRegistry._backends[AttentionBackendName.NATIVE] = attend
