@@ -261,6 +261,15 @@ MAX_HOST_FAILURES = 12
 GANG_HELLO_S = 1.0
 """Seconds between two messages by which a gang says that it is there."""
 
+RANK_EXCHANGE_S = 30.0
+"""Seconds that a rank waits for another of its gang in one exchange; then the gang counts as broken."""
+
+RANK_PING_S = 5.0
+"""Seconds in which a rank must answer its leader; one that hangs is replaced."""
+
+GANG_FORM_S = 120.0
+"""Seconds in which the ranks of a gang must have started and found each other."""
+
 GANG_SILENT_S = 10.0
 """Seconds without such a message after which a gang counts as gone."""
 

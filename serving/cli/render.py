@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,11 @@ from serving.cli.options import AsJson, Model, Seed, Steps, StoryboardPath
 from serving.cli.source import plan_film, read_storyboard
 from serving.errors import UserError
 from serving.settings import MAX_GANGS
+
+if TYPE_CHECKING:
+    from serving.models.wan import WanModel
+    from serving.plan import FilmPlan
+    from sharding.gang_shape import GangShape
 
 
 def render(
@@ -22,6 +27,9 @@ def render(
     gangs: Annotated[
         int | None, typer.Option(min=1, max=MAX_GANGS, help="Worker processes; the film does not depend on it.")
     ] = None,
+    gang: Annotated[
+        str, typer.Option("--gang", metavar="SHAPE", help="Ranks of each gang: 1, ulysses=2, cfg=2 x ring=2.")
+    ] = "1",
     keep_latents: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep each take's latents here.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -30,18 +38,31 @@ def render(
     check_out(out)
     check_folder("--keep-latents", keep_latents)
     plan, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
+    shape = read_shape(gang, plan, opened)
 
     from serving.cli.progress import watch
     from serving.render.film import render_film
 
     with watch(fps=plan.fps) as on_progress:
         manifest = render_film(
-            plan, model=opened, out=out, gangs=gangs, keep_latents=keep_latents, on_progress=on_progress
+            plan, model=opened, out=out, gangs=gangs, shape=shape, keep_latents=keep_latents, on_progress=on_progress
         )
     if as_json:
         print(json.dumps(manifest, indent=2))
     else:
         print(f"{out}: {plan.frames} frames, {plan.frames / plan.fps:.1f} seconds, {plan.width}x{plan.height}")
+
+
+def read_shape(text: str, plan: "FilmPlan", model: "WanModel") -> "GangShape":
+    """Raises UserError for what is no shape, or one that cannot share out the film's calls."""
+    from sharding.gang_shape import GangShape
+
+    try:
+        shape = GangShape.parse(text)
+        shape.check(model.workload(width=plan.width, height=plan.height))
+    except ValueError as error:
+        raise UserError(f"--gang: {error}") from error
+    return shape
 
 
 def check_out(out: Path) -> None:

@@ -226,6 +226,16 @@ class Director:
                 await self._drop(job_id, save=False)
         await self._publish(now)
 
+    async def _write_all_down(self) -> None:
+        """Before a job ends: what it cost and how far it came is in the store, however long that takes to answer."""
+        while not self._stopping:
+            try:
+                await self._write_down(self._clock())
+                return
+            except StoreUnavailable as error:
+                self._note_store_error(error)
+                await asyncio.sleep(self._config.poll_s)
+
     async def _publish(self, now: float) -> None:
         """Tell the world: metrics, supply for quotes, measured costs."""
         for pool in self._config.pools:
@@ -320,6 +330,10 @@ class Director:
             await self._retrying(run, lambda: self._encoder.encode(run.plan.model, run.numerics["weights"], missing))
         if self.runs.get(run.id) is not run:
             return
+        if run.started:  # whoever rendered it may have died between making its latents durable and this
+            for take in run.takes:
+                if take.done:
+                    self._spawn(self._clear_checkpoints(take), run)
         run.prepared = True
         self.state.put_job(self._spec(run))
         self._advance(run)
@@ -696,7 +710,7 @@ class Director:
             return
         if film is None:
             return
-        await self._write_down(self._clock())
+        await self._write_all_down()
         await self._end(run, "complete", reason="its film is there", film=film)
         self.metrics.end_to_end.labels(run.job.pool).observe(self._clock() - run.job.created_at)
 
@@ -726,7 +740,7 @@ class Director:
     async def _fail_run(self, run: JobRun, error: dict[str, Any]) -> None:
         if run.id in self.runs:
             self.state.hold_job(run.id, "it failed")
-            await self._write_down(self._clock())
+            await self._write_all_down()
             await self._end(run, "fail", reason=str(error["message"]), error=error)
 
     def _is_held(self, run: JobRun) -> bool:
@@ -746,7 +760,7 @@ class Director:
             self._spawn(self._note(run, "budget_warning", words, {"spent_usd": run.spent_usd}), run)
 
     async def _stop_at_budget(self, run: JobRun, budget: float) -> None:
-        await self._write_down(self._clock())
+        await self._write_all_down()
         reason = f"its budget of {budget:.4f} US dollars is spent; resume it with a larger one"
         await self._end(run, "pause", reason=reason, data={"budget_usd": budget, "spent_usd": run.spent_usd})
 

@@ -36,6 +36,8 @@ class Architecture:
     pixels_per_cell: int
     patch: tuple[int, int]
     """Latent cells per transformer token, along height and width."""
+    heads: int
+    """Attention heads."""
     max_positions: int
     """The most tokens along any dimension that the rotary embedding has angles for."""
     num_train_timesteps: int
@@ -146,6 +148,7 @@ def _read_architecture(name: str, folder: Path, index: Mapping[str, Any], classe
         frames_per_latent=_integer(vae, "scale_factor_temporal", 4, name),
         pixels_per_cell=_integer(vae, "scale_factor_spatial", 8, name),
         patch=(patch[1], patch[2]),
+        heads=_integer(transformer, "num_attention_heads", 40, name),
         max_positions=_integer(transformer, "rope_max_seq_len", 1024, name),
         num_train_timesteps=_integer(scheduler, "num_train_timesteps", 1000, name),
         boundary_ratio=None if boundary is None else float(boundary),

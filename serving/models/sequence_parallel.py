@@ -27,7 +27,8 @@ class SplitSequences:
     """
 
     def __init__(self, groups: GangGroups, backend: AttentionBackend) -> None:
-        self._groups = groups
+        self.groups = groups
+        """May be replaced between two passes, by others of the same shape."""
         self._backend = backend
         self._sizes: dict[int, tuple[int, ...]] = {}
         """By length of the whole sequence: how many tokens each part has."""
@@ -40,7 +41,7 @@ class SplitSequences:
         """This rank's part of a sequence. Raises ModelError where parts could be taken for those of another one."""
         total = whole.shape[dim]
         if total not in self._sizes:
-            sizes = split_sizes(total, self._groups.shape.sequence)
+            sizes = split_sizes(total, self.groups.shape.sequence)
             for other, others in self._sizes.items():  # the same on every rank, so that all raise
                 if any(size == another for size, another in zip(sizes, others, strict=True)):
                     raise ModelError(
@@ -48,12 +49,12 @@ class SplitSequences:
                     )
             self._sizes[total] = sizes
         sizes = self._sizes[total]
-        return part_of(whole, dim=dim, sizes=sizes, index=self._groups.sequence_index).contiguous()
+        return part_of(whole, dim=dim, sizes=sizes, index=self.groups.sequence_index).contiguous()
 
     def gather(self, part: Tensor, dim: int) -> Tensor:
         """The whole sequence that a part is of, on every rank."""
-        assert self._groups.sequence is not None
-        return gather_parts(part, dim=dim, sizes=self._sizes_of(part.shape[dim]), group=self._groups.sequence)
+        assert self.groups.sequence is not None
+        return gather_parts(part, dim=dim, sizes=self._sizes_of(part.shape[dim]), group=self.groups.sequence)
 
     def attend(self, query_BsHD: Tensor, key_BsHD: Tensor, value_BsHD: Tensor) -> Tensor:
         """Attention of the queries here over the keys of all ranks, [B, s, H, D]."""
@@ -61,28 +62,29 @@ class SplitSequences:
             query_BsHD,
             key_BsHD,
             value_BsHD,
-            groups=self._groups,
+            groups=self.groups,
             query_sizes=self._sizes_of(query_BsHD.shape[1]),
             key_sizes=self._sizes_of(key_BsHD.shape[1]),
             backend=self._backend,
         )
 
     def _sizes_of(self, tokens: int) -> Sequence[int]:
-        index = self._groups.sequence_index
+        index = self.groups.sequence_index
         for sizes in self._sizes.values():
             if sizes[index] == tokens:
                 return sizes
         raise ModelError(f"no sequence was split that has {tokens} tokens here; its plan leaves one out")
 
 
-def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) -> None:
+def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) -> SplitSequences | None:
     """Make a transformer of diffusers compute a sequence together with the other ranks of a gang.
 
-    All ranks then call it with the same arguments at once, and all get the whole result. It cannot be undone. Raises
+    All ranks then call it with the same arguments at once, and all get the whole result. It cannot be undone; where the
+    gang is formed anew, give the answer its new groups. Returns None where the shape splits no sequence. Raises
     ModelError for a model that publishes no plan, or one that this version does not understand.
     """
     if groups.sequence is None:
-        return
+        return None
     plan: Mapping[str, Any] | None = getattr(model, "_cp_plan", None)
     if not plan:
         raise ModelError(
@@ -101,6 +103,7 @@ def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) 
         processor: Any = getattr(module, "processor", None)
         if hasattr(processor, "_parallel_config"):
             processor._parallel_config = sequences
+    return sequences
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -23,10 +23,11 @@ from serving.models.loading import load_module
 from serving.models.prompts import encode_prompts
 from serving.models.quiet import quiet_loading
 from serving.models.schedulers import DiffusersSolver, load_solver
-from serving.models.sequence_parallel import split_over
+from serving.models.sequence_parallel import SplitSequences, split_over
 from sharding.attention import choose_backend
 from sharding.denoiser import Capabilities, PromptPart
 from sharding.gang_groups import ALONE, GangGroups
+from sharding.gang_shape import Workload
 from sharding.guidance import guide, share_branches
 
 ATTENTION = "native"
@@ -51,6 +52,14 @@ class WanModel:
     @property
     def folder(self) -> Path:
         return self.checkpoint.folder
+
+    def workload(self, *, width: int, height: int, latents: int = 1) -> Workload:
+        """What a gang shares out of one call of this many latents, at least, at a size in pixels."""
+        _, cells_h, cells_w = self.capabilities.latent_shape(width=width, height=height)
+        patch_h, patch_w = self.checkpoint.architecture.patch
+        tokens = latents * (cells_h // patch_h) * (cells_w // patch_w)
+        guided = any(scale != 1.0 for scale in self.capabilities.guidance)
+        return Workload(self.checkpoint.architecture.heads, tokens, guided)
 
     def weights_hash(self) -> str:
         """sha256 over all weights and configs, for the manifest and the numerics key; read once. Raises ModelError."""
@@ -137,6 +146,7 @@ class WanDenoiser:
         self._guidance_batching = guidance_batching
         self._groups = groups
         self._backend = choose_backend(device)
+        self._sequences: list[SplitSequences] = []
         self._experts: dict[int, Any] = {}
         ratio, num_timesteps = checkpoint.architecture.boundary_ratio, checkpoint.architecture.num_train_timesteps
         # In float32, as the pipeline compares it with a tensor.
@@ -157,6 +167,13 @@ class WanDenoiser:
             "attention": ATTENTION if self._groups.sequence is None else self._backend.name,
             "gang_shape": str(self._groups.shape),
         }
+
+    def regroup(self, groups: GangGroups) -> None:
+        """The gang was formed anew, in the same shape; what is loaded stays."""
+        assert groups.shape == self._groups.shape, "another shape is another gang"
+        self._groups = groups
+        for sequences in self._sequences:
+            sequences.groups = groups
 
     def expert_of(self, timestep: float) -> int:
         """Index of the expert that predicts at this noise level, from the noisiest."""
@@ -218,7 +235,9 @@ class WanDenoiser:
             expert = load_module(WanTransformer3DModel, folder, dtype=self._dtype, device=self._device)
             with quiet_loading():  # else an environment variable of diffusers could choose other kernels
                 expert.set_attention_backend(ATTENTION)
-            split_over(expert, self._groups, self._backend)
+            sequences = split_over(expert, self._groups, self._backend)
+            if sequences is not None:
+                self._sequences.append(sequences)
             self._experts[index] = expert
         return self._experts[index]
 

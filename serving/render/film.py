@@ -31,8 +31,11 @@ from serving.render.messages import FilmDone, FinishedLatents, FinisherError, He
 from serving.render.processes import begin_server, start_process
 from serving.render.progress import Progress
 from serving.render.takes import call_input, open_timeline
+from sharding.gang_shape import GangShape
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline, head_first
+
+ONE_RANK = GangShape()
 
 WAIT_S = 1.0
 """Seconds to wait for an event before looking again."""
@@ -44,23 +47,25 @@ def render_film(
     model: WanModel,
     out: Path,
     gangs: int | None = None,
+    shape: GangShape = ONE_RANK,
     keep_latents: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Render the film to `out` and its manifest beside it; returns the manifest.
 
-    `gangs` worker processes of one thread each (default: one per core). `keep_latents` is a folder for the finished
-    latents of each take. On any error or interrupt no file is left. Raises Fault.
+    `gangs` of `shape`, a process for each rank (default: as many as there are cores for, one thread each).
+    `keep_latents` is a folder for the finished latents of each take. On any error or interrupt no file is left. Raises
+    Fault.
     """
     started = time.monotonic()
-    num_gangs = gangs or min(settings.MAX_GANGS, multiprocessing.cpu_count())
+    num_gangs = gangs or min(settings.MAX_GANGS, max(1, multiprocessing.cpu_count() // shape.ranks // shape.threads))
     with ExitStack() as stack:
         stack.callback(remove_partial, out)
         stack.enter_context(one_thread())  # the text encoder and the solver run here
         begin_server()
         prompts = _embed(plan, model)
         finisher = stack.enter_context(_finisher(plan, model.name, out))
-        pool: GangPool[Ticket] = GangPool(model.name, prompts, num_gangs)
+        pool: GangPool[Ticket] = GangPool(model.name, prompts, num_gangs, shape=shape)
         stack.callback(pool.close)
         render = _Render(plan, model, pool, finisher, on_progress)
         done = render.run()
@@ -69,13 +74,14 @@ def render_film(
     latents_sha256 = [take.sha256() for take in render.takes]
     if keep_latents is not None:
         _save_latents(render.takes, latents_sha256, keep_latents)
-    record_cost(model, plan, render.cost)
+    if shape.ranks == 1:  # what is remembered is the cost of one rank
+        record_cost(model, plan, render.cost)
     manifest = build_manifest(
         plan,
         name=out.name,
         film=done.film,
         weights_sha256=model.weights_hash(),
-        numerics={**pool.numerics, "weights": model.weights_hash()},
+        numerics=pool.numerics,
         latents_sha256=latents_sha256,
         timings={
             "total_s": elapsed,

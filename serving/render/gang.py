@@ -1,20 +1,28 @@
-"""A gang in a process of its own: one model, one thread, one call after the other.
+"""The gangs of a render in one process tree: a process for each rank, one call after the other.
 
-One thread each, whatever the machine, so that a film's bytes do not depend on how many gangs render it.
+As many threads as the gang's shape says, whatever the machine, so that a film's bytes do not depend on how many gangs
+render it.
 """
 
 import signal
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from serving.render.messages import Array, CallInput, CallOutput, GangError, GangReady, Prompts, as_tensor
+from serving.render.messages import Array, CallInput, GangError, GangReady, Prompts, as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
+
+if TYPE_CHECKING:
+    from serving.render.rank import Meeting
+
+
+_FILM = "film"
+"""What the prompts of the one film are kept under."""
 
 
 @contextmanager
@@ -28,34 +36,31 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_gang(connection: Connection, model_name: str) -> None:
-    """Load the model and answer calls until the other side closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    torch.set_num_threads(1)
-    try:
-        from serving.models.registry import open_model
+def run_rank(connection: Connection, model_name: str, shape: str, index: int, meeting: "Meeting | None") -> None:
+    """Be a rank of a gang until the other side closes the connection: load the model, be given prompts, then calls.
+    Only rank 0 says that the gang is ready, and answers."""
+    from serving.render.rank import GangBroken, Rank
 
-        denoiser = open_model(model_name).load_denoiser()
-        connection.send(GangReady({**denoiser.numerics, "threads_per_rank": "1"}))
-        serve_calls(connection, denoiser)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        rank = Rank(model_name, shape, index)
+        if meeting is not None:
+            rank.join(meeting)
+        if index == 0:
+            connection.send(GangReady(rank.numerics))
+        while True:
+            message = connection.recv()
+            if isinstance(message, Prompts):
+                rank.keep_prompts(_FILM, message.embeddings)
+                continue
+            assert isinstance(message, CallInput)
+            output = rank.predict(message, _FILM)
+            if index == 0:
+                connection.send(output)
+    except (EOFError, BrokenPipeError, ConnectionResetError, GangBroken):
         return
     except Exception:
         connection.send(GangError(traceback.format_exc()))
-
-
-def serve_calls(connection: Connection, denoiser: WindowDenoiser) -> None:
-    """Receive prompts, then calls, and answer each call. Raises EOFError when the other side is gone."""
-    embeddings: dict[str, Array] = {}
-    while True:
-        message = connection.recv()
-        if isinstance(message, Prompts):
-            embeddings = message.embeddings
-            continue
-        assert isinstance(message, CallInput)
-        started = time.monotonic()
-        prediction = predict_call(denoiser, message, embeddings)
-        connection.send(CallOutput(prediction, time.monotonic() - started))
 
 
 @torch.inference_mode()

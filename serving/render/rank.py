@@ -1,19 +1,27 @@
-"""A gang's rank: one model, one thread, one call after the other. A plain class; an actor of the farm wraps it.
+"""A rank of a gang: one model, one call after the other, together with the gang's other ranks.
 
-A gang of one rank is its rank. With more, the leader's rank is the one that is called, and it shares the work out.
+A plain class; a process of a render or an actor of the farm wraps it. A gang of one rank is its rank. With more, every
+rank is given every call, and all answer with the whole prediction.
 """
 
 import importlib.metadata
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from serving import settings
 from serving.models.registry import open_model
+from serving.models.wan import WanDenoiser
 from serving.render.gang import predict_call
 from serving.render.messages import Array, CallInput, CallOutput
+from sharding.gang_groups import GangGroups, make_groups
+from sharding.gang_shape import GangShape
 
 _LIBRARIES = ("torch", "diffusers")
 """Libraries whose release may change the bytes of a prediction."""
@@ -23,18 +31,78 @@ class UnknownPrompts(Exception):
     """A call names prompts that this gang was not given, or has let go."""
 
 
-class Rank:
-    """Loads `model_name` and predicts calls with it, on one thread. Raises ModelError."""
+class GangBroken(Exception):
+    """Another rank of the gang is gone, or did not answer in time. It must be formed anew."""
 
-    def __init__(self, model_name: str) -> None:
-        torch.set_num_threads(1)
-        model = open_model(model_name)
-        self._denoiser = model.load_denoiser()
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks of a gang find each other."""
+
+    host: str
+    port: int
+    name: str
+    """A new one each time that a gang is formed."""
+
+
+class Rank:
+    """Rank `rank` of a gang of this shape; loads `model_name`. Raises ModelError."""
+
+    def __init__(self, model_name: str, shape: str = "1", rank: int = 0) -> None:
+        self._shape, self._rank = GangShape.parse(shape), rank
+        self._set_threads()
+        self._model = open_model(model_name)
+        self._denoiser: WanDenoiser | None = None
+        self._store: TCPStore | None = None
         self._prompts: OrderedDict[str, dict[str, Array]] = OrderedDict()
-        self.numerics = {
+        if self._shape.ranks == 1:
+            self._open(GangGroups(self._shape, 0))
+
+    # ------------------------------------------------------------------------------------------------ forming the gang
+
+    def call_meeting(self, host: str, name: str) -> Meeting:
+        """In rank 0: open a place for all ranks to meet, on this machine's address `host`."""
+        self._store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        return Meeting(host, self._store.port, name)
+
+    def join(self, meeting: Meeting) -> None:
+        """Form the gang with the other ranks, which must join too; what is loaded stays. Raises GangBroken."""
+        self.leave()
+        timeout = timedelta(seconds=settings.RANK_EXCHANGE_S)
+        try:
+            store = self._store if self._rank == 0 and self._store is not None else _visit(meeting, timeout)
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                store=PrefixStore(meeting.name, store),
+                rank=self._rank,
+                world_size=self._shape.ranks,
+                timeout=timeout,
+            )
+            self._open(make_groups(self._shape, timeout=timeout))
+        except RuntimeError as error:
+            self.leave()
+            raise GangBroken(f"rank {self._rank} could not join: {error}") from error
+
+    def leave(self) -> None:
+        """Close the connections to the other ranks, so that none waits for this one."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    @property
+    def joined(self) -> bool:
+        """Whether the gang is formed, as far as this rank knows."""
+        return self._denoiser is not None and (self._shape.ranks == 1 or dist.is_initialized())
+
+    # ------------------------------------------------------------------------------------------------ calls
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What the bytes of its predictions depend on."""
+        assert self._denoiser is not None, "the gang is not formed"
+        return {
             **self._denoiser.numerics,
-            "threads_per_rank": "1",
-            "weights": model.weights_hash(),
+            "threads_per_rank": str(self._shape.threads),
+            "weights": self._model.weights_hash(),
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
 
@@ -45,12 +113,42 @@ class Rank:
         while len(self._prompts) > settings.MAX_PROMPT_SETS_PER_GANG:
             self._prompts.popitem(last=False)
 
+    def know_prompts(self, key: str) -> None:
+        """Raises UnknownPrompts where they are not here."""
+        if key not in self._prompts:
+            raise UnknownPrompts(key)
+        self._prompts.move_to_end(key)
+
     def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
-        """The prediction of one call. Raises UnknownPrompts."""
-        torch.set_num_threads(1)  # the setting belongs to a thread, and an actor's methods may change threads
-        if prompts_key not in self._prompts:
-            raise UnknownPrompts(prompts_key)
-        self._prompts.move_to_end(prompts_key)
+        """The prediction of one call, which all ranks of the gang are given. Raises UnknownPrompts, GangBroken."""
+        self._set_threads()  # the setting belongs to a thread, and an actor's methods may change threads
+        self.know_prompts(prompts_key)
+        if not self.joined:
+            raise GangBroken(f"rank {self._rank} has left its gang")
+        assert self._denoiser is not None
         started = time.monotonic()
-        prediction = predict_call(self._denoiser, call, self._prompts[prompts_key])
+        try:
+            prediction = predict_call(self._denoiser, call, self._prompts[prompts_key])
+        except BaseException as error:
+            if self._shape.ranks == 1:
+                raise
+            self.leave()  # or the others would wait for what this one was to send
+            if type(error) is RuntimeError:  # what torch.distributed raises
+                raise GangBroken(f"rank {self._rank}: {error}") from error
+            raise
         return CallOutput(prediction, time.monotonic() - started)
+
+    # ------------------------------------------------------------------------------------------------ inner
+
+    def _open(self, groups: GangGroups) -> None:
+        if self._denoiser is None:
+            self._denoiser = self._model.load_denoiser(groups=groups)
+        else:
+            self._denoiser.regroup(groups)
+
+    def _set_threads(self) -> None:
+        torch.set_num_threads(self._shape.threads)
+
+
+def _visit(meeting: Meeting, timeout: timedelta) -> Store:
+    return TCPStore(meeting.host, meeting.port, is_master=False, timeout=timeout)

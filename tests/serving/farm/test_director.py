@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from serving import settings
 from serving.director.director import Director
 from serving.director.testing import LocalFarm
-from serving.errors import ArtifactsUnavailable
+from serving.errors import ArtifactsUnavailable, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.host import GangDied
 from serving.render.latent_preview import UNSEEN
@@ -452,6 +453,82 @@ def test_a_host_killed_when_its_take_is_rendered_and_not_decoded_loses_nothing(
             farm.decoder.free.set()
             await farm.until(lambda: farm.status(job) in ("completed", "failed"))
         assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_checkpoints_that_a_killed_host_had_no_time_to_remove_go_with_the_next_director(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model, config={"lease_s": 0.3})
+
+    async def body() -> None:
+        first = farm.director("first")
+        job = farm.submit(first, board(model))
+        farm.decoder.free.clear()
+        async with farm.running(first):
+            await farm.until(lambda: all(take.status == "rendered" for take in farm.jobs.takes(job.id)))
+        left = [f"takes/{take.content_key}/checkpoints/000000000001-00000009.ckpt" for take in farm.jobs.takes(job.id)]
+        for key in left:
+            farm.artifacts.put(key, b"of a take that is done")
+        farm.hosts[0].kill()
+        for task in first._tasks:  # killed with its process
+            task.cancel()
+        async with farm.running(farm.director("second")):
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+            await farm.until(lambda: not farm.artifacts.existing(left))
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_a_store_that_mostly_does_not_answer_only_delays_the_film(
+    model: str, undisturbed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = LocalFarm(tmp_path, model=model)
+    save, tries = farm.jobs.save_progress, itertools.count()
+
+    def sometimes(*arguments: Any, **named: Any) -> Any:
+        if next(tries) % 4:
+            raise StoreUnavailable("it is being restarted")
+        return save(*arguments, **named)
+
+    monkeypatch.setattr(farm.jobs, "save_progress", sometimes)
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert sha(farm, job) == undisturbed
+
+    asyncio.run(body())
+
+
+def test_a_job_that_fails_says_so_when_the_store_is_back(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm = LocalFarm(tmp_path, model=model, gangs=2)
+    save, tries = farm.jobs.save_progress, itertools.count()
+
+    def die(call: CallInput) -> None:
+        raise GangDied("out of memory")
+
+    for gang in farm.gangs.values():
+        gang.fault = die
+
+    def later(*arguments: Any, **named: Any) -> Any:
+        if next(tries) < 5:
+            raise StoreUnavailable("it is being restarted")
+        return save(*arguments, **named)
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            await farm.until(lambda: director.runs)
+            monkeypatch.setattr(farm.jobs, "save_progress", later)
+            await farm.until(lambda: farm.status(job) == "failed")
 
     asyncio.run(body())
 
