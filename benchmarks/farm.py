@@ -44,13 +44,14 @@ import yaml
 from ray import serve
 from torch import Tensor
 
-from serving.app import RankActor
 from serving.cli.farm import FarmHome
 from serving.cli.leftovers import end_farm
 from serving.cli.local_ray import set_environment, shut_ray_down, start_ray
 from serving.cli.source import plan_film, read_storyboard
 from serving.control import GangActorPort
 from serving.farm_config import FarmConfig
+from serving.gang_actors import RankActor
+from sharding.gang_shape import GangShape
 from serving.models.quiet import quiet_loading
 from serving.models.testing import TEXT_DIM, write_tiny_checkpoint
 from serving.render.film import render_film
@@ -402,6 +403,7 @@ class EchoRank(RankActor):
     """A gang's rank as it is, around a model that does nothing."""
 
     def __init__(self) -> None:
+        self._shape, self._rank = GangShape(), 0
         self._denoiser: Any = EchoDenoiser()
         self._prompts = OrderedDict()
 
@@ -460,7 +462,7 @@ def time_calls(folder: Path) -> EchoTimes:
         serve.start(proxy_location="Disabled")
         deployment: Any = serve.deployment(Echo)
         serve.run(deployment.options(ray_actor_options={"num_cpus": 0}).bind(), name="echo", route_prefix=None)
-        as_rank: Any = {"num_cpus": 1, "max_restarts": 0, "concurrency_groups": {"control": 2}}  # as app.Renderer does
+        as_rank: Any = {"num_cpus": 1, "max_restarts": 0, "concurrency_groups": {"control": 2}}  # as start_rank does
         rank: Any = ray.remote(**as_rank)(EchoRank).remote()
         actor: Any = ray.remote(Echo).remote()
         host: Any = ray.remote(EchoHost).options(num_cpus=0, max_concurrency=1000).remote()

@@ -9,17 +9,12 @@
 
 import asyncio
 import contextlib
-import itertools
-import logging
-import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayError
 from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
@@ -28,13 +23,11 @@ from serving import settings
 from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
 from serving.errors import ArtifactsUnavailable
 from serving.farm_config import FarmConfig, PoolConfig
+from serving.gang_actors import Renderer
 from serving.render.messages import Array
-from serving.render.orders import AssembleOrder, Decoded, DecodeOrder, GangHello
-from serving.render.rank import Rank
+from serving.render.orders import AssembleOrder, Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts
 from serving.store.names import frames_artifact
-
-log = logging.getLogger(__name__)
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -78,8 +71,8 @@ def _light(replicas: int) -> dict[str, Any]:
 def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
     options = _light(pool.start_gangs) | {
         "name": f"Renderer-{pool.name}",
-        "placement_group_bundles": [{"CPU": LEADER_CPU}, {"CPU": 1}],
-        "placement_group_strategy": "STRICT_PACK",
+        "placement_group_bundles": [{"CPU": LEADER_CPU}, *([pool.rank_resources] * pool.shape.ranks)],
+        "placement_group_strategy": "STRICT_PACK" if pool.fits_a_node else "PACK",
         "ray_actor_options": {"num_cpus": LEADER_CPU},
         "graceful_shutdown_timeout_s": settings.DRAIN_S,
     }
@@ -188,98 +181,3 @@ class Decoder:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-class RankActor(Rank):
-    """A gang's rank in a process of its own. Calls wait in line; a ping does not."""
-
-    @ray.method(concurrency_group="control")
-    def ping(self) -> int:
-        """Its process id."""
-        return os.getpid()
-
-    @ray.method(concurrency_group="control")
-    def describe(self) -> dict[str, str]:
-        """What its predictions depend on."""
-        return self.numerics
-
-
-class Renderer:
-    """One gang: the leader, which keeps its rank alive and tells the Director of it. Hosts call the rank itself."""
-
-    def __init__(self, pool: dict[str, Any], args: dict[str, Any]) -> None:
-        set_up_logs()
-        self._pool = PoolConfig.model_validate(pool)
-        self._args = args
-        self._name = serve.get_replica_context().replica_id.unique_id
-        self._incarnation = itertools.count()
-        self._rank: Any = None
-        self._director: Any = None
-        self._hello: GangHello | None = None
-        self._draining = False
-        self._idle = asyncio.Event()
-        self._keeping: asyncio.Task[None] | None = None
-
-    async def check_health(self) -> None:
-        """Called by Serve again and again, first when the replica starts."""
-        if self._keeping is None or self._keeping.done():
-            self._keeping = asyncio.ensure_future(self._keep())
-
-    async def _keep(self) -> None:
-        while True:
-            try:
-                if self._hello is None:
-                    await self._start_rank()
-                await self._say_hello()
-            except RayActorError as error:
-                log.warning("gang %s: %s", self._name, str(error).splitlines()[0], extra={"action": "gang_lost"})
-                self._end_rank()
-            except (RayError, TimeoutError) as error:
-                log.warning("gang %s: %s", self._name, error, extra={"action": "hello"})
-            await asyncio.sleep(settings.GANG_HELLO_S)
-
-    async def _start_rank(self) -> None:
-        options: Any = {"num_cpus": 1, "max_restarts": 0, "concurrency_groups": {"control": 2}}
-        actor = ray.remote(**options)(RankActor)
-        self._rank = actor.remote(self._pool.model)
-        numerics = await self._rank.describe.remote()
-        self._hello = GangHello(
-            gang=f"{self._pool.name}-{self._name}-{next(self._incarnation)}",
-            pool=self._pool.name,
-            numerics=numerics,
-            node=ray.get_runtime_context().get_node_id(),
-            draining=False,
-        )
-
-    async def _say_hello(self) -> None:
-        assert self._hello is not None
-        try:
-            await asyncio.wait_for(self._rank.ping.remote(), settings.GANG_SILENT_S)
-        except (RayActorError, TimeoutError):
-            self._end_rank()
-            return
-        if self._director is None:
-            self._director = ensure_director(self._args)
-        hello = GangHello(**{**self._hello.__dict__, "draining": self._draining})
-        try:
-            told = self._director.hello.remote(hello, [self._rank])
-            answer = await asyncio.wait_for(told, settings.DIRECTOR_CALL_S)
-        except (RayError, TimeoutError):
-            self._director = None  # it is being started again
-            return
-        if answer == "replace":
-            self._end_rank()
-        elif answer == "idle":
-            self._idle.set()
-
-    def _end_rank(self) -> None:
-        if self._rank is not None:
-            ray.kill(self._rank)
-        self._rank = self._hello = None
-
-    async def __del__(self) -> None:
-        """Called by Serve before the replica goes: calls that are out may end."""
-        self._draining = True
-        if self._hello is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), settings.DRAIN_S / 2)

@@ -29,6 +29,7 @@ from serving.farm_config import FarmConfig
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
+from serving.render.rank import GangBroken
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
@@ -226,7 +227,7 @@ class GangActorPort:
     async def _call(self, method: str, *arguments: Any) -> Any:
         try:
             return await getattr(self._handle, method).remote(*arguments)
-        except RayActorError as error:
+        except (RayActorError, GangBroken) as error:
             raise GangDied(str(error).splitlines()[0]) from error
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from serving.config_reading import read_config
 from serving.settings import (
@@ -24,6 +24,7 @@ from serving.settings import (
     UNUSED_ARTIFACTS_S,
     home,
 )
+from sharding.gang_shape import GangShape
 
 _Gangs = Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)]
 _Seconds = Annotated[float, Field(strict=True, ge=0.01, le=86_400, allow_inf_nan=False)]
@@ -46,6 +47,11 @@ def _as_text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
+def _check_shape(text: str) -> str:
+    """As GangShape writes it."""
+    return str(GangShape.parse(text))
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -59,8 +65,14 @@ class PoolConfig(_Part):
         str, Field(min_length=1, max_length=MAX_MODEL_CHARS, description="pocket, a folder (./name) or a hub id")
     ] = "pocket"
     """The model that its gangs hold. A folder is looked for from where the file is."""
-    gang_shape: Annotated[Literal["1"], BeforeValidator(_as_text)] = "1"
-    """Ranks of a gang as cfg x ulysses x ring. One rank is all there is so far."""
+    gang_shape: Annotated[
+        str, BeforeValidator(_as_text), AfterValidator(_check_shape), Field(description="1, ulysses=2, cfg=2 x ring=2")
+    ] = "1"
+    """Ranks of a gang as cfg x ulysses x ring, and `threads` of each on a CPU: `cfg=2 x ulysses=2`."""
+    gpus_per_rank: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
+    """1 where the pool computes on GPUs; 0 where it computes on cores."""
+    ranks_per_node: _Few | None = None
+    """Ranks that a node has room for. A gang of more is spread over nodes; nothing: every gang fits one."""
     min_gangs: _Gangs = 1
     """Gangs that are kept even when there is nothing to do."""
     max_gangs: _Gangs = 1
@@ -79,6 +91,21 @@ class PoolConfig(_Part):
         if not self.min_gangs <= self.start_gangs <= self.max_gangs:
             raise ValueError(f"gangs must be from min_gangs to max_gangs, {self.min_gangs} to {self.max_gangs}")
         return self
+
+    @property
+    def shape(self) -> GangShape:
+        return GangShape.parse(self.gang_shape)
+
+    @property
+    def rank_resources(self) -> dict[str, float]:
+        """What Ray is asked for each rank."""
+        cores = {"CPU": float(self.shape.threads)}
+        return {**cores, "GPU": 1.0} if self.gpus_per_rank else cores
+
+    @property
+    def fits_a_node(self) -> bool:
+        """Whether all ranks of a gang are on one node."""
+        return self.ranks_per_node is None or self.shape.ranks <= self.ranks_per_node
 
     @property
     def start_gangs(self) -> int:

@@ -11,12 +11,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sharding.splits import split_sizes
-
 MAX_CFG = 2
 """Guidance has two branches."""
 
 _PART = re.compile(r"(cfg|ulysses|ring|threads)\s*=\s*(\d{1,4})")
+
+
+def split_sizes(total: int, parts: int) -> tuple[int, ...]:
+    """Sizes of `parts` consecutive parts of `total`, the larger ones first; parts beyond the total are empty.
+
+    As torch.tensor_split has it. Nothing is padded to divide evenly.
+    """
+    least, extra = divmod(total, parts)
+    return tuple(least + (part < extra) for part in range(parts))
 
 
 @dataclass(frozen=True)

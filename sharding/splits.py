@@ -1,7 +1,4 @@
-"""How tokens or heads are shared out among ranks, evenly or not, and put together again.
-
-Nothing is padded: where a number does not divide, the first parts hold one more, as torch.tensor_split has it.
-"""
+"""Tensors that are shared out among ranks, evenly or not, and put together again."""
 
 from collections.abc import Sequence
 
@@ -9,12 +6,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
-
-
-def split_sizes(total: int, parts: int) -> tuple[int, ...]:
-    """Sizes of `parts` consecutive parts of `total`, the larger ones first; parts beyond the total are empty."""
-    least, extra = divmod(total, parts)
-    return tuple(least + (part < extra) for part in range(parts))
 
 
 def part_of(whole: Tensor, *, dim: int, sizes: Sequence[int], index: int) -> Tensor:

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from sharding.splits import cat_rows, split_sizes
+from sharding.gang_shape import split_sizes
+from sharding.splits import cat_rows
 
 
 def ulysses_attention(

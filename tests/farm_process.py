@@ -172,10 +172,10 @@ def calls_planned(job: Json) -> int:
     return sum(take["calls"] for take in job["takes"])
 
 
-def render(storyboard: Path) -> str:
-    """The sha256 of the film that `longtake render` makes of it, on one gang."""
+def render(storyboard: Path, *, gang: str = "1") -> str:
+    """The sha256 of the film that `longtake render` makes of it, on one gang of this shape."""
     out = storyboard.with_suffix(".rendered.mp4")
-    command = [LONGTAKE, "render", str(storyboard), "-o", str(out), "--gangs", "1", "--json"]
+    command = [LONGTAKE, "render", str(storyboard), "-o", str(out), "--gangs", "1", "--gang", gang, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["sha256"])

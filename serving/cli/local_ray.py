@@ -5,6 +5,7 @@ It disturbs no other cluster and is found by none: its own folder, its own token
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 import threading
@@ -22,9 +23,9 @@ from serving.errors import Fault, ModelError, UserError
 from serving.farm_config import FarmConfig
 from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_SHUTDOWN_S
 
-CPU_PER_GANG = 2
-"""Cores that Ray is told of for each gang. A gang takes one, and a little for its leader; the other is for the gang
-that replaces it while it still goes. Ray only counts them: how many gangs there are, Serve says."""
+SPARE = 2
+"""Times the cores of all gangs that Ray is told of: the others are for gangs that replace those that still go. Ray only
+counts them: how many gangs there are, Serve says."""
 
 CPU_BESIDE_GANGS = 2
 """Cores that Ray is told of beyond those."""
@@ -97,11 +98,11 @@ def start_ray(config: FarmConfig, folder: Path) -> list[psutil.Process]:
     """
     import ray
 
-    gangs = sum(pool.max_gangs for pool in config.pools)
+    cores = sum(pool.max_gangs * pool.shape.ranks * pool.rank_resources["CPU"] for pool in config.pools)
     try:
         ray.init(
             address="local",
-            num_cpus=CPU_PER_GANG * gangs + CPU_BESIDE_GANGS,
+            num_cpus=SPARE * math.ceil(cores) + CPU_BESIDE_GANGS,
             resources={CONTROL_RESOURCE: 1},
             object_store_memory=config.object_store_bytes,
             include_dashboard=False,

@@ -185,7 +185,8 @@ class Admission:
         return f"{pool.model}|{plan.width}x{plan.height}|{pool.gang_shape}"
 
     def _quote_take(self, planned: Planned, take: TakePlan, cached: bool) -> TakeQuote:
-        seconds = 0.0 if cached else self._costs.take_seconds(self.cost_key(planned.pool, planned.plan), take)
+        gang_s = 0.0 if cached else self._costs.take_seconds(self.cost_key(planned.pool, planned.plan), take)
+        seconds = gang_s * planned.pool.shape.ranks
         return TakeQuote(
             key=take.key,
             shots=[shot.id for shot in take.shots],
@@ -195,12 +196,13 @@ class Admission:
             cached=cached,
         )
 
-    def _when(self, pool: PoolConfig, seconds: float, now: float) -> tuple[float | None, float | None]:
+    def _when(self, pool: PoolConfig, gpu_s: float, now: float) -> tuple[float | None, float | None]:
         supply = self._jobs.pool_supply(pool.name)
         if supply is None or not supply.gangs_ready:
             return None, None
-        starts_at = now + supply.backlog_gpu_s / supply.gangs_ready
-        return starts_at, starts_at + seconds / supply.gangs_ready
+        gpus = supply.gangs_ready * pool.shape.ranks
+        starts_at = now + supply.backlog_gpu_s / gpus
+        return starts_at, starts_at + gpu_s / gpus
 
     def _choose_pool(self, storyboard: Storyboard, name: str | None) -> PoolConfig:
         serving = [pool for pool in self._config.pools if pool.model == storyboard.model]

@@ -99,7 +99,7 @@ class Director:
         self.metrics = FarmMetrics()
         self.state = FarmState(self.costs)
         for pool in config.pools:
-            self.state.put_pool(PoolSpec(pool.name, pool.slots))
+            self.state.put_pool(PoolSpec(pool.name, pool.slots, gpus_per_gang=pool.shape.ranks))
         self.gangs = Gangs(self.state)
         self.runs: dict[str, JobRun] = {}
         self._by_content: dict[str, TakeRun] = {}
@@ -125,8 +125,9 @@ class Director:
             while not self._stopping:
                 self._give_out()
                 self._wake.clear()
-                with_timeout = asyncio.wait_for(self._wake.wait(), settings.DIRECTOR_TICK_S)
-                await asyncio.gather(with_timeout, return_exceptions=True)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(settings.DIRECTOR_TICK_S):
+                        await self._wake.wait()
         finally:
             for loop in loops:
                 loop.cancel()
@@ -168,7 +169,9 @@ class Director:
             except Exception:
                 log.exception("the Director failed to look into the store", extra={"action": "sync"})
             self._sync_now.clear()
-            await asyncio.gather(asyncio.wait_for(self._sync_now.wait(), self._config.poll_s), return_exceptions=True)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.poll_s):
+                    await self._sync_now.wait()
 
     async def _sync(self) -> None:
         """Renew leases, hear what others changed, write down what happened, claim new jobs."""
@@ -297,7 +300,8 @@ class Director:
             numerics=numerics,
             prompt_keys={text: prompt_artifact(numerics["weights"], text) for text in texts},
             takes=takes,
-            price_per_gang_second=planned.pool.price_per_gpu_second,
+            ranks=planned.pool.shape.ranks,
+            price_per_gpu_second=planned.pool.price_per_gpu_second,
             spent_usd=job.usd,
             started=job.status == "in_progress",
         )
@@ -518,8 +522,8 @@ class Director:
         # A call that only waited beside the one that its gang died of has cost nothing.
         if report.outcome != "gang_died" or self.gangs.was_working_on(gang, call.key):
             run.charge(take, start=call.start, latents=call.latents, seconds=report.seconds, useful=useful)
-            self.metrics.gpu_seconds.labels(pool, "useful" if useful else "wasted").inc(report.seconds)
-            self.metrics.spent_usd.labels(pool).inc(report.seconds * run.price_per_gang_second)
+            self.metrics.gpu_seconds.labels(pool, "useful" if useful else "wasted").inc(report.seconds * run.ranks)
+            self.metrics.spent_usd.labels(pool).inc(report.seconds * run.ranks * run.price_per_gpu_second)
         if run.id not in self.runs or take.stage is not Stage.RENDERING:
             self.state.call_moot(call.key, gang)
             if self.runs.get(run.id) is not run:
@@ -689,7 +693,7 @@ class Director:
             numerics=run.numerics,
             timings={
                 "total_s": now - (run.job.started_at or now),
-                "gang_s": sum(take.gpu_seconds for take in run.takes),
+                "gang_s": sum(take.gpu_seconds for take in run.takes) / run.ranks,
             },
             gangs=self.state.num_gangs(run.job.pool),
         )

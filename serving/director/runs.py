@@ -140,7 +140,9 @@ class JobRun:
     prompt_keys: dict[str, str]
     """Artifact key of the embedding of every text of the film."""
     takes: list[TakeRun]
-    price_per_gang_second: float
+    ranks: int
+    """Of each gang: GPUs, or cores."""
+    price_per_gpu_second: float
     spent_usd: float
     """Charged so far, what is not written down yet included."""
     ledger: dict[tuple[str, str], list[float]] = field(default_factory=dict)
@@ -165,16 +167,17 @@ class JobRun:
         return self.job.id
 
     def charge(self, take: TakeRun, *, start: int, latents: int, seconds: float, useful: bool) -> None:
-        """Put the GPU-seconds of a call down to the shots that its latents belong to."""
+        """Put the GPU-seconds of a call of so many seconds down to the shots that its latents belong to."""
+        gpu_s = seconds * self.ranks
         shots = shots_of(take.plan, self.capabilities.grid, start, start + latents)
         for shot in shots:
             entry = self.ledger.setdefault((take.plan.key, shot), [0.0, 0.0])
-            entry[0 if useful else 1] += seconds / len(shots)
+            entry[0 if useful else 1] += gpu_s / len(shots)
         if useful:
-            take.gpu_seconds += seconds
+            take.gpu_seconds += gpu_s
         else:
-            take.wasted_gpu_seconds += seconds
-        self.spent_usd += seconds * self.price_per_gang_second
+            take.wasted_gpu_seconds += gpu_s
+        self.spent_usd += gpu_s * self.price_per_gpu_second
 
     def close_ledger(self, now: float) -> list[LedgerEntry]:
         """Entries that are not known to be written down. An entry sent twice counts once, so they are kept until
@@ -188,7 +191,7 @@ class JobRun:
                 shot=shot,
                 useful_s=useful,
                 wasted_s=wasted,
-                usd=(useful + wasted) * self.price_per_gang_second,
+                usd=(useful + wasted) * self.price_per_gpu_second,
                 at=now,
             )
             for (take, shot), (useful, wasted) in self.ledger.items()

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from serving.errors import ModelError
 from sharding.attention import AttentionBackend
 from sharding.gang_groups import GangGroups
+from sharding.gang_shape import split_sizes
 from sharding.sequence import sequence_attention
-from sharding.splits import gather_parts, part_of, split_sizes
+from sharding.splits import gather_parts, part_of
 
 
 class SplitSequences:

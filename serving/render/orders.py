@@ -144,6 +144,8 @@ class GangHello:
     """What the bytes of its predictions depend on, weights included."""
     node: str
     draining: bool
+    pids: tuple[int, ...] = ()
+    """Process ids of its ranks, on their nodes."""
 
 
 class NotHeld(Fault):

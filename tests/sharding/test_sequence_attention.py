@@ -12,10 +12,10 @@ from torch import Tensor
 
 from sharding.attention import CpuFlash
 from sharding.gang_groups import GangGroups
-from sharding.gang_shape import GangShape
+from sharding.gang_shape import GangShape, split_sizes
 from sharding.ring import ring_attention
 from sharding.sequence import sequence_attention
-from sharding.splits import gather_parts, part_of, split_sizes
+from sharding.splits import gather_parts, part_of
 from tests.sharding.ranks import Worlds, all_shapes, fresh_ranks
 
 SHAPES = [shape for shape in all_shapes(4) if shape.cfg == 1]

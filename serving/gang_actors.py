@@ -1,0 +1,231 @@
+"""A gang on Ray: an actor for each rank, and the leader that forms them into a gang and keeps it whole.
+
+A replica of a Renderer is a leader. Hosts send calls to rank 0, which passes them on to the others; the leader is not
+on that way. When a rank dies, hangs or leaves, the leader replaces what is gone and lets the others, which keep their
+weights, join it: under a new name, for calls of the old gang are lost.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from serving import settings
+from serving.control import ensure_director, set_up_logs
+from serving.farm_config import PoolConfig
+from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.orders import GangHello
+from serving.render.rank import GangBroken, Meeting, Rank
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a rank says when it is asked how it is."""
+
+    pid: int
+    node: str
+    """Ray's id of its node."""
+    joined: bool
+    """Whether it is together with the others."""
+
+
+class RankActor(Rank):
+    """A rank in a process of its own. Calls wait in line; its leader's questions do not."""
+
+    _others: Sequence[Any] = ()
+    """In rank 0: the actors of the other ranks."""
+
+    def open_meeting(self, name: str) -> Meeting:
+        """In rank 0: where the others find it."""
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return self.call_meeting(address, name)
+
+    def meet(self, meeting: Meeting, others: Sequence[Any] = ()) -> None:
+        """Form the gang. Raises GangBroken."""
+        self._others = list(others)
+        self.join(meeting)
+
+    def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:
+        super().keep_prompts(key, embeddings)
+        if self._others:
+            shared = ray.put(dict(embeddings))
+            for other in self._others:
+                other.keep_prompts.remote(key, shared)
+
+    def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
+        self.know_prompts(prompts_key)
+        if self._others:
+            shared = ray.put(call)
+            for other in self._others:  # what becomes of it there shows in what the ranks exchange
+                other.follow.remote(shared, prompts_key)
+        return super().predict(call, prompts_key)
+
+    def follow(self, call: CallInput, prompts_key: str) -> None:
+        """In every rank but 0: take part in a call. Rank 0 answers it."""
+        super().predict(call, prompts_key)
+
+    @ray.method(concurrency_group="control")
+    def pulse(self) -> Pulse:
+        return Pulse(os.getpid(), ray.get_runtime_context().get_node_id(), self.joined)
+
+    @ray.method(concurrency_group="control")
+    def describe(self) -> dict[str, str]:
+        """What its predictions depend on."""
+        return self.numerics
+
+
+def start_rank(pool: PoolConfig, index: int, group: PlacementGroup | None = None) -> Any:
+    """The actor of a rank, in bundle index + 1 of a gang's placement group; the leader has bundle 0."""
+    resources = pool.rank_resources
+    options: dict[str, Any] = {
+        "num_cpus": resources["CPU"],
+        "num_gpus": resources.get("GPU", 0),
+        "max_restarts": 0,  # a new one would not know its gang
+        "concurrency_groups": {"control": 2},
+    }
+    if group is not None:
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index + 1)
+    return ray.remote(**options)(RankActor).remote(pool.model, str(pool.shape), index)
+
+
+class Renderer:
+    """The leader of one gang of a pool."""
+
+    def __init__(self, pool: dict[str, Any], args: dict[str, Any]) -> None:
+        set_up_logs()
+        self._pool = PoolConfig.model_validate(pool)
+        self._args = args
+        self._name = serve.get_replica_context().replica_id.unique_id
+        self._incarnation = itertools.count()
+        self._ranks: list[Any] = [None] * self._pool.shape.ranks
+        self._nodes: set[str] = set()
+        """Where they are."""
+        self._director: Any = None
+        self._hello: GangHello | None = None
+        """What it says to the Director; None while the gang is not formed."""
+        self._draining = False
+        self._must_move = False
+        """A node of the gang goes, and no call is out any more."""
+        self._idle = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def check_health(self) -> None:
+        """Called by Serve again and again, first when the replica starts. Serve itself looks at the leader's node only;
+        where another rank's node is drained, raising makes it start the gang elsewhere."""
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.ensure_future(self._keep())
+        if self._must_move:
+            raise RuntimeError("a node of this gang is drained")
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                if self._hello is None:
+                    await self._form()
+                if await self._is_whole():
+                    await self._say_hello()
+                    await asyncio.sleep(settings.GANG_HELLO_S)
+                else:
+                    self._hello = None
+                    continue
+            except (RayError, TimeoutError, GangBroken) as error:
+                log.warning("gang %s: %s", self._name, _first_line(error), extra={"action": "gang_lost"})
+                self._end_all()
+                await asyncio.sleep(settings.GANG_HELLO_S)
+
+    async def _form(self) -> None:
+        """Start the ranks that are missing, and let all find each other."""
+        group = ray.util.get_current_placement_group()
+        self._ranks = [
+            start_rank(self._pool, index, group) if rank is None else rank for index, rank in enumerate(self._ranks)
+        ]
+        name = f"{self._pool.name}-{self._name}-{next(self._incarnation)}"
+        first, *others = self._ranks
+        async with asyncio.timeout(settings.GANG_FORM_S):
+            if others:
+                meeting = await first.open_meeting.remote(name)
+                await asyncio.gather(first.meet.remote(meeting, others), *(one.meet.remote(meeting) for one in others))
+            numerics = await first.describe.remote()
+            pulses = await asyncio.gather(*(rank.pulse.remote() for rank in self._ranks))
+        self._nodes = {pulse.node for pulse in pulses}
+        self._hello = GangHello(
+            gang=name,
+            pool=self._pool.name,
+            numerics=numerics,
+            node=ray.get_runtime_context().get_node_id(),
+            draining=False,
+            pids=tuple(pulse.pid for pulse in pulses),
+        )
+        log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed"})
+
+    async def _is_whole(self) -> bool:
+        """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended."""
+        asked = [asyncio.wait_for(rank.pulse.remote(), settings.RANK_PING_S) for rank in self._ranks]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, BaseException):
+                log.warning(
+                    "rank %d of gang %s: %s", index, self._name, _first_line(answer), extra={"action": "rank_lost"}
+                )
+                self._end(index)
+        return all(isinstance(answer, Pulse) and answer.joined for answer in answers)
+
+    async def _say_hello(self) -> None:
+        assert self._hello is not None
+        if self._director is None:
+            self._director = ensure_director(self._args)
+        moves = bool(self._nodes & draining_nodes())
+        hello = replace(self._hello, draining=self._draining or moves)
+        try:
+            told = self._director.hello.remote(hello, [self._ranks[0]])
+            answer = await asyncio.wait_for(told, settings.DIRECTOR_CALL_S)
+        except (RayError, TimeoutError):
+            self._director = None  # it is being started again
+            return
+        if answer == "replace":
+            self._end_all()
+        elif answer == "idle":
+            self._must_move = moves
+            self._idle.set()
+
+    def _end(self, index: int) -> None:
+        if self._ranks[index] is not None:
+            ray.kill(self._ranks[index])
+            self._ranks[index] = None
+
+    def _end_all(self) -> None:
+        for index in range(len(self._ranks)):
+            self._end(index)
+        self._hello = None
+
+    async def __del__(self) -> None:
+        """Called by Serve before the replica goes: calls that are out may end."""
+        self._draining = True
+        if self._hello is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), settings.DRAIN_S / 2)
+
+
+def draining_nodes() -> set[str]:
+    """Ray's ids of the nodes that are about to go. Ray has no public way to ask (2.60); Serve asks in this way too."""
+    from ray._private import worker
+
+    client: Any = vars(worker.global_worker)["gcs_client"]
+    nodes = client.get_draining_nodes()
+    return {node if isinstance(node, str) else node.hex() for node in nodes}
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
