@@ -51,7 +51,6 @@ from serving.cli.source import plan_film, read_storyboard
 from serving.control import GangActorPort
 from serving.farm_config import FarmConfig
 from serving.gang_actors import RankActor
-from sharding.gang_shape import GangShape
 from serving.models.quiet import quiet_loading
 from serving.models.testing import TEXT_DIM, write_tiny_checkpoint
 from serving.render.film import render_film
@@ -59,6 +58,7 @@ from serving.render.gang import predict_call
 from serving.render.messages import Array, CallInput, Part
 from serving.render.progress import Progress
 from serving.render.takes import open_recipe
+from sharding.gang_shape import GangShape
 from sharding.spans import LatentSpan
 from tests.farm_process import Farm, title
 
