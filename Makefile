@@ -30,10 +30,12 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.adherence
 
 # The CPU build of torch is enough for everything here. A machine that has a GPU build installs it before `make`.
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt constraints-cuda.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/xformers \
+		--constraint constraints-cuda.txt xformers
 	touch .venv/ready
 
 clean:

@@ -164,7 +164,9 @@ def slow_storyboard(model: Path, *, seconds: float, shots: int) -> Storyboard:
     return {"version": 1, "model": str(model), "seed": next(_seeds), "shots": written}
 
 
-def write_slow_checkpoint(folder: Path) -> Path:
+def write_slow_checkpoint(
+    folder: Path, *, layers: int = LAYERS, window: int = 16, width: int = 64, height: int = 48
+) -> Path:
     """A checkpoint whose calls take about a second on one core, and whose frames are decoded in little time."""
     from diffusers import WanTransformer3DModel
 
@@ -179,12 +181,12 @@ def write_slow_checkpoint(folder: Path) -> Path:
             text_dim=TEXT_DIM,
             freq_dim=64,
             ffn_dim=3072,
-            num_layers=LAYERS,
+            num_layers=layers,
             rope_max_seq_len=64,
         ).half()
         shutil.rmtree(folder / "transformer")
         transformer.save_pretrained(folder / "transformer", safe_serialization=True)
-    made_for = {"window": 16, "width": 64, "height": 48, "fps": 8, "guidance": [5.0]}
+    made_for = {"window": window, "width": width, "height": height, "fps": 8, "guidance": [5.0]}
     (folder / "longtake.json").write_text(json.dumps(made_for), encoding="utf-8")
     return folder
 

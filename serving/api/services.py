@@ -50,7 +50,9 @@ class Quote(Protocol):
 class Admission(Protocol):
     """Plans and prices storyboards before anything is stored."""
 
-    def plan(self, storyboard: Storyboard, *, pool: str | None, steps: int | None) -> Any:
+    def plan(
+        self, storyboard: Storyboard, *, pool: str | None, steps: int | None, due_at: float | None, now: float
+    ) -> Any:
         """A Planned. Raises StoryboardError or UserError where the farm cannot render it."""
 
     def quote(self, planned: Any, *, due_at: float | None, now: float) -> Quote:

@@ -52,7 +52,7 @@ class Order:
         pool = self.options.pool
         if pool is None and self.previous is not None and self.previous.model == self.storyboard.model:
             pool = self.previous.pool
-        return {"pool": pool, "steps": self.options.steps}
+        return {"pool": pool, "steps": self.options.steps, "due_at": self.options.due_at}
 
 
 def check_due(services: Services, order: Order) -> None:
@@ -64,7 +64,7 @@ def check_due(services: Services, order: Order) -> None:
 
 def plan_order(services: Services, order: Order) -> Any:
     """The order as a Planned. Raises StoryboardError, UserError where it cannot be rendered like that."""
-    return services.admission.plan(order.storyboard, **order.place())
+    return services.admission.plan(order.storyboard, **order.place(), now=services.clock())
 
 
 def accept(

@@ -161,7 +161,7 @@ def _with_size(services: Services, storyboard: Storyboard) -> Storyboard:
     """The same with its size written down, so that it can be told at any time."""
     if storyboard.video.width is not None:
         return storyboard
-    plan = services.admission.plan(storyboard, pool=None, steps=None).plan
+    plan = services.admission.plan(storyboard, pool=None, steps=None, due_at=None, now=services.clock()).plan
     video = storyboard.video.model_copy(update={"width": plan.width, "height": plan.height})
     return storyboard.model_copy(update={"video": video})
 

@@ -78,6 +78,17 @@ def check_gpu() -> Finding:
     return Finding("GPU", "ok", "none: models run on the CPU, which suits pocket; larger models need a GPU")
 
 
+def check_attention() -> Finding:
+    from serving.models.wan import default_device
+    from sharding.attention import choose_backend
+
+    backend = choose_backend(default_device())
+    if backend.verified:
+        return Finding("attention", "ok", f"{backend.name} in gangs of several ranks")
+    fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
+    return Finding("attention", "warn", f"{backend.name} in gangs of several ranks: unverified, no GPU has run it", fix)
+
+
 def check_xformers() -> Finding:
     """diffusers imports xformers wherever it is installed, and fails with it where it was built for another torch."""
     if find_spec("xformers") is None:
@@ -125,6 +136,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_threads,
     check_memory,
     check_gpu,
+    check_attention,
     check_xformers,
     check_encoder,
     check_pocket,

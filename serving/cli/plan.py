@@ -2,10 +2,14 @@
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from serving.cli.options import AsJson, Model, Steps, StoryboardPath
 from serving.cli.source import plan_film, read_storyboard
+from serving.errors import UserError
+from serving.settings import MAX_POOL_GANGS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,18 +17,39 @@ if TYPE_CHECKING:
     from serving.models.wan import WanModel
     from serving.plan import FilmPlan, ShotPlan
     from serving.render.cost import Estimate
+    from sharding.advice import Advice
 
 
-def plan(storyboard: StoryboardPath, model: Model = None, steps: Steps = None, as_json: AsJson = False) -> None:
+def plan(
+    storyboard: StoryboardPath,
+    model: Model = None,
+    steps: Steps = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, max=MAX_POOL_GANGS, help="Say how to lay gangs out on so many GPUs.")
+    ] = None,
+    gpu_gib: Annotated[float, typer.Option(min=1, help="Memory of each of these GPUs.")] = 80.0,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="How many of them share a node.")] = 8,
+    as_json: AsJson = False,
+) -> None:
     """Show the takes, chunks, calls, time and memory that a storyboard takes."""
     board = read_storyboard(storyboard, model=model, seed=None)
     film, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
 
     from serving.plan import plan_json
 
+    advice = None if gpus is None else _advise(film, opened, gpus=gpus, gpu_gib=gpu_gib, gpus_per_node=gpus_per_node)
     expected = _estimate(film, opened)
     if as_json:
-        print(json.dumps({**plan_json(film), "estimate": asdict(expected) if expected else None}, indent=2))
+        print(
+            json.dumps(
+                {
+                    **plan_json(film),
+                    "estimate": asdict(expected) if expected else None,
+                    "advice": {**asdict(advice), "shape": str(advice.shape)} if advice else None,
+                },
+                indent=2,
+            )
+        )
         return
     from rich.console import Console
 
@@ -34,6 +59,31 @@ def plan(storyboard: StoryboardPath, model: Model = None, steps: Steps = None, a
     console.print(_take_table(film))
     console.print(_totals(film), markup=False, soft_wrap=True)
     console.print(_describe_estimate(expected), markup=False, soft_wrap=True)
+    if advice is not None:
+        gangs = "1 gang" if advice.gangs == 1 else f"{advice.gangs} gangs"
+        console.print(f"on {gpus} GPUs: {gangs} of shape {advice.shape}", markup=False, soft_wrap=True)
+        for reason in advice.reasons:
+            console.print(f"  - {reason}", markup=False, soft_wrap=True)
+
+
+def _advise(film: "FilmPlan", model: "WanModel", *, gpus: int, gpu_gib: float, gpus_per_node: int) -> "Advice":
+    """Raises UserError where the film does not fit these GPUs."""
+    from sharding.advice import advise
+    from sharding.gang_shape import fewest_ranks
+
+    latents = min(model.capabilities.window, max(take.latents for take in film.takes))
+    work = model.workload(width=film.width, height=film.height, latents=latents)
+    try:
+        parts = fewest_ranks(
+            tokens=work.tokens,
+            bytes_per_token=model.call_bytes_per_token(),
+            weights_bytes=model.denoiser_bytes(),
+            gpu_bytes=int(gpu_gib * (1 << 30)),
+        )
+        calls = sum(max(take.chunks_per_step) for take in film.takes)
+        return advise(work, gpus=gpus, calls_at_once=calls, parts=parts, gpus_per_node=gpus_per_node)
+    except ValueError as error:
+        raise UserError(f"--gpus: {error}") from error
 
 
 def _estimate(film: "FilmPlan", model: "WanModel") -> "Estimate | None":

@@ -6,7 +6,8 @@ the work that follows are counted alike. Opens models by their configs only; ren
 
 import difflib
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,8 +25,13 @@ from serving.store.jobs import JobStore
 from serving.store.names import frames_artifact
 from serving.store.records import Job, Take
 from serving.storyboard import Storyboard
+from sharding.gang_shape import GangShape
 
 DEFAULT_PRIORITY = 50
+
+GANG_EFFICIENCY = 0.9
+"""What is expected of gangs of several ranks before they were measured: others reach 0.86 to 0.98 with two to four GPUs
+(xDiT's and LightX2V's published numbers on Wan and HunyuanVideo)."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,33 @@ class Admission:
         self._artifacts = artifacts
         self._costs = costs
 
-    def plan(self, storyboard: Storyboard, *, pool: str | None = None, steps: int | None = None) -> Planned:
-        """The plan of a storyboard on a pool that serves its model. Raises StoryboardError, UserError, ModelError."""
-        chosen = self._choose_pool(storyboard, pool)
-        model = open_known_model(chosen.model)
-        plan = compile_storyboard(storyboard, model_name=chosen.model, capabilities=model.capabilities, steps=steps)
-        return Planned(storyboard, steps, chosen, plan)
+    def plan(
+        self,
+        storyboard: Storyboard,
+        *,
+        pool: str | None = None,
+        steps: int | None = None,
+        due_at: float | None = None,
+        now: float = 0.0,
+    ) -> Planned:
+        """The plan of a storyboard, on the pool that is named or else on the one that suits it.
+
+        Of the pools that serve its model: the cheapest that can be in time, or the one that is done first where none
+        can; the cheapest where no due time is given. Raises StoryboardError, UserError, ModelError.
+        """
+        serving = self._serving(storyboard, pool)
+        model = open_known_model(serving[0].model)
+        plan = compile_storyboard(storyboard, model_name=model.name, capabilities=model.capabilities, steps=steps)
+        work = model.workload(width=plan.width, height=plan.height)
+        fitting = [one for one in serving if one.shape.is_valid(work)]
+        if not fitting:
+            try:
+                serving[0].shape.check(work)
+            except ValueError as error:
+                raise UserError(f"pool {serving[0].name} cannot render it: {error}") from error
+        if len(fitting) == 1:
+            return Planned(storyboard, steps, fitting[0], plan)
+        return Planned(storyboard, steps, self._choose_pool(fitting, plan, due_at=due_at, now=now), plan)
 
     def plan_job(self, job: Job) -> Planned:
         """The plan of a job as it was accepted. Raises UserError where its pool or model is gone."""
@@ -101,15 +128,20 @@ class Admission:
 
     def quote(self, planned: Planned, *, due_at: float | None, now: float) -> Quote:
         """What it costs and when it may be done, by what is known of the pool."""
+        pool, plan = planned.pool, planned.plan
         numerics = self._jobs.pool_numerics(planned.pool.name)
         keys = self.content_keys(planned, numerics) if numerics else [""] * len(planned.plan.takes)
-        there = self._artifacts.existing({frames_artifact(key) for key in keys if key})
-        cached = [frames_artifact(key) in there for key in keys]
+        existing = self._artifacts.existing({frames_artifact(key) for key in keys if key})
+        cached = [frames_artifact(key) in existing for key in keys]
         takes = tuple(
-            self._quote_take(planned, take, is_there) for take, is_there in zip(planned.plan.takes, cached, strict=True)
+            self._quote_take(pool, plan, take, cached=there) for take, there in zip(plan.takes, cached, strict=True)
         )
         seconds = sum(take.gpu_seconds for take in takes)
-        starts_at, finishes_at = self._when(planned.pool, seconds, now)
+        path_s = max(
+            (self._path_s(pool, plan, take) for take, one in zip(plan.takes, takes, strict=True) if not one.cached),
+            default=0.0,
+        )
+        starts_at, finishes_at = self._when(planned.pool, seconds, path_s, now)
         return Quote(
             pool=planned.pool.name,
             calls=sum(take.calls for take in takes),
@@ -181,39 +213,72 @@ class Admission:
         return job, [_waiting(identity, index, take) for index, take in enumerate(plan.takes)]
 
     def cost_key(self, pool: PoolConfig, plan: FilmPlan) -> str:
-        """What the cost model knows the calls of a film by."""
-        return f"{pool.model}|{plan.width}x{plan.height}|{pool.gang_shape}"
+        """What the cost model knows the calls of a film by. Of a shape of which nothing was measured it expects what
+        another of the same model needs, shared out."""
+        key = _cost_key(pool, plan)
+        if not self._costs.is_measured(key):
+            for other in self._config.pools:
+                known = _cost_key(other, plan)
+                if other.model == pool.model and self._costs.is_measured(known):
+                    self._costs.expect_like(key, known, factor=_share(pool.shape) / _share(other.shape))
+                    break
+        return key
 
-    def _quote_take(self, planned: Planned, take: TakePlan, cached: bool) -> TakeQuote:
-        gang_s = 0.0 if cached else self._costs.take_seconds(self.cost_key(planned.pool, planned.plan), take)
-        seconds = gang_s * planned.pool.shape.ranks
+    def _quote_take(self, pool: PoolConfig, plan: FilmPlan, take: TakePlan, *, cached: bool) -> TakeQuote:
+        seconds = 0.0 if cached else self._costs.take_seconds(self.cost_key(pool, plan), take) * pool.shape.ranks
         return TakeQuote(
             key=take.key,
             shots=[shot.id for shot in take.shots],
             calls=0 if cached else take.calls,
             gpu_seconds=seconds,
-            usd=seconds * planned.pool.price_per_gpu_second,
+            usd=seconds * pool.price_per_gpu_second,
             cached=cached,
         )
 
-    def _when(self, pool: PoolConfig, gpu_s: float, now: float) -> tuple[float | None, float | None]:
+    def _path_s(self, pool: PoolConfig, plan: FilmPlan, take: TakePlan) -> float:
+        """Seconds that a take needs on gangs without end."""
+        window = open_known_model(pool.model).capabilities.window
+        return self._costs.path_seconds(self.cost_key(pool, plan), take, window=window)
+
+    def _when(self, pool: PoolConfig, gpu_s: float, path_s: float, now: float) -> tuple[float | None, float | None]:
         supply = self._jobs.pool_supply(pool.name)
         if supply is None or not supply.gangs_ready:
             return None, None
         gpus = supply.gangs_ready * pool.shape.ranks
         starts_at = now + supply.backlog_gpu_s / gpus
-        return starts_at, starts_at + gpu_s / gpus
+        return starts_at, starts_at + max(gpu_s / gpus, path_s)
 
-    def _choose_pool(self, storyboard: Storyboard, name: str | None) -> PoolConfig:
+    def _choose_pool(
+        self, pools: Sequence[PoolConfig], plan: FilmPlan, *, due_at: float | None, now: float
+    ) -> PoolConfig:
+        """Nothing of it may be in the cache here: what is there makes every pool cheaper."""
+
+        def price(pool: PoolConfig) -> tuple[float, float, float]:
+            takes = [self._quote_take(pool, plan, take, cached=False) for take in plan.takes]
+            gpu_s = sum(take.gpu_seconds for take in takes)
+            path_s = max(self._path_s(pool, plan, take) for take in plan.takes)
+            _, finishes_at = self._when(pool, gpu_s, path_s, now)
+            return sum(take.usd for take in takes), gpu_s, math.inf if finishes_at is None else finishes_at
+
+        prices = {pool.name: price(pool) for pool in pools}
+        if due_at is not None:
+            in_time = [pool for pool in pools if prices[pool.name][2] <= due_at]
+            if not in_time:
+                return min(pools, key=lambda pool: (prices[pool.name][2], prices[pool.name]))
+            pools = in_time
+        return min(pools, key=lambda pool: prices[pool.name])
+
+    def _serving(self, storyboard: Storyboard, name: str | None) -> list[PoolConfig]:
+        """The pools that may render it: one where it is named."""
         serving = [pool for pool in self._config.pools if pool.model == storyboard.model]
         if name is not None:
-            return self._named_pool(storyboard, name)
+            return [self._named_pool(storyboard, name)]
         if not serving:
             models = sorted({pool.model for pool in self._config.pools})
             message = f"no pool of this farm serves it; the farm has {', '.join(models)}"
             problem = storyboard.lines.problem(("model",), message, value=storyboard.model)
             raise StoryboardError([problem])
-        return serving[0]
+        return serving
 
     def _named_pool(self, storyboard: Storyboard, name: str) -> PoolConfig:
         pool = self._config.pool(name)
@@ -225,6 +290,15 @@ class Admission:
         if pool.model != storyboard.model:
             raise UserError(f"pool {name} serves {pool.model}, but the storyboard asks for {storyboard.model}")
         return pool
+
+
+def _cost_key(pool: PoolConfig, plan: FilmPlan) -> str:
+    return f"{pool.model}|{plan.width}x{plan.height}|{pool.gang_shape}"
+
+
+def _share(shape: GangShape) -> float:
+    """Of one rank's time, that a call takes a gang."""
+    return 1.0 if shape.ranks == 1 else 1.0 / (shape.ranks * GANG_EFFICIENCY)
 
 
 @functools.lru_cache(maxsize=64)

@@ -100,6 +100,12 @@ class CostModel:
         """Expect this of calls of which nothing was measured."""
         self._guesses[key] = curve
 
+    def expect_like(self, key: str, known: str, *, factor: float) -> None:
+        """Expect `factor` of the seconds of a key that was measured of one that was not."""
+        ratio = factor * math.exp(self._known[known].all_sizes.value)
+        curve = self._known[known].curve
+        self.guess(key, Curve(curve.linear_s * ratio, curve.quadratic_s * ratio, curve.overhead_s * ratio))
+
     def seconds(self, key: str, *, latents: int, evaluations: int) -> float:
         """Expected seconds of one call."""
         known = self._known.get(key)

@@ -458,6 +458,7 @@ class Director:
                 call.latents,
                 call.evaluations,
                 call.start,
+                expert=call.expert,
                 take_index=take.index,
             )
             for call in calls

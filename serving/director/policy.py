@@ -114,7 +114,7 @@ def next_call(job: JobState) -> WaitingCall:
 
 
 def _choose_gang(pool: PoolState, call: WaitingCall, free: Sequence[GangState], now: float) -> GangState | None:
-    """Of the gangs that are free one that holds the take's prompts, else the best.
+    """Of the gangs that are free one that holds the take's prompts and expert, else one with the expert, else the best.
 
     None where every gang that is free has failed the call and some other has not.
     """
@@ -123,6 +123,9 @@ def _choose_gang(pool: PoolState, call: WaitingCall, free: Sequence[GangState], 
     fit = [gang for gang in free if call.call.key not in gang.calls]  # it may still have it, for nobody
     fresh = [gang for gang in fit if gang.id not in call.avoid]
     if fresh or not fit:
-        return next((gang for gang in fresh if call.warmth in gang.warm), fresh[0] if fresh else None)
+        holds_expert = (gang for gang in fresh if any(warmth.expert == call.warmth.expert for warmth in gang.warm))
+        return next(
+            (gang for gang in fresh if call.warmth in gang.warm), next(holds_expert, fresh[0] if fresh else None)
+        )
     avoided = sum(name in pool.gangs and not pool.gangs[name].draining for name in call.avoid)
     return fit[0] if avoided >= pool.ready_gangs else None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from serving.errors import ModelError
 from serving.models.hub import Snapshot
 
@@ -50,6 +52,13 @@ class Architecture:
     def expert_components(self) -> tuple[str, ...]:
         """The transformers, from the noisiest."""
         return ("transformer",) if self.boundary_ratio is None else ("transformer", "transformer_2")
+
+    def expert_of(self, timestep: float) -> int:
+        """Index of the expert that predicts at this noise level."""
+        if self.boundary_ratio is None:
+            return 0
+        boundary = np.float32(self.boundary_ratio * self.num_train_timesteps)  # as the pipeline compares it
+        return 0 if timestep >= float(boundary) else 1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +59,23 @@ class WanModel:
         tokens = latents * (cells_h // patch_h) * (cells_w // patch_w)
         guided = any(scale != 1.0 for scale in self.capabilities.guidance)
         return Workload(self.checkpoint.architecture.heads, tokens, guided)
+
+    def expert_of(self, timestep: float) -> int:
+        """Index of the expert that predicts at this noise level, from the noisiest."""
+        return self.checkpoint.architecture.expert_of(timestep)
+
+    def call_bytes_per_token(self) -> int:
+        """About what one token of a call takes on a gang at the dtype it would use here, weights not counted.
+
+        In one block at once: the residual stream in fp32, its norm, queries, keys, values and the attention's result,
+        each `inner` wide, and the feed-forward's two activations. Not measured on a GPU.
+        """
+        from diffusers import WanTransformer3DModel
+
+        config = WanTransformer3DModel.load_config(self.folder / self.checkpoint.architecture.expert_components[0])
+        inner = config["num_attention_heads"] * config["attention_head_dim"]
+        itemsize = default_dtype(default_device()).itemsize
+        return int(inner * (2 * 4 + 5 * itemsize) + 2 * config["ffn_dim"] * itemsize)
 
     def weights_hash(self) -> str:
         """sha256 over all weights and configs, for the manifest and the numerics key; read once. Raises ModelError."""
@@ -148,9 +164,6 @@ class WanDenoiser:
         self._backend = choose_backend(device)
         self._sequences: list[SplitSequences] = []
         self._experts: dict[int, Any] = {}
-        ratio, num_timesteps = checkpoint.architecture.boundary_ratio, checkpoint.architecture.num_train_timesteps
-        # In float32, as the pipeline compares it with a tensor.
-        self._boundary = 0.0 if ratio is None else float(np.float32(ratio * num_timesteps))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -175,10 +188,6 @@ class WanDenoiser:
         for sequences in self._sequences:
             sequences.groups = groups
 
-    def expert_of(self, timestep: float) -> int:
-        """Index of the expert that predicts at this noise level, from the noisiest."""
-        return 0 if timestep >= self._boundary else 1
-
     @torch.no_grad()
     def predict(self, latents_NChw: Tensor, *, timestep: float, parts: Sequence[PromptPart], start: int) -> Tensor:
         """The prediction after guidance, parts mixed by their weights: float32 [N, C, h, w] where the latents are."""
@@ -193,7 +202,7 @@ class WanDenoiser:
         return mixed_NChw.to(latents_NChw.device)
 
     def _predict_guided(self, latents_1CNhw: Tensor, timestep: float, part: PromptPart) -> Tensor:
-        index = self.expert_of(timestep)
+        index = self._checkpoint.architecture.expert_of(timestep)
         scale = self._capabilities.guidance[index]
         texts_2LD = torch.stack([part.embedding, part.negative]).to(self._device, self._dtype)
         if scale == 1.0:

@@ -77,6 +77,7 @@ class _HeldTake:
 
     order: TakeOrder
     token: int
+    model: WanModel
     solver: Solver
     timeline: Timeline
     checkpoints: Checkpoints
@@ -131,7 +132,8 @@ class _HeldTake:
 
     def _open_call(self, call: Call) -> OpenCall:
         evaluations = count_prompts(self.order.take.prompt_changes, call.reads)
-        return OpenCall(call.step, call.chunk, call.span.start, len(call.reads), evaluations)
+        expert = self.model.expert_of(self.solver.timestep(call.step))
+        return OpenCall(call.step, call.chunk, call.span.start, len(call.reads), evaluations, expert)
 
 
 class TimelineHost:
@@ -323,6 +325,7 @@ class TimelineHost:
         held = _HeldTake(
             order=order,
             token=order.token,
+            model=model,
             solver=solver,
             timeline=timeline,
             checkpoints=checkpoints,

@@ -49,6 +49,8 @@ class OpenCall:
     """Latents that it reads."""
     evaluations: int
     """Prompts that it is predicted for."""
+    expert: int = 0
+    """Which of the model's experts predicts it, from the noisiest."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from serving.render.frames import to_pixels
 from serving.render.progress import Progress
 from serving.render.takes import open_timeline
 from serving.storyboard import parse_storyboard
+from sharding.gang_shape import GangShape
 
 STORYBOARD = b"""
 version: 1
@@ -76,15 +77,15 @@ def test_two_gangs_render_the_same_bytes_as_one(
     assert manifest_of(tmp_path)["takes"] == manifest_of(rendered)["takes"]
 
 
-def killing_gangs(after_calls: set[int]) -> Callable[[Progress], None]:
-    """Kills a gang, without notice, whenever so many calls are done."""
+def killing_gangs(after_calls: set[int], *, name: str = "longtake-gang") -> Callable[[Progress], None]:
+    """Kills a gang, or a rank, without notice, whenever so many calls are done."""
 
     def on_progress(progress: Progress) -> None:
         due = {calls for calls in after_calls if progress.calls_done >= calls}
         if due:
             after_calls.difference_update(due)
-            gangs = [child for child in multiprocessing.active_children() if child.name == "longtake-gang"]
-            pid = gangs[0].pid
+            gangs = [child for child in multiprocessing.active_children() if child.name == name]
+            pid = gangs[-1].pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
 
@@ -98,6 +99,39 @@ def test_a_film_whose_gangs_are_killed_has_the_same_bytes(
     render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2, on_progress=killing_gangs(after_calls))
     assert after_calls == set()
     assert (tmp_path / "b.mp4").read_bytes() == (rendered / "a.mp4").read_bytes()
+
+
+SHAPES = ("ulysses=2", "cfg=2", "ring=2", "ulysses=2 x ring=2")
+FILM_TOLERANCE = 2e-4
+"""By how much latents of different shapes may differ after all steps, in fp32; latents are about one."""
+
+
+def latents_of(folder: Path) -> list[torch.Tensor]:
+    return [load_file(path)["latents"] for path in sorted((folder / "latents").iterdir())]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gangs_of_any_shape_render_the_same_film_within_a_tolerance(
+    model: WanModel, plan: FilmPlan, rendered: Path, tmp_path: Path, home: None, shape: str
+) -> None:
+    gang = GangShape.parse(shape)
+    render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=1, shape=gang, keep_latents=tmp_path / "latents")
+    for mine, expected in zip(latents_of(tmp_path), latents_of(rendered), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=FILM_TOLERANCE)
+    assert manifest_of(tmp_path)["numerics"]["gang_shape"] == shape
+
+
+def test_gangs_of_one_shape_render_the_same_bytes_whatever_their_number_and_the_deaths_of_their_ranks(
+    model: WanModel, plan: FilmPlan, tmp_path: Path, home: None
+) -> None:
+    ring = GangShape(ring=2)
+    render_film(plan, model=model, out=tmp_path / "a.mp4", gangs=1, shape=ring)
+    after_calls = {3, 11}
+    deaths = killing_gangs(after_calls, name="longtake-rank")
+    render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2, shape=ring, on_progress=deaths)
+    assert after_calls == set()
+    assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
+    assert multiprocessing.active_children() == []
 
 
 def test_gangs_that_die_too_often_end_the_render_and_leave_no_file(

@@ -45,13 +45,13 @@ def test_one_chunk_of_pocket_equals_diffusers_own_pipeline(batching: GuidanceBat
 
 def test_two_experts_each_take_their_noise_levels(tmp_path: Path) -> None:
     model = open_model(str(write_tiny_checkpoint(tmp_path, "2.2-a14b")))
-    denoiser, solver = model.load_denoiser(), model.solver(STEPS)
+    solver = model.solver(STEPS)
 
-    experts = [denoiser.expert_of(solver.timestep(i)) for i in range(STEPS)]
+    experts = [model.expert_of(solver.timestep(i)) for i in range(STEPS)]
 
     assert experts == sorted(experts)
     assert set(experts) == {0, 1}
-    assert (denoiser.expert_of(875.0), denoiser.expert_of(874.99)) == (0, 1)
+    assert (model.expert_of(875.0), model.expert_of(874.99)) == (0, 1)
 
 
 def _compare_with_pipeline(model: WanModel, batching: GuidanceBatching, record: Record) -> None:
