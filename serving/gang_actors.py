@@ -110,8 +110,6 @@ class Renderer:
         self._name = serve.get_replica_context().replica_id.unique_id
         self._incarnation = itertools.count()
         self._ranks: list[Any] = [None] * self._pool.shape.ranks
-        self._nodes: set[str] = set()
-        """Where they are."""
         self._director: Any = None
         self._hello: GangHello | None = None
         """What it says to the Director; None while the gang is not formed."""
@@ -159,7 +157,6 @@ class Renderer:
                 await asyncio.gather(first.meet.remote(meeting, others), *(one.meet.remote(meeting) for one in others))
             numerics = await first.describe.remote()
             pulses = await asyncio.gather(*(rank.pulse.remote() for rank in self._ranks))
-        self._nodes = {pulse.node for pulse in pulses}
         self._hello = GangHello(
             gang=name,
             pool=self._pool.name,
@@ -167,6 +164,7 @@ class Renderer:
             node=ray.get_runtime_context().get_node_id(),
             draining=False,
             pids=tuple(pulse.pid for pulse in pulses),
+            nodes=tuple(pulse.node for pulse in pulses),
         )
         log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed"})
 
@@ -186,7 +184,7 @@ class Renderer:
         assert self._hello is not None
         if self._director is None:
             self._director = ensure_director(self._args)
-        moves = bool(self._nodes & draining_nodes())
+        moves = not draining_nodes().isdisjoint(self._hello.nodes)
         hello = replace(self._hello, draining=self._draining or moves)
         try:
             told = self._director.hello.remote(hello, [self._ranks[0]])

@@ -97,6 +97,7 @@ class Gangs:
                 "gang": known.hello.gang,
                 "node": known.hello.node,
                 "pids": list(known.hello.pids),
+                "nodes": list(known.hello.nodes),
                 "draining": known.hello.draining,
                 "calls": len(self.state.gangs[name].calls) if name in self.state.gangs else 0,
             }

@@ -145,9 +145,12 @@ class GangHello:
     numerics: dict[str, str]
     """What the bytes of its predictions depend on, weights included."""
     node: str
+    """That of its leader."""
     draining: bool
     pids: tuple[int, ...] = ()
-    """Process ids of its ranks, on their nodes."""
+    """Process ids of its ranks, rank 0 first."""
+    nodes: tuple[str, ...] = ()
+    """Ray's ids of the nodes that they are on."""
 
 
 class NotHeld(Fault):

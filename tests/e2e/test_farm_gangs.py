@@ -1,5 +1,8 @@
 """Gangs of several ranks on a real farm: pools of different shapes at once, and gangs that lose a rank."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,3 +94,11 @@ def test_a_rank_that_is_lost_costs_its_call_and_leaves_the_other_ranks_as_they_a
     assert after["split"][1 - index] == before["split"][1 - index], "the rank that lives keeps its weights"
     assert {pool: after[pool] for pool in ("plain", "both")} == {pool: before[pool] for pool in ("plain", "both")}
     assert sum(take["retries"] for take in farm.job(job_id)["takes"]) <= 2, "one call computed, one beside it"
+
+
+def test_a_gang_with_a_rank_on_a_node_that_is_drained_moves_and_loses_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.e2e.drain_rank", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1].startswith("the gang has moved in ")
