@@ -127,9 +127,9 @@ class count_sent:  # noqa: N801
             self._add(sum(one.tensor.nbytes for one in operations if one.op is dist.isend))
             return batch(operations)
 
-        def functional_all_to_all(given: Tensor, *args: Any, group: Any, **named: Any) -> Any:
+        def functional_all_to_all(given: Tensor, into: Any, counts: Any, group: Any, *args: Any) -> Any:
             self._add(given.nbytes * (dist.get_world_size(group) - 1) // dist.get_world_size(group))
-            return functional_all(given, *args, group=group, **named)
+            return functional_all(given, into, counts, group, *args)
 
         def all_gather(given: Tensor, *args: Any, group: Any, **named: Any) -> Any:
             self._add(given.nbytes * (dist.get_world_size(group) - 1))

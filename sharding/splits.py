@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
@@ -28,8 +27,3 @@ def gather_parts(part: Tensor, *, dim: int, sizes: Sequence[int], group: Process
     received = rows.new_empty(sum(sizes) * row)
     dist.all_to_all_single(received, sent, [size * row for size in sizes], [rows.numel()] * ranks, group=group)
     return received.view(sum(sizes), *rows.shape[1:]).movedim(0, dim)
-
-
-def cat_rows(parts: Sequence[Tensor]) -> Tensor:
-    """All numbers of several tensors behind each other, [n]."""
-    return torch.cat([part.reshape(-1) for part in parts])

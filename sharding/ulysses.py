@@ -1,11 +1,14 @@
 """Ulysses: every rank exchanges its tokens of all heads for all tokens of some heads, attends, and exchanges back.
 
-DeepSpeed Ulysses (arXiv 2309.14509), for any number of tokens and heads. One message to each peer before, one after.
+DeepSpeed Ulysses (arXiv 2309.14509), for any number of tokens and heads. Messages hold tokens before batches, so that
+what arrives from all ranks is the whole sequence as it lies in memory: each number is copied once before it is sent,
+and results once after they came.
 
 Legend: B batch, s tokens held here, S tokens of all ranks, H heads, h heads attended here, D numbers per head.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +16,6 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from sharding.gang_shape import split_sizes
-from sharding.splits import cat_rows
 
 
 def ulysses_attention(
@@ -32,34 +34,51 @@ def ulysses_attention(
     answers [B, S_query, h, D]; a rank may have no head at all (h = 0).
     """
     here = dist.get_rank(group)
-    batch, _, heads, width = query_BsHD.shape
-    head_sizes = list(split_sizes(heads, len(query_sizes)))
-    mine = head_sizes[here]
-    split = [torch.split(tensor, head_sizes, dim=2) for tensor in (query_BsHD, key_BsHD, value_BsHD)]
-    sent = [cat_rows([tensor[peer] for tensor in split]) for peer in range(len(head_sizes))]
-    # From each peer: its queries, keys and values of my heads.
-    counts = [batch * (queries + 2 * keys) * mine * width for queries, keys in zip(query_sizes, key_sizes, strict=True)]
-    received = query_BsHD.new_empty(sum(counts))
-    dist.all_to_all_single(received, torch.cat(sent), counts, [part.numel() for part in sent], group=group)
-    tokens: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-    for block, queries, keys in zip(torch.split(received, counts), query_sizes, key_sizes, strict=True):
-        numbers = [batch * length * mine * width for length in (queries, keys, keys)]
-        for into, part, length in zip(tokens, torch.split(block, numbers), (queries, keys, keys), strict=True):
-            into.append(part.view(batch, length, mine, width))
-    query_BShD, key_BShD, value_BShD = (torch.cat(parts, dim=1) for parts in tokens)
-    attended_BShD = attend(query_BShD, key_BShD, value_BShD)
-    return _send_back(attended_BShD, group=group, sizes=query_sizes, head_sizes=head_sizes, here=here)
+    head_sizes = split_sizes(query_BsHD.shape[2], len(query_sizes))
+    each = zip((query_BsHD, key_BsHD, value_BsHD), (query_sizes, key_sizes, key_sizes), strict=True)
+    # All three are on their way before the first is waited for: one is copied while another travels.
+    under_way = [_give_heads(part, sizes, head_sizes, group=group, here=here) for part, sizes in each]
+    wholes = [_arrived(*under_way.pop(0)).transpose(0, 1) for _ in range(3)]
+    attended_BShD = attend(*wholes)
+    return _give_tokens(attended_BShD.transpose(0, 1), query_sizes, head_sizes, group=group, here=here)
 
 
-def _send_back(
-    attended_BShD: Tensor, *, group: ProcessGroup, sizes: Sequence[int], head_sizes: Sequence[int], here: int
+def _give_heads(
+    part_BsHD: Tensor, sizes: Sequence[int], head_sizes: Sequence[int], *, group: ProcessGroup, here: int
+) -> tuple[Tensor, Any]:
+    """Begin to exchange tokens held here, of all heads, for all tokens of my heads, [S, B, h, D]."""
+    batch, tokens, _, width = part_BsHD.shape
+    sent = part_BsHD.new_empty(part_BsHD.numel())
+    counts = [tokens * batch * heads * width for heads in head_sizes]
+    first = 0
+    for into, heads in zip(torch.split(sent, counts), head_sizes, strict=True):
+        into.view(tokens, batch, heads, width).copy_(part_BsHD[:, :, first : first + heads].transpose(0, 1))
+        first += heads
+    mine = batch * head_sizes[here] * width
+    whole_SBhD = part_BsHD.new_empty((sum(sizes), batch, head_sizes[here], width))
+    arriving = [size * mine for size in sizes]
+    work = dist.all_to_all_single(whole_SBhD.view(-1), sent, arriving, counts, group=group, async_op=True)
+    return whole_SBhD, work
+
+
+def _arrived(whole_SBhD: Tensor, work: Any) -> Tensor:
+    """The tensor, once it is there; what was sent for it is let go with `work`."""
+    work.wait()
+    return whole_SBhD
+
+
+def _give_tokens(
+    attended_SBhD: Tensor, sizes: Sequence[int], head_sizes: Sequence[int], *, group: ProcessGroup, here: int
 ) -> Tensor:
-    """All tokens of my heads for my tokens of all heads."""
-    batch, _, _, width = attended_BShD.shape
-    sent = cat_rows(torch.split(attended_BShD, list(sizes), dim=1))
-    counts = [batch * sizes[here] * heads * width for heads in head_sizes]
-    received = attended_BShD.new_empty(sum(counts))
-    given = [batch * size * head_sizes[here] * width for size in sizes]
-    dist.all_to_all_single(received, sent, counts, given, group=group)
-    parts = zip(torch.split(received, counts), head_sizes, strict=True)
-    return torch.cat([part.view(batch, sizes[here], heads, width) for part, heads in parts], dim=2)
+    """Exchange all tokens of my heads for my tokens of all heads, [B, s, H, D]."""
+    _, batch, mine, width = attended_SBhD.shape
+    counts = [sizes[here] * batch * heads * width for heads in head_sizes]
+    received = attended_SBhD.new_empty(sum(counts))
+    given = [size * batch * mine * width for size in sizes]
+    dist.all_to_all_single(received, attended_SBhD.contiguous().view(-1), counts, given, group=group)
+    out_sBHD = attended_SBhD.new_empty((sizes[here], batch, sum(head_sizes), width))
+    first = 0
+    for part, heads in zip(torch.split(received, counts), head_sizes, strict=True):
+        out_sBHD[:, :, first : first + heads] = part.view(sizes[here], batch, heads, width)
+        first += heads
+    return out_sBHD.transpose(0, 1)
