@@ -60,7 +60,7 @@ def content_key(index: int) -> str:
     return f"{index:064x}"
 
 
-@pytest.fixture(scope="module", params=["tiny", "pocket"])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("pocket", marks=pytest.mark.slow)])
 def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return render(request.param, tmp_path_factory.mktemp(request.param))
 
@@ -145,6 +145,7 @@ def test_the_film_of_stored_frames_has_the_bytes_of_one_rendered_in_one_process(
     assert files_in(tmp_path / "scratch") == []
 
 
+@pytest.mark.slow
 def test_the_farm_works_the_same_on_a_bucket(tiny: Rendered, s3_url: str, tmp_path: Path) -> None:
     artifacts = Artifacts.open(s3_url)
     keep_all(tiny, artifacts, TakeDecoder(artifacts, tmp_path / "scratch", sessions=8))

@@ -121,6 +121,7 @@ def test_gangs_of_any_shape_render_the_same_film_within_a_tolerance(
     assert manifest_of(tmp_path)["numerics"]["gang_shape"] == shape
 
 
+@pytest.mark.slow
 def test_gangs_of_one_shape_render_the_same_bytes_whatever_their_number_and_the_deaths_of_their_ranks(
     model: WanModel, plan: FilmPlan, tmp_path: Path, home: None
 ) -> None:

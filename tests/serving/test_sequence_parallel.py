@@ -16,7 +16,11 @@ from sharding.gang_groups import ALONE, GangGroups
 from sharding.gang_shape import GangShape
 from tests.sharding.ranks import Worlds, all_shapes
 
-SEVERAL = [shape for shape in all_shapes(4) if shape.ranks > 1]
+SEVERAL = [
+    pytest.param(shape, marks=[pytest.mark.slow] if shape.ranks > 2 else [])
+    for shape in all_shapes(4)
+    if shape.ranks > 1
+]
 TOLERANCE = 2e-5
 
 

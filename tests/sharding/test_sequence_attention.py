@@ -144,6 +144,7 @@ def exchange(groups: GangGroups, times: int) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [GangShape(ulysses=3), GangShape(ring=3)], ids=str)
 @pytest.mark.parametrize("fault", ["dies", "hangs"])
 def test_a_rank_that_dies_or_hangs_is_an_error_on_every_other_rank_in_time(shape: GangShape, fault: str) -> None:

@@ -364,6 +364,7 @@ def test_latents_that_vanish_before_they_are_decoded_are_rendered_again(
     asyncio.run(body())
 
 
+@pytest.mark.slow
 def test_no_job_fails_because_the_artifact_store_does_for_long(
     model: str, undisturbed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
