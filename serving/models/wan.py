@@ -19,6 +19,7 @@ from torch import Tensor
 from serving.models.checkpoint import Checkpoint
 from serving.models.codec import WanCodec
 from serving.models.loading import load_module
+from serving.models.packed_prompts import PackedPrompts
 from serving.models.prompts import encode_prompts
 from serving.models.quiet import quiet_loading
 from serving.models.schedulers import DiffusersSolver, load_solver
@@ -163,6 +164,8 @@ class WanDenoiser:
         self._groups = groups
         self._backend = choose_backend(device)
         self._sequences: list[SplitSequences] = []
+        self._prompts: dict[int, PackedPrompts] = {}
+        """By expert."""
         self._experts: dict[int, Any] = {}
 
     @property
@@ -204,26 +207,29 @@ class WanDenoiser:
     def _predict_guided(self, latents_1CNhw: Tensor, timestep: float, part: PromptPart) -> Tensor:
         index = self._checkpoint.architecture.expert_of(timestep)
         scale = self._capabilities.guidance[index]
-        texts_2LD = torch.stack([part.embedding, part.negative]).to(self._device, self._dtype)
+        texts = [text.to(self._device, self._dtype) for text in (part.embedding, part.negative)]
         if scale == 1.0:
-            return self._forward(index, latents_1CNhw, timestep, texts_2LD[:1])
+            return self._forward(index, latents_1CNhw, timestep, texts[:1])
         if self._groups.cfg is not None:
             mine = self._groups.shape.coordinates(self._groups.rank).cfg
-            mine_1CNhw = self._forward(index, latents_1CNhw, timestep, texts_2LD[mine : mine + 1])
+            mine_1CNhw = self._forward(index, latents_1CNhw, timestep, texts[mine : mine + 1])
             return guide(*share_branches(mine_1CNhw, group=self._groups.cfg), scale)
         if self._guidance_batching == "batched":
-            both_2CNhw = self._forward(index, latents_1CNhw.expand(2, -1, -1, -1, -1), timestep, texts_2LD)
+            both_2CNhw = self._forward(index, latents_1CNhw.expand(2, -1, -1, -1, -1), timestep, texts)
         else:
-            both_2CNhw = torch.cat([self._forward(index, latents_1CNhw, timestep, text[None]) for text in texts_2LD])
+            both_2CNhw = torch.cat([self._forward(index, latents_1CNhw, timestep, [text]) for text in texts])
         return guide(both_2CNhw[:1], both_2CNhw[1:], scale)
 
-    def _forward(self, expert_index: int, latents_BCNhw: Tensor, timestep: float, texts_BLD: Tensor) -> Tensor:
-        output = self._expert(expert_index)(
-            hidden_states=latents_BCNhw,
-            timestep=self._timesteps(latents_BCNhw, timestep),
-            encoder_hidden_states=texts_BLD,
-            return_dict=False,
-        )
+    def _forward(self, expert_index: int, latents_BCNhw: Tensor, timestep: float, texts: Sequence[Tensor]) -> Tensor:
+        """`texts` are [tokens, dim], one for each sample of the batch."""
+        expert = self._expert(expert_index)
+        with self._prompts[expert_index].together(texts) as texts_BLD:
+            output = expert(
+                hidden_states=latents_BCNhw,
+                timestep=self._timesteps(latents_BCNhw, timestep),
+                encoder_hidden_states=texts_BLD,
+                return_dict=False,
+            )
         prediction: Tensor = output[0].float()
         return prediction
 
@@ -244,6 +250,7 @@ class WanDenoiser:
             expert = load_module(WanTransformer3DModel, folder, dtype=self._dtype, device=self._device)
             with quiet_loading():  # else an environment variable of diffusers could choose other kernels
                 expert.set_attention_backend(ATTENTION)
+            self._prompts[index] = PackedPrompts(expert, self._backend)
             sequences = split_over(expert, self._groups, self._backend)
             if sequences is not None:
                 self._sequences.append(sequences)

@@ -61,6 +61,24 @@ def test_every_kind_of_wan_with_tokens_that_do_not_divide(ranks: Worlds, tmp_pat
                 torch.testing.assert_close(prediction, expected, rtol=0, atol=TOLERANCE)
 
 
+def predict_with_short_prompts(groups: GangGroups, folder: str) -> Tensor:
+    """In a rank, or alone: prompt and negative of different length."""
+    model = open_model(folder)
+    shape = model.capabilities.latent_shape(width=model.capabilities.width, height=model.capabilities.height)
+    latents = torch.randn(3, *shape, generator=torch.Generator().manual_seed(6))
+    prompt, negative = model.encode_prompts(["a red ball", "blurry"])
+    part = PromptPart(prompt[:5], negative[:3], torch.ones(3))
+    return model.load_denoiser(groups=groups).predict(latents, timestep=500.0, parts=[part], start=0)
+
+
+def test_prompts_of_different_length_share_a_pass_on_a_gang(ranks: Worlds, tmp_path: Path) -> None:
+    folder = str(write_tiny_checkpoint(tmp_path, "2.1"))
+    expected = predict_with_short_prompts(ALONE, folder)
+    for shape in (GangShape(ulysses=2), GangShape(cfg=2)):
+        for prediction in ranks[2].run(predict_with_short_prompts, shape, folder):
+            torch.testing.assert_close(prediction, expected, rtol=0, atol=TOLERANCE)
+
+
 def tiny_ltx() -> nn.Module:
     """Another family of models, which splits the prompt's tokens too."""
     from diffusers import LTXVideoTransformer3DModel

@@ -75,6 +75,16 @@ def test_a_prediction_is_float32_and_leaves_its_latents_as_they_were(
     assert not prediction.requires_grad
 
 
+def test_prompts_of_different_length_share_a_pass(model: WanModel, embeddings: list[Tensor]) -> None:
+    short = PromptPart(embeddings[0][:5], embeddings[2][:3], torch.ones(4))
+    split, batched = (model.load_denoiser(guidance_batching=kind) for kind in ("split", "batched"))
+    together = predict(batched, short)
+    assert torch.allclose(together, predict(split, short), rtol=0, atol=1e-5)
+    padded = PromptPart(embeddings[0], embeddings[2], torch.ones(4))
+    assert not torch.allclose(together, predict(batched, padded), atol=1e-3), "what pads a prompt is attended to"
+    assert torch.equal(predict(batched, padded), predict(model.load_denoiser(guidance_batching="batched"), padded))
+
+
 def test_both_kinds_of_guidance_batching_agree(model: WanModel, embeddings: list[Tensor]) -> None:
     whole = part(embeddings, 0, torch.ones(4))
     split, batched = (model.load_denoiser(guidance_batching=kind) for kind in ("split", "batched"))
