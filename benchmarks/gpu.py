@@ -1,8 +1,8 @@
 """What Longtake costs on a GPU: attention kernels, a whole call, decoding; GPU-seconds for a second of video.
 
-Random weights, so nothing is downloaded. Shapes are those of Wan 1.3B and 14B with chunks of 21 latents at 480p and 720p. Every
-kernel is first compared with torch's scaled_dot_product_attention in fp32 on a small case: one that is off by more than
-2e-2 is reported as wrong and not timed.
+Random weights, so nothing is downloaded. Shapes are those of Wan 1.3B and 14B with chunks of 21 latents at 480p and
+720p. Every kernel is first compared with torch's scaled_dot_product_attention in fp32 on a small case: one that is off
+by more than 2e-2 is reported as wrong and not timed.
 
 1. attention: each backend that this machine has, over the tokens of one chunk.
 2. ring: a chunk's attention in 1, 2, 4 and 8 blocks on one GPU, merged: what the merge costs beside what is computed.
@@ -20,13 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from serving.models.codec import WanCodec
+from serving.models.packed_prompts import PackedPrompts
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 from sharding.attention import AttentionBackend, CpuFlash, TorchCuda, Xformers, has_xformers
@@ -36,6 +38,8 @@ from sharding.ring import merge_blocks
 TOLERANCE = 2e-2
 CHUNK_LATENTS = 21
 RING_BLOCKS = (1, 2, 4, 8)
+DECODED_LATENTS = 6
+FPS = 16
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.only in (None, name):
             part(shapes)
     if given.only in (None, "decode"):
-        bench.decode()
+        bench.decode(shapes)
     return 0
 
 
@@ -173,19 +177,20 @@ class Bench:
         for shape in shapes:
             with tempfile.TemporaryDirectory(prefix="gpu-") as folder:
                 for what, seconds in self.call_times(shape, Path(folder)).items():
-                    video = (shape.latents - 1) * 4 / 16  # seconds, at 16 frames a second and 4 frames a latent
+                    video = (shape.latents - 1) * 4 / FPS  # seconds; 4 frames a latent
                     print(f"| {shape.name} | {what} | {seconds:.3f} | {40 * seconds / video:.1f} |", flush=True)
 
     def call_times(self, shape: Shape, folder: Path) -> dict[str, float]:
         transformer = self.transformer(shape)
         write_tiny_checkpoint(folder, "2.1")
-        denoiser = open_model(str(folder)).load_denoiser(device=self.device, dtype=self.dtype)
+        model = open_model(str(folder))
+        model = replace(model, capabilities=replace(model.capabilities, window=shape.latents))
+        denoiser = model.load_denoiser(device=self.device, dtype=self.dtype)
         text = torch.zeros(512, transformer.config.text_dim)
         part = PromptPart(text, text, torch.ones(shape.latents))
         latents = torch.randn(shape.latents, 16, shape.height // 8, shape.width // 8)
 
         def ours() -> None:
-            object.__setattr__(denoiser.capabilities, "window", shape.latents)  # the tiny checkpoint's is shorter
             denoiser.predict(latents, timestep=500.0, parts=[part], start=0)
 
         def theirs() -> None:
@@ -198,7 +203,8 @@ class Bench:
                 )  # fmt: skip
 
         times = {"diffusers' transformer, twice": self.seconds(theirs)}
-        denoiser.use_expert(0, transformer)
+        denoiser._experts[0] = transformer  # in place of the tiny checkpoint's; so large a one need not be written down
+        denoiser._prompts[0] = PackedPrompts(transformer, denoiser._backend)
         times["our denoiser"] = self.seconds(ours)
         transformer.compile()
         times["our denoiser, compiled"] = self.seconds(ours)
@@ -215,20 +221,31 @@ class Bench:
         made = made.to_empty(device=self.device).to(self.dtype).eval().requires_grad_(False)
         for parameter in made.parameters():
             parameter.normal_(std=0.02)
+        for name, module in made.named_modules():  # as loading keeps them
+            if any(kept in name.split(".") for kept in made._keep_in_fp32_modules):
+                module.float()
         made.rope = type(made.rope)(shape.head_width, (1, 2, 2), 1024).to(self.device)  # its tables are no parameters
         return made
 
     # -------------------------------------------------------------------------------------------- decode
 
-    def decode(self) -> None:
-        model = open_model("pocket")
-        codec = model.open_codec()
-        shape = model.capabilities.latent_shape(width=model.capabilities.width, height=model.capabilities.height)
-        latents = torch.randn(8, *shape)
-        started = time.perf_counter()
-        frames = sum(len(codec.decode(latent)) for latent in latents)
-        seconds = time.perf_counter() - started
-        print(f"\npocket's VAE: {seconds / (frames / model.capabilities.fps):.3f} s for a second of video")
+    def decode(self, shapes: Sequence[Shape]) -> None:
+        from diffusers import AutoencoderKLWan
+
+        print("\n| VAE | size | s for a second of video |\n|---|---|---|")
+        for width, height in sorted({(shape.width, shape.height) for shape in shapes}):
+            if self.device == "cuda":  # Wan's own, with random weights
+                codec = WanCodec(AutoencoderKLWan().to(self.device).eval().requires_grad_(False))
+            else:
+                codec = open_model("pocket").open_codec()
+            latents = torch.randn(DECODED_LATENTS, 16, height // 8, width // 8)
+            frames = []
+            for latent in latents:  # the first is one frame, and warms
+                self.wait()
+                started = time.perf_counter()
+                frames.append((len(codec.decode(latent)), time.perf_counter() - started))
+            seconds = sum(spent for _, spent in frames[1:]) / sum(count for count, _ in frames[1:]) * FPS
+            print(f"| {'Wan' if self.device == 'cuda' else 'pocket'} | {width}x{height} | {seconds:.3f} |", flush=True)
 
     # -------------------------------------------------------------------------------------------- inner
 
