@@ -30,7 +30,7 @@ RUNS = (("1", 1), ("1", 2), ("cfg=2", 1), ("ulysses=2", 1), ("ring=2", 1))
 """Shape of the gangs, and how many."""
 
 STEPS = 4
-REBUILDS = 5
+REBUILDS = 4
 LIMIT_S = 120.0
 
 
@@ -97,15 +97,15 @@ def compare_shapes(folder: Path, repeats: int) -> None:
 
 
 def time_rebuilds(folder: Path) -> None:
-    farm = Farm(folder / "home", extra={"LONGTAKE_POOLS__0__GANG_SHAPE": "ulysses=2"})
+    farm = Farm(folder / "home", extra={"LONGTAKE_POOLS__0__GANG_SHAPE": "ulysses=2", "LONGTAKE_POOLS__0__GANGS": "1"})
     farm.up()
     try:
-        seconds = []
+        seconds: list[float] = []
+        gangs = [_whole_gang(farm, [])]
         for turn in range(REBUILDS):
-            before = _whole_gang(farm, ())
             killed = time.monotonic()
-            psutil.Process(before[turn % 2]).kill()
-            _whole_gang(farm, before)
+            psutil.Process(gangs[-1][turn % 2]).kill()
+            gangs.append(_whole_gang(farm, gangs))  # earlier ones are listed for a while
             seconds.append(time.monotonic() - killed)
     finally:
         farm.down()
@@ -113,14 +113,14 @@ def time_rebuilds(folder: Path) -> None:
     print(f"\na killed rank of two is replaced in {statistics.median(seconds):.1f} s (median of {every})")
 
 
-def _whole_gang(farm: Farm, other_than: Sequence[int]) -> tuple[int, ...]:
-    """The processes of the pool's gang, once it is formed of others than these."""
+def _whole_gang(farm: Farm, other_than: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The processes of the pool's gang, once it is none of these."""
     end = time.monotonic() + LIMIT_S
     while time.monotonic() < end:
         [pool] = farm.ask("GET", "/v1/pools")["data"]
         for gang in (pool["live"] or {}).get("gangs", []):
-            if gang["pids"] and gang["pids"] != list(other_than) and all(map(psutil.pid_exists, gang["pids"])):
-                return tuple(gang["pids"])
+            if (found := tuple(gang["pids"])) and found not in other_than:
+                return found
         time.sleep(0.05)
     raise AssertionError("the gang does not become whole")
 
