@@ -157,6 +157,10 @@ def open_services(config: FarmConfig, live: Live) -> Services:
             costs.load(jobs.recall("costs", "calls") or {})
             return super().quote(planned, due_at=due_at, now=now)
 
+        def _choose_pool(self, *arguments: Any, **named: Any) -> Any:  # only asked where several pools would do
+            costs.load(jobs.recall("costs", "calls") or {})
+            return super()._choose_pool(*arguments, **named)
+
     return Services(
         database=database,
         jobs=jobs,
