@@ -12,6 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+HOPPER = (9, 0)
+"""Compute capability of the H100 and H200."""
+
 
 class AttentionBackend(Protocol):
     """A way to compute attention. Deterministic on one device."""
@@ -73,7 +76,7 @@ class TorchCuda(CpuFlash):
     """torch's own kernels on a GPU: whichever scaled_dot_product_attention picks, and flash attention for blocks."""
 
     name = "torch_cuda"
-    verified = False  # no GPU has run it
+    verified = True  # on an H200: benchmarks/RESULTS.md
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if 0 in query.shape:
@@ -89,11 +92,31 @@ class TorchCuda(CpuFlash):
         return out.transpose(1, 2), lse.transpose(1, 2)
 
 
+class CudnnCuda(TorchCuda):
+    """cuDNN's attention, as torch brings it: half precision alone."""
+
+    name = "torch_cudnn"
+    verified = True  # on an H200
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self._cudnn(query, key, value, with_lse=False)[0]
+
+    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        return self._cudnn(query, key, value, with_lse=True)
+
+    def _cudnn(self, query: Tensor, key: Tensor, value: Tensor, *, with_lse: bool) -> tuple[Tensor, Tensor]:
+        if 0 in query.shape or 0 in key.shape:
+            return _of_nothing(query, key)
+        heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(*heads_first, None, with_lse)
+        return out.transpose(1, 2), lse.reshape(lse.shape[:3]).transpose(1, 2) if with_lse else lse
+
+
 class Xformers(TorchCuda):
     """xformers on a GPU: flash attention with its log-sum-exp for blocks, a block-diagonal mask for what is packed."""
 
     name = "xformers"
-    verified = False  # no GPU has run it
+    verified = True  # on an H200
 
     def __init__(self) -> None:
         self._fmha: Any = importlib.import_module("xformers.ops.fmha")
@@ -119,16 +142,26 @@ class Xformers(TorchCuda):
 
 
 def choose_backend(device: str) -> AttentionBackend:
-    """How attention is computed on a device: xformers where it is installed and there is a GPU, else torch."""
+    """How attention is computed on a device.
+
+    On a GPU: cuDNN from Hopper on, where it is 1.7 times as fast as flash attention (benchmarks/RESULTS.md); before
+    that xformers where it is installed and works, else torch's own kernels.
+    """
     if not device.startswith("cuda"):
         return CpuFlash()
+    if torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= HOPPER:
+        return CudnnCuda()
     return Xformers() if has_xformers() else TorchCuda()
 
 
 def has_xformers() -> bool:
-    """Whether `longtake[cuda]` is installed and can be imported."""
+    """Whether `longtake[cuda]` is installed and, where there is a GPU, works on it: where it cannot load its library,
+    which wants CUDA 12's runtime, it can be imported all the same, and then refuses every call."""
     try:
         importlib.import_module("xformers.ops.fmha")
+        if torch.cuda.is_available():
+            tiny = torch.zeros(1, 8, 1, 64, device="cuda", dtype=torch.bfloat16)
+            Xformers().attend_block(tiny, tiny, tiny)
     except Exception:  # it raises whatever its build and torch's disagree about
         return False
     return True

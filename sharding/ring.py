@@ -61,7 +61,7 @@ def merge_blocks(out: Tensor, lse: Tensor, other_out: Tensor, other_lse: Tensor)
     """
     total = torch.logaddexp(lse, other_lse)
     out.mul_(torch.exp(lse - total).unsqueeze(-1))
-    out.add_(other_out.float().mul_(torch.exp(other_lse - total).unsqueeze(-1)))
+    out.addcmul_(other_out, torch.exp(other_lse - total).unsqueeze(-1))  # no copy of other_out in float32
     return out, total
 
 

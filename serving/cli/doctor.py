@@ -79,14 +79,22 @@ def check_gpu() -> Finding:
 
 
 def check_attention() -> Finding:
+    import torch
+
     from serving.models.wan import default_device
     from sharding.attention import choose_backend
 
-    backend = choose_backend(default_device())
-    if backend.verified:
-        return Finding("attention", "ok", f"{backend.name} in gangs of several ranks")
-    fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
-    return Finding("attention", "warn", f"{backend.name} in gangs of several ranks: unverified, no GPU has run it", fix)
+    device = default_device()
+    backend = choose_backend(device)
+    where = "gangs of several ranks"
+    if not backend.verified:
+        fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
+        return Finding("attention", "warn", f"{backend.name} in {where}: unverified, no GPU has run it", fix)
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
+        found = f"{backend.name} in {where}; unverified: what several GPUs exchange has run on one GPU and on CPUs only"
+        return Finding("attention", "warn", found, fix)
+    return Finding("attention", "ok", f"{backend.name} in {where}")
 
 
 def check_xformers() -> Finding:

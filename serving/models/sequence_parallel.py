@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from serving.errors import ModelError
@@ -105,6 +106,31 @@ def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) 
         if hasattr(processor, "_parallel_config"):
             processor._parallel_config = sequences
     return sequences
+
+
+def split_by_diffusers(model: nn.Module, groups: GangGroups) -> None:
+    """Hand a transformer's sequences to diffusers' own context parallelism: a rival to compare ours with, on GPUs.
+
+    All ranks of the gang call it at once. It cannot be undone: a gang that is formed anew must load the model anew.
+    Raises ModelError where diffusers refuses, as it does on a CPU.
+    """
+    if groups.sequence is None:
+        return
+    from diffusers.models._modeling_parallel import ContextParallelConfig
+    from torch.distributed.device_mesh import init_device_mesh
+
+    if not torch.cuda.is_available():  # its start-up divides by the number of accelerators
+        raise ModelError("diffusers' own context parallelism runs on GPUs alone")
+    shape = groups.shape
+    mesh = init_device_mesh("cuda", (shape.cfg, shape.ring, shape.ulysses), mesh_dim_names=("cfg", "ring", "ulysses"))
+    transformer: Any = model
+    try:
+        transformer.set_attention_backend("_native_cudnn")  # one of those whose log-sum-exp its ring can use
+        transformer.enable_parallelism(
+            config=ContextParallelConfig(ring_degree=shape.ring, ulysses_degree=shape.ulysses, mesh=mesh)
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"diffusers cannot split {type(model).__name__} as {shape}: {error}") from error
 
 
 def _matches(name: str, pattern: str) -> bool:

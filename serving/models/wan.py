@@ -23,7 +23,7 @@ from serving.models.packed_prompts import PackedPrompts
 from serving.models.prompts import encode_prompts
 from serving.models.quiet import quiet_loading
 from serving.models.schedulers import DiffusersSolver, load_solver
-from serving.models.sequence_parallel import SplitSequences, split_over
+from serving.models.sequence_parallel import SplitSequences, split_by_diffusers, split_over
 from sharding.attention import choose_backend
 from sharding.denoiser import Capabilities, PromptPart
 from sharding.gang_groups import ALONE, GangGroups
@@ -35,6 +35,9 @@ ATTENTION = "native"
 
 GuidanceBatching = Literal["batched", "split"]
 """Whether prompt and negative go through the transformer as one batch of two or one after the other."""
+
+ContextParallel = Literal["longtake", "diffusers"]
+"""Who splits sequences over the ranks of a gang. diffusers' own way is a rival to compare ours with, on GPUs alone."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class WanModel:
         """Index of the expert that predicts at this noise level, from the noisiest."""
         return self.checkpoint.architecture.expert_of(timestep)
 
-    def call_bytes_per_token(self) -> int:
-        """About what one token of a call takes on a gang at the dtype it would use here, weights not counted.
+    def call_bytes_per_token(self, device: str | None = None) -> int:
+        """About what one token of a call takes at the dtype that a device uses, weights not counted.
 
         In one block at once: the residual stream in fp32, its norm, queries, keys, values and the attention's result,
         each `inner` wide, and the feed-forward's two activations. Not measured on a GPU.
@@ -75,7 +78,7 @@ class WanModel:
 
         config = WanTransformer3DModel.load_config(self.folder / self.checkpoint.architecture.expert_components[0])
         inner = config["num_attention_heads"] * config["attention_head_dim"]
-        itemsize = default_dtype(default_device()).itemsize
+        itemsize = default_dtype(device or default_device()).itemsize
         return int(inner * (2 * 4 + 5 * itemsize) + 2 * config["ffn_dim"] * itemsize)
 
     def weights_hash(self) -> str:
@@ -94,6 +97,7 @@ class WanModel:
         dtype: torch.dtype | None = None,
         guidance_batching: GuidanceBatching | None = None,
         groups: GangGroups = ALONE,
+        context_parallel: ContextParallel = "longtake",
     ) -> "WanDenoiser":
         """A denoiser on one device; each expert is loaded when its first timestep comes. Defaults go by the device.
 
@@ -107,6 +111,7 @@ class WanModel:
             dtype=dtype or default_dtype(device),
             guidance_batching=guidance_batching or default_guidance_batching(device),
             groups=groups,
+            context_parallel=context_parallel,
         )
 
     def open_codec(self) -> WanCodec:
@@ -117,11 +122,11 @@ class WanModel:
         """The checkpoint's own scheduler, `steps` steps long. Raises ModelError."""
         return load_solver(self.checkpoint.fetch("scheduler"), self.checkpoint.architecture.scheduler_class, steps)
 
-    def denoiser_bytes(self) -> int:
-        """Bytes of weights that one gang holds, all experts together, at the dtype it would use here. Loads none."""
+    def denoiser_bytes(self, device: str | None = None) -> int:
+        """Bytes of weights that a rank holds, all experts together, at the dtype that a device uses. Loads none."""
         from diffusers import WanTransformer3DModel
 
-        itemsize = default_dtype(default_device()).itemsize
+        itemsize = default_dtype(device or default_device()).itemsize
         total = 0
         for component in self.checkpoint.architecture.expert_components:
             # The config is there since opening; fetching the component would download the weights that it describes.
@@ -155,6 +160,7 @@ class WanDenoiser:
         dtype: torch.dtype,
         guidance_batching: GuidanceBatching,
         groups: GangGroups,
+        context_parallel: ContextParallel,
     ) -> None:
         self._checkpoint = checkpoint
         self._capabilities = capabilities
@@ -162,6 +168,7 @@ class WanDenoiser:
         self._dtype = dtype
         self._guidance_batching = guidance_batching
         self._groups = groups
+        self._context_parallel = context_parallel
         self._backend = choose_backend(device)
         self._sequences: list[SplitSequences] = []
         self._prompts: dict[int, PackedPrompts] = {}
@@ -180,14 +187,22 @@ class WanDenoiser:
             "device_product": device_product(self._device),
             "dtype": str(self._dtype).removeprefix("torch."),
             "guidance_batching": "ranks" if self._groups.cfg is not None else self._guidance_batching,
-            "attention": ATTENTION if self._groups.sequence is None else self._backend.name,
+            "attention": self._attention,
             "gang_shape": str(self._groups.shape),
         }
+
+    @property
+    def _attention(self) -> str:
+        if self._groups.sequence is None:
+            return ATTENTION
+        return self._backend.name if self._context_parallel == "longtake" else self._context_parallel
 
     def regroup(self, groups: GangGroups) -> None:
         """The gang was formed anew, in the same shape; what is loaded stays."""
         assert groups.shape == self._groups.shape, "another shape is another gang"
         self._groups = groups
+        if self._context_parallel == "diffusers":
+            self._experts.clear()
         for sequences in self._sequences:
             sequences.groups = groups
 
@@ -251,8 +266,9 @@ class WanDenoiser:
             with quiet_loading():  # else an environment variable of diffusers could choose other kernels
                 expert.set_attention_backend(ATTENTION)
             self._prompts[index] = PackedPrompts(expert, self._backend)
-            sequences = split_over(expert, self._groups, self._backend)
-            if sequences is not None:
+            if self._context_parallel == "diffusers":
+                split_by_diffusers(expert, self._groups)
+            elif (sequences := split_over(expert, self._groups, self._backend)) is not None:
                 self._sequences.append(sequences)
             self._experts[index] = expert
         return self._experts[index]

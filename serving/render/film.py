@@ -53,12 +53,12 @@ def render_film(
 ) -> dict[str, Any]:
     """Render the film to `out` and its manifest beside it; returns the manifest.
 
-    `gangs` of `shape`, a process for each rank (default: as many as there are cores for, one thread each).
+    `gangs` of `shape`, a process for each rank (default: as many as there are GPUs for, or cores where there is none).
     `keep_latents` is a folder for the finished latents of each take. On any error or interrupt no file is left. Raises
     Fault.
     """
     started = time.monotonic()
-    num_gangs = gangs or min(settings.MAX_GANGS, max(1, multiprocessing.cpu_count() // shape.ranks // shape.threads))
+    num_gangs = gangs or gangs_of_this_machine(shape)
     with ExitStack() as stack:
         stack.callback(remove_partial, out)
         stack.enter_context(one_thread())  # the text encoder and the solver run here
@@ -93,6 +93,15 @@ def render_film(
     )
     write_manifest(manifest, out.parent)
     return manifest
+
+
+def gangs_of_this_machine(shape: GangShape) -> int:
+    """Gangs of a shape that this machine has GPUs for, or cores where it has no GPU; at least one."""
+    if torch.cuda.is_available():
+        places = torch.cuda.device_count()
+    else:
+        places = multiprocessing.cpu_count() // shape.threads
+    return min(settings.MAX_GANGS, max(1, places // shape.ranks))
 
 
 @dataclass(eq=False)

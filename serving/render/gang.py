@@ -36,13 +36,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_rank(connection: Connection, model_name: str, shape: str, index: int, meeting: "Meeting | None") -> None:
+def run_rank(
+    connection: Connection, model_name: str, shape: str, index: int, gpu: int, meeting: "Meeting | None"
+) -> None:
     """Be a rank of a gang until the other side closes the connection: load the model, be given prompts, then calls.
-    Only rank 0 says that the gang is ready, and answers."""
+    Only rank 0 says that the gang is ready, and answers. `gpu` numbers all ranks of a render; where there are fewer
+    GPUs, ranks share them."""
     from serving.render.rank import GangBroken, Rank
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(gpu % torch.cuda.device_count())
         rank = Rank(model_name, shape, index)
         if meeting is not None:
             rank.join(meeting)

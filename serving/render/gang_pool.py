@@ -74,7 +74,7 @@ class GangPool(Generic[Ticket]):
         # Where the ranks of all gangs meet; a gang of one rank needs none.
         self._store = TCPStore(_HERE, 0, is_master=True, wait_for_workers=False) if shape.ranks > 1 else None
         self.numerics: dict[str, str] = {}
-        self._gangs: list[_Gang[Ticket]] = [self._start() for _ in range(size)]
+        self._gangs: list[_Gang[Ticket]] = [self._start(index) for index in range(size)]
 
     @property
     def num_idle(self) -> int:
@@ -119,12 +119,13 @@ class GangPool(Generic[Ticket]):
         for gang in self._gangs:
             _join(gang)
 
-    def _start(self) -> _Gang[Ticket]:
+    def _start(self, index: int) -> _Gang[Ticket]:
         meeting = Meeting(_HERE, self._store.port, str(next(self._names))) if self._store is not None else None
         ranks = range(self._shape.ranks)
         name = "longtake-gang" if self._store is None else "longtake-rank"
+        model, shape, first_gpu = self._model_name, str(self._shape), index * self._shape.ranks
         return _Gang[Ticket](
-            [start_process(run_rank, self._model_name, str(self._shape), rank, meeting, name=name) for rank in ranks]
+            [start_process(run_rank, model, shape, rank, first_gpu + rank, meeting, name=name) for rank in ranks]
         )
 
     def _greet(self, gang: _Gang[Ticket], message: GangReady) -> None:
@@ -142,7 +143,7 @@ class GangPool(Generic[Ticket]):
         _join(dead)
         if self._deaths > settings.MAX_GANG_DEATHS:
             raise Fault(f"{self._deaths} gangs died (the last with exit code {gone.exitcode}); giving up")
-        self._gangs[index] = self._start()
+        self._gangs[index] = self._start(index)
         if dead.ticket is not None:
             yield Lost(dead.ticket)
 

@@ -1,7 +1,9 @@
 """How the processes of a render are started: forked from one server that has imported the model libraries once.
 
 Importing torch and diffusers takes four CPU seconds; with a process for each gang that would be most of a short render,
-and of the time to replace a gang that died. The server runs no model itself, so no thread is lost in a fork.
+and of the time to replace a gang that died. The server runs no model itself, so no thread is lost in a fork. Where
+there is a GPU each process is started afresh: importing the libraries asks CUDA how many there are, and CUDA cannot be
+used after a fork.
 """
 
 import multiprocessing
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any, Literal
 
 PRELOADED = (
     "diffusers.models.autoencoders.autoencoder_kl_wan",
@@ -20,8 +23,9 @@ PRELOADED = (
 
 def begin_server() -> None:
     """Let the server begin to import, in the background; else the first `start_process` waits for it."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
-    forkserver.ensure_running()
+    if _start_method() == "forkserver":
+        multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
+        forkserver.ensure_running()
 
 
 def start_process(run: Callable[..., None], *arguments: object, name: str) -> tuple[BaseProcess, Connection]:
@@ -30,9 +34,15 @@ def start_process(run: Callable[..., None], *arguments: object, name: str) -> tu
     It ends with us: when we are gone, by whatever death, its connection reads as an end of file.
     """
     begin_server()
-    context = multiprocessing.get_context("forkserver")
+    context: Any = multiprocessing.get_context(_start_method())
     ours, theirs = context.Pipe()
-    process = context.Process(target=run, args=(theirs, *arguments), name=name, daemon=True)
+    process: BaseProcess = context.Process(target=run, args=(theirs, *arguments), name=name, daemon=True)
     process.start()
     theirs.close()
     return process, ours
+
+
+def _start_method() -> Literal["forkserver", "spawn"]:
+    import torch
+
+    return "spawn" if torch.cuda.is_available() else "forkserver"

@@ -21,7 +21,8 @@ from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
 from serving.plan import FilmPlan
-from serving.render.film import render_film
+from serving.render import processes
+from serving.render.film import gangs_of_this_machine, render_film
 from serving.render.frames import to_pixels
 from serving.render.progress import Progress
 from serving.render.takes import open_timeline
@@ -75,6 +76,12 @@ def test_two_gangs_render_the_same_bytes_as_one(
     render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2)
     assert (tmp_path / "b.mp4").read_bytes() == (rendered / "a.mp4").read_bytes()
     assert manifest_of(tmp_path)["takes"] == manifest_of(rendered)["takes"]
+
+
+def own_children() -> list[str]:
+    """Processes of renders that are still there."""
+    names = [child.name for child in multiprocessing.active_children()]
+    return [name for name in names if name.startswith("longtake-")]
 
 
 def killing_gangs(after_calls: set[int], *, name: str = "longtake-gang") -> Callable[[Progress], None]:
@@ -132,7 +139,27 @@ def test_gangs_of_one_shape_render_the_same_bytes_whatever_their_number_and_the_
     render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2, shape=ring, on_progress=deaths)
     assert after_calls == set()
     assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "a.mp4").read_bytes()
-    assert multiprocessing.active_children() == []
+    assert own_children() == []
+
+
+@pytest.mark.slow
+def test_processes_that_are_started_afresh_as_beside_a_gpu_render_the_same_bytes(
+    model: WanModel, plan: FilmPlan, rendered: Path, tmp_path: Path, home: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_start_method", lambda: "spawn")
+    render_film(plan, model=model, out=tmp_path / "b.mp4", gangs=2)
+    assert (tmp_path / "b.mp4").read_bytes() == (rendered / "a.mp4").read_bytes()
+
+
+def test_a_machine_has_a_gang_for_every_gpu_or_for_every_core_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(multiprocessing, "cpu_count", lambda: 8)
+    assert [gangs_of_this_machine(GangShape(threads=threads)) for threads in (1, 2, 16)] == [8, 4, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [gangs_of_this_machine(GangShape(ulysses=ranks)) for ranks in (1, 2, 3, 8)] == [4, 2, 1, 1]
 
 
 def test_gangs_that_die_too_often_end_the_render_and_leave_no_file(
@@ -144,7 +171,7 @@ def test_gangs_that_die_too_often_end_the_render_and_leave_no_file(
     with pytest.raises(Fault, match="1 gangs died"):
         render_film(plan, model=model, out=out, gangs=1, on_progress=killing_gangs({2}))
     assert list(out.parent.iterdir()) == []
-    assert multiprocessing.active_children() == []
+    assert own_children() == []
 
 
 def test_the_manifest_says_what_the_film_is(plan: FilmPlan, rendered: Path) -> None:
