@@ -71,7 +71,7 @@ def _light(replicas: int) -> dict[str, Any]:
 def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
     options = _light(pool.start_gangs) | {
         "name": f"Renderer-{pool.name}",
-        "placement_group_bundles": [{"CPU": LEADER_CPU}, *([pool.rank_resources] * pool.shape.ranks)],
+        "placement_group_bundles": [{"CPU": LEADER_CPU}, *pool.rank_bundles],
         "placement_group_strategy": "STRICT_PACK" if pool.fits_a_node else "PACK",
         "ray_actor_options": {"num_cpus": LEADER_CPU},
         "graceful_shutdown_timeout_s": settings.DRAIN_S,

@@ -39,6 +39,9 @@ _Switch = Annotated[bool, Field(strict=True)]
 _OTHER_VARIABLES = ("LONGTAKE_HOME", "LONGTAKE_URL", "LONGTAKE_API_KEY", "LONGTAKE_DEBUG", "LONGTAKE_CRDS")
 """LONGTAKE_ variables that are no settings of a farm."""
 
+AUTO = "auto"
+"""In place of a gang's shape: the smallest that a call fits into."""
+
 _POOL_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 
@@ -49,7 +52,7 @@ def _as_text(value: object) -> object:
 
 def _check_shape(text: str) -> str:
     """As GangShape writes it."""
-    return str(GangShape.parse(text))
+    return AUTO if text.strip().lower() == AUTO else str(GangShape.parse(text))
 
 
 class _Part(BaseModel):
@@ -66,13 +69,20 @@ class PoolConfig(_Part):
     ] = "pocket"
     """The model that its gangs hold. A folder is looked for from where the file is."""
     gang_shape: Annotated[
-        str, BeforeValidator(_as_text), AfterValidator(_check_shape), Field(description="1, ulysses=2, cfg=2 x ring=2")
+        str,
+        BeforeValidator(_as_text),
+        AfterValidator(_check_shape),
+        Field(description="auto, 1, ulysses=2, cfg=2 x ring=2"),
     ] = "1"
-    """Ranks of a gang as cfg x ulysses x ring, and `threads` of each on a CPU: `cfg=2 x ulysses=2`."""
+    """Ranks of a gang as cfg x ulysses x ring, and `threads` of each on a CPU: `cfg=2 x ulysses=2`. auto: as few as a
+    full call of the model needs to fit GPUs of `gpu_gib`; 1 on cores."""
+    gpu_gib: Annotated[float, Field(strict=True, ge=1, le=4096, allow_inf_nan=False)] = 80.0
+    """GiB of memory of each GPU, for `gang_shape: auto`."""
     gpus_per_rank: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
     """1 where the pool computes on GPUs; 0 where it computes on cores."""
     ranks_per_node: _Few | None = None
-    """Ranks that a node has room for. A gang of more is spread over nodes; nothing: every gang fits one."""
+    """Ranks that a node has room for. A gang of more is spread over nodes, this many ranks next to each other on each;
+    nothing: every gang fits one."""
     min_gangs: _Gangs = 1
     """Gangs that are kept even when there is nothing to do."""
     max_gangs: _Gangs = 1
@@ -94,6 +104,7 @@ class PoolConfig(_Part):
 
     @property
     def shape(self) -> GangShape:
+        """Raises ValueError where it is still `auto` (serving.gang_choice settles that)."""
         return GangShape.parse(self.gang_shape)
 
     @property
@@ -101,6 +112,21 @@ class PoolConfig(_Part):
         """What Ray is asked for each rank."""
         cores = {"CPU": float(self.shape.threads)}
         return {**cores, "GPU": 1.0} if self.gpus_per_rank else cores
+
+    @property
+    def ranks_per_bundle(self) -> int:
+        """Ranks that must share a node, and so are one bundle of the gang's placement group: a node's worth of them
+        where the gang needs several nodes. Ranks that exchange most follow each other (GangShape.coordinates)."""
+        return 1 if self.fits_a_node else self.ranks_per_node or 1
+
+    @property
+    def rank_bundles(self) -> list[dict[str, float]]:
+        """What Ray is asked for the ranks of a gang, in order."""
+        sizes = [
+            min(self.ranks_per_bundle, self.shape.ranks - first)
+            for first in range(0, self.shape.ranks, self.ranks_per_bundle)
+        ]
+        return [{name: amount * size for name, amount in self.rank_resources.items()} for size in sizes]
 
     @property
     def fits_a_node(self) -> bool:

@@ -87,7 +87,7 @@ class RankActor(Rank):
 
 
 def start_rank(pool: PoolConfig, index: int, group: PlacementGroup | None = None) -> Any:
-    """The actor of a rank, in bundle index + 1 of a gang's placement group; the leader has bundle 0."""
+    """The actor of a rank, in its bundle of a gang's placement group; the leader has bundle 0."""
     resources = pool.rank_resources
     options: dict[str, Any] = {
         "num_cpus": resources["CPU"],
@@ -96,7 +96,8 @@ def start_rank(pool: PoolConfig, index: int, group: PlacementGroup | None = None
         "concurrency_groups": {"control": 2},
     }
     if group is not None:
-        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index + 1)
+        bundle = 1 + index // pool.ranks_per_bundle
+        options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
     return ray.remote(**options)(RankActor).remote(pool.model, str(pool.shape), index)
 
 

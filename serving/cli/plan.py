@@ -68,18 +68,13 @@ def plan(
 
 def _advise(film: "FilmPlan", model: "WanModel", *, gpus: int, gpu_gib: float, gpus_per_node: int) -> "Advice":
     """Raises UserError where the film does not fit these GPUs."""
+    from serving.gang_choice import parts_to_fit
     from sharding.advice import advise
-    from sharding.gang_shape import fewest_ranks
 
     latents = min(model.capabilities.window, max(take.latents for take in film.takes))
     work = model.workload(width=film.width, height=film.height, latents=latents)
     try:
-        parts = fewest_ranks(
-            tokens=work.tokens,
-            bytes_per_token=model.call_bytes_per_token(),
-            weights_bytes=model.denoiser_bytes(),
-            gpu_bytes=int(gpu_gib * (1 << 30)),
-        )
+        parts = parts_to_fit(model, tokens=work.tokens, gpu_gib=gpu_gib)
         calls = sum(max(take.chunks_per_step) for take in film.takes)
         return advise(work, gpus=gpus, calls_at_once=calls, parts=parts, gpus_per_node=gpus_per_node)
     except ValueError as error:

@@ -28,7 +28,7 @@ def render(
         int | None, typer.Option(min=1, max=MAX_GANGS, help="Worker processes; the film does not depend on it.")
     ] = None,
     gang: Annotated[
-        str, typer.Option("--gang", metavar="SHAPE", help="Ranks of each gang: 1, ulysses=2, cfg=2 x ring=2.")
+        str, typer.Option("--gang", metavar="SHAPE", help="Ranks of each gang: auto, 1, ulysses=2, cfg=2 x ring=2.")
     ] = "1",
     keep_latents: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep each take's latents here.")] = None,
     as_json: AsJson = False,
@@ -55,14 +55,35 @@ def render(
 
 def read_shape(text: str, plan: "FilmPlan", model: "WanModel") -> "GangShape":
     """Raises UserError for what is no shape, or one that cannot share out the film's calls."""
+    from serving.farm_config import AUTO
     from sharding.gang_shape import GangShape
 
     try:
+        if text.strip().lower() == AUTO:
+            return _fitting_shape(plan, model)
         shape = GangShape.parse(text)
         shape.check(model.workload(width=plan.width, height=plan.height))
     except ValueError as error:
         raise UserError(f"--gang: {error}") from error
     return shape
+
+
+def _fitting_shape(plan: "FilmPlan", model: "WanModel") -> "GangShape":
+    """The smallest that the film's longest call fits into on this machine's GPUs; one rank where there are none. Raises
+    ValueError."""
+    import torch
+
+    from serving.gang_choice import GIB, choose_gang
+    from sharding.gang_shape import GangShape
+
+    if not torch.cuda.is_available():
+        return GangShape()
+    latents = min(model.capabilities.window, max(take.latents for take in plan.takes))
+    memory_gib = torch.cuda.get_device_properties(0).total_memory / GIB
+    return choose_gang(
+        model, width=plan.width, height=plan.height, latents=latents,
+        gpus_per_node=torch.cuda.device_count(), gpu_gib=memory_gib,
+    )  # fmt: skip
 
 
 def check_out(out: Path) -> None:

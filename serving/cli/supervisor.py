@@ -26,6 +26,7 @@ from serving.cli.leftovers import end_farm, is_living
 from serving.cli.local_ray import prepare, put_work_down, set_environment, shut_ray_down, start_application, start_ray
 from serving.errors import Fault, LongtakeError, UserError
 from serving.farm_config import FarmConfig
+from serving.gang_choice import settle_shapes
 from serving.settings import FARM_START_S, FARM_WATCH_S, debug
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -42,6 +43,7 @@ def run_farm(home: FarmHome, config: FarmConfig, *, on_ready: Callable[[FarmStat
     with home.lock():
         clear_leftovers(home)
         check_port(config)
+        config = settle_shapes(config)
         state = _begin(home, config)
         try:
             with _ending_on_signals():
