@@ -89,10 +89,12 @@ class WatchedFlash(CpuFlash):
         self._into = into
         self._before = set(_storages())
 
-    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def attend_block(
+        self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         new = {pointer: size for pointer, size in _storages().items() if pointer not in self._before}
         self._into["resident"] = max(self._into["resident"], sum(new.values()))
-        return super().attend_block(query, key, value)
+        return super().attend_block(query, key, value, key_bias)
 
 
 def _storages() -> dict[int, int]:

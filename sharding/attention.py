@@ -1,7 +1,8 @@
 """Attention on one device, with the log-sum-exp that a ring merges by; one function chooses how it is computed.
 
 Everything is [B, S, H, D]: batch, tokens, heads, numbers per head. Queries and keys may have different numbers of
-tokens; scores are scaled by 1/sqrt(D); there is no mask.
+tokens; scores are scaled by 1/sqrt(D). The only mask is `key_bias`, float32 [B, H or 1, keys]: it is added to the
+scores of every query, as for the padding of a prompt.
 """
 
 import importlib
@@ -29,11 +30,13 @@ class AttentionBackend(Protocol):
         """Whether it has run and been compared with another, on the hardware that it is for."""
         ...
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
         """[B, S, H, D] of the queries' shape and dtype."""
         ...
 
-    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def attend_block(
+        self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The same over one block of keys, and the log-sum-exp of the scores, float32 [B, S, H]."""
         ...
 
@@ -50,14 +53,17 @@ class CpuFlash:
     name = "cpu_flash"
     verified = True
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return self.attend_block(query, key, value)[0]
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        return self.attend_block(query, key, value, key_bias)[0]
 
-    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def attend_block(
+        self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if 0 in query.shape or 0 in key.shape:  # the kernel divides by zero
             return _of_nothing(query, key)
         heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads_first)
+        mask = None if key_bias is None else key_bias[:, :, None].to(query.dtype)
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads_first, attn_mask=mask)
         return out.transpose(1, 2), lse.transpose(1, 2)
 
     def attend_packed(
@@ -76,32 +82,52 @@ class TorchCuda(CpuFlash):
     """torch's own kernels on a GPU: whichever scaled_dot_product_attention picks, and flash attention for blocks."""
 
     name = "torch_cuda"
-    verified = True  # on an H200: benchmarks/RESULTS.md
+    verified = True  # on an H200: benchmarks/RESULTS.md; but for key_bias, which no GPU has run
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
         if 0 in query.shape:
             return torch.empty_like(query)
+        query_t, key_t, value_t = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        mask = None if key_bias is None else key_bias[:, :, None].to(query.dtype)
         attend = torch.nn.functional.scaled_dot_product_attention
-        return attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).transpose(1, 2)
+        return attend(query_t, key_t, value_t, attn_mask=mask).transpose(1, 2)
 
-    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def attend_block(
+        self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if 0 in query.shape or 0 in key.shape:
             return _of_nothing(query, key)
-        heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        heads_first = [tensor.transpose(1, 2) for tensor in (query, key, value)]
+        if key_bias is not None:
+            return self._biased_block(heads_first, key_bias)
         out, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(*heads_first)
         return out.transpose(1, 2), lse.transpose(1, 2)
+
+    def _biased_block(self, heads_first: Sequence[Tensor], key_bias: Tensor) -> tuple[Tensor, Tensor]:
+        """By the kernel that takes a bias. It wants rows of it aligned to 16 numbers, and pads its log-sum-exp."""
+        query, key, _ = heads_first
+        queries, keys = query.shape[2], key.shape[2]
+        rows = torch.nn.functional.pad(key_bias.to(query.dtype), (0, -keys % 16))[:, :, None, :keys]
+        bias = rows.expand(*query.shape[:2], queries, keys)
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(*heads_first, bias, True)
+        return out.transpose(1, 2), lse[..., :queries].transpose(1, 2)
 
 
 class CudnnCuda(TorchCuda):
     """cuDNN's attention, as torch brings it: half precision alone."""
 
     name = "torch_cudnn"
-    verified = True  # on an H200
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        if key_bias is not None:
+            return super().attend(query, key, value, key_bias)
         return self._cudnn(query, key, value, with_lse=False)[0]
 
-    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def attend_block(
+        self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if key_bias is not None:
+            return super().attend_block(query, key, value, key_bias)
         return self._cudnn(query, key, value, with_lse=True)
 
     def _cudnn(self, query: Tensor, key: Tensor, value: Tensor, *, with_lse: bool) -> tuple[Tensor, Tensor]:
@@ -116,20 +142,21 @@ class Xformers(TorchCuda):
     """xformers on a GPU: flash attention with its log-sum-exp for blocks, a block-diagonal mask for what is packed."""
 
     name = "xformers"
-    verified = True  # on an H200
 
     def __init__(self) -> None:
         self._fmha: Any = importlib.import_module("xformers.ops.fmha")
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        if 0 in query.shape:
-            return torch.empty_like(query)
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        if 0 in query.shape or key_bias is not None:
+            return super().attend(query, key, value, key_bias)
         out: Tensor = self._fmha.memory_efficient_attention(query, key, value)
         return out
 
-    def attend_block(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if 0 in query.shape or 0 in key.shape:
-            return _of_nothing(query, key)
+    def attend_block(
+        self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if 0 in query.shape or 0 in key.shape or key_bias is not None:
+            return super().attend_block(query, key, value, key_bias)
         out, lse = self._fmha.memory_efficient_attention_partial(query, key, value)
         return out, lse.transpose(1, 2)
 

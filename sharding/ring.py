@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-AttendBlock = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(query [B, s, H, D], key and value [B, t, H, D]) -> what the queries find in this block [B, s, H, D], and the
-log-sum-exp of their scores, float32 [B, s, H]."""
+AttendBlock = Callable[[Tensor, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""(query [B, s, H, D], key and value [B, t, H, D], their bias) -> what the queries find in this block [B, s, H, D], and
+the log-sum-exp of their scores, float32 [B, s, H]."""
 
 
 def ring_attention(
@@ -27,12 +27,15 @@ def ring_attention(
     group: ProcessGroup,
     key_sizes: Sequence[int],
     attend_block: AttendBlock,
+    key_bias: Tensor | None = None,
 ) -> Tensor:
     """Attention of the tokens held here over those of all ranks of `group`, [B, s, H, D] in the queries' dtype.
 
-    `key_sizes` are the keys that each rank holds. Merged in float32, each rank from its own block on.
+    `key_sizes` are the keys that each rank holds; `key_bias`, [B, H or 1, all keys], lies on every rank. Merged in
+    float32, each rank from its own block on.
     """
     here, ranks = dist.get_rank(group), len(key_sizes)
+    biases = [None] * ranks if key_bias is None else torch.split(key_bias, list(key_sizes), dim=2)
     block = torch.stack([key_BsHD, value_BsHD])
     merged: tuple[Tensor, Tensor] | None = None
     for hop in range(ranks):
@@ -43,7 +46,7 @@ def ring_attention(
             arriving = block.new_empty((2, block.shape[1], key_sizes[(owner - 1) % ranks], *block.shape[3:]))
             works = _pass_on(block, arriving, here=here, ranks=ranks, group=group)
         if block.shape[2]:
-            found = attend_block(query_BsHD, block[0], block[1])
+            found = attend_block(query_BsHD, block[0], block[1], biases[owner])
             merged = _in_fp32(*found) if merged is None else merge_blocks(*merged, *found)
         for work in works:
             work.wait()

@@ -58,8 +58,10 @@ class SplitSequences:
         assert self.groups.sequence is not None
         return gather_parts(part, dim=dim, sizes=self._sizes_of(part.shape[dim]), group=self.groups.sequence)
 
-    def attend(self, query_BsHD: Tensor, key_BsHD: Tensor, value_BsHD: Tensor) -> Tensor:
-        """Attention of the queries here over the keys of all ranks, [B, s, H, D]."""
+    def attend(
+        self, query_BsHD: Tensor, key_BsHD: Tensor, value_BsHD: Tensor, key_bias: Tensor | None = None
+    ) -> Tensor:
+        """Attention of the queries here over the keys of all ranks, [B, s, H, D]; `key_bias` is of the keys here."""
         return sequence_attention(
             query_BsHD,
             key_BsHD,
@@ -68,6 +70,7 @@ class SplitSequences:
             query_sizes=self._sizes_of(query_BsHD.shape[1]),
             key_sizes=self._sizes_of(key_BsHD.shape[1]),
             backend=self._backend,
+            key_bias=key_bias,
         )
 
     def _sizes_of(self, tokens: int) -> Sequence[int]:
@@ -188,6 +191,23 @@ def _change_output(
     return hook
 
 
+def _key_bias(mask_BHqk: Tensor | None, key_BsHD: Tensor) -> Tensor | None:
+    """A mask that is the same for all queries, as what is added to their scores, float32 [B, H or 1, s].
+
+    Raises ModelError for any other: every rank would need a part of it that the plan does not give it.
+    """
+    if mask_BHqk is None:
+        return None
+    if mask_BHqk.ndim != 4 or mask_BHqk.shape[2] != 1 or mask_BHqk.shape[3] != key_BsHD.shape[1]:
+        raise ModelError(
+            f"a mask of {(*mask_BHqk.shape,)}, other for each query, cannot be split over the ranks of a gang"
+        )
+    mask_BHs = mask_BHqk[:, :, 0]
+    if mask_BHs.dtype == torch.bool:  # the least number, and not -inf: a block may have nothing else
+        return torch.where(mask_BHs, 0.0, torch.finfo(torch.float32).min / 2)
+    return mask_BHs.float()
+
+
 @functools.cache
 def _take_attention() -> None:
     """Let diffusers' plain attention hand over to ours what carries SplitSequences. For other models nothing changes.
@@ -203,8 +223,8 @@ def _take_attention() -> None:
         sequences = options.get("_parallel_config")
         if not isinstance(sequences, SplitSequences):
             return plain(query=query, key=key, value=value, **options)
-        if options.get("attn_mask") is not None or options.get("is_causal"):
-            raise ModelError("attention with a mask cannot be split over the ranks of a gang")
-        return sequences.attend(query, key, value)
+        if options.get("is_causal"):
+            raise ModelError("causal attention cannot be split over the ranks of a gang")
+        return sequences.attend(query, key, value, _key_bias(options.get("attn_mask"), key))
 
     _AttentionBackendRegistry._backends[AttentionBackendName.NATIVE] = attend

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from serving.errors import ModelError
 from serving.models.registry import open_model
-from serving.models.sequence_parallel import split_over
+from serving.models.sequence_parallel import SplitSequences, split_over
 from serving.models.testing import VARIANTS, Variant, write_tiny_checkpoint
 from sharding.attention import choose_backend
 from sharding.denoiser import PromptPart
@@ -99,17 +99,32 @@ def predict_with_ltx(groups: GangGroups, masked: bool = False) -> Tensor:
     tokens, text = torch.randn(1, 5 * 3 * 3, 8, generator=random), torch.randn(1, 7, 12, generator=random)
     output = model(
         hidden_states=tokens, encoder_hidden_states=text, timestep=torch.tensor([500.0]),
-        num_frames=5, height=3, width=3, encoder_attention_mask=torch.ones(1, 7) if masked else None, return_dict=False,
+        num_frames=5, height=3, width=3, return_dict=False,
+        encoder_attention_mask=torch.tensor([[1.0, 1, 0, 1, 0, 0, 1]]) if masked else None,
     )  # fmt: skip
     prediction: Tensor = output[0]
     return prediction
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["whole prompt", "padded prompt"])
 @pytest.mark.parametrize("shape", [GangShape(ulysses=2), GangShape(ring=2), GangShape(ulysses=2, ring=2)], ids=str)
-def test_another_model_is_split_by_the_plan_that_it_publishes(ranks: Worlds, shape: GangShape) -> None:
-    expected = predict_with_ltx(ALONE)
-    for prediction in ranks[shape.ranks].run(predict_with_ltx, shape):
+def test_another_model_is_split_by_the_plan_that_it_publishes(ranks: Worlds, shape: GangShape, masked: bool) -> None:
+    expected = predict_with_ltx(ALONE, masked)
+    for prediction in ranks[shape.ranks].run(predict_with_ltx, shape, masked):
         torch.testing.assert_close(prediction, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_what_is_masked_of_a_prompt_changes_the_prediction() -> None:
+    assert not torch.allclose(predict_with_ltx(ALONE), predict_with_ltx(ALONE, masked=True), atol=TOLERANCE)
+
+
+def attend_as_diffusers_does(groups: GangGroups, *, causal: bool) -> None:
+    from diffusers.models.attention_dispatch import dispatch_attention_fn
+
+    sequences = SplitSequences(groups, choose_backend("cpu"))
+    part = sequences.split(torch.randn(1, 8, 2, 8), 1)
+    mask = None if causal else torch.zeros(1, 1, part.shape[1], part.shape[1])
+    dispatch_attention_fn(part, part, part, attn_mask=mask, is_causal=causal, parallel_config=sequences)
 
 
 def say_why_not(groups: GangGroups, case: str) -> str:
@@ -118,12 +133,15 @@ def say_why_not(groups: GangGroups, case: str) -> str:
         if case == "no plan":
             split_over(nn.Linear(2, 2), groups, choose_backend("cpu"))
         else:
-            predict_with_ltx(groups, masked=True)
+            split_over(tiny_ltx(), groups, choose_backend("cpu"))
+            attend_as_diffusers_does(groups, causal=case == "causal")
     except ModelError as error:
         return str(error)
     return ""
 
 
-@pytest.mark.parametrize(("case", "said"), [("no plan", "Linear publishes no"), ("masked", "with a mask")])
+@pytest.mark.parametrize(
+    ("case", "said"), [("no plan", "Linear publishes no"), ("masked", "other for each query"), ("causal", "causal")]
+)
 def test_what_cannot_be_split_is_refused(ranks: Worlds, case: str, said: str) -> None:
     assert all(said in answer for answer in ranks[2].run(say_why_not, GangShape(ulysses=2), case))

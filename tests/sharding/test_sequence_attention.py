@@ -32,13 +32,25 @@ def inputs(
     return [torch.randn(batch, length, heads, width, generator=random).to(dtype) for length in lengths]
 
 
-def whole(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def whole(query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
     """The definition, in float64."""
     scores = torch.einsum("bqhd,bkhd->bhqk", query.double(), key.double()) / query.shape[-1] ** 0.5
+    if key_bias is not None:
+        scores = scores + key_bias[:, :, None].double()
     return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), value.double())
 
 
-def attend_split(groups: GangGroups, what: dict[str, object]) -> tuple[Tensor, Tensor]:
+def bias_of(keys: int, batch: int, heads: int) -> Tensor:
+    """Some keys count for nothing, whole blocks of a ring among them; others for more or less."""
+    random = torch.Generator().manual_seed(keys)
+    bias = torch.randn(batch, heads, keys, generator=random)
+    hidden = torch.rand(batch, heads, keys, generator=random) < 0.4
+    hidden[:, :, : keys // 3] = True
+    hidden[:, :, -1] = False
+    return bias.masked_fill(hidden, -10_000.0)
+
+
+def attend_split(groups: GangGroups, what: dict[str, object], key_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """In a rank: its part of the tokens attended with the others, and the whole put together again."""
     tensors = inputs(**what)  # type: ignore[arg-type]
     sizes = [split_sizes(tensor.shape[1], groups.shape.sequence) for tensor in tensors[:2]]
@@ -46,7 +58,11 @@ def attend_split(groups: GangGroups, what: dict[str, object]) -> tuple[Tensor, T
         part_of(tensor, dim=1, sizes=size, index=groups.sequence_index).contiguous()
         for tensor, size in zip(tensors, (sizes[0], sizes[1], sizes[1]), strict=True)
     ]
-    out = sequence_attention(*parts, groups=groups, query_sizes=sizes[0], key_sizes=sizes[1], backend=CpuFlash())
+    if key_bias is not None:
+        key_bias = part_of(key_bias, dim=2, sizes=sizes[1], index=groups.sequence_index)
+    out = sequence_attention(
+        *parts, groups=groups, query_sizes=sizes[0], key_sizes=sizes[1], backend=CpuFlash(), key_bias=key_bias
+    )
     if groups.sequence is None:
         return out, out
     return out, gather_parts(out, dim=1, sizes=sizes[0], group=groups.sequence)
@@ -71,6 +87,16 @@ def test_any_number_of_tokens_and_heads_in_fp32(ranks: Worlds, shape: GangShape,
     case = {**what, "dtype": torch.float32}
     expected = whole(*inputs(**case))  # type: ignore[arg-type]
     for _, gathered in ranks[shape.ranks].run(attend_split, shape, case):
+        torch.testing.assert_close(gathered.double(), expected, rtol=0, atol=FP32)
+
+
+@pytest.mark.parametrize("heads_of_bias", [1, 5])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_keys_that_count_for_less_do_so_on_every_rank(ranks: Worlds, shape: GangShape, heads_of_bias: int) -> None:
+    case = {"seed": 3, "batch": 2, "queries": 31, "keys": 23, "heads": 5, "width": 8, "dtype": torch.float32}
+    bias = bias_of(23, 2, heads_of_bias)
+    expected = whole(*inputs(**case), key_bias=bias)  # type: ignore[arg-type]
+    for _, gathered in ranks[shape.ranks].run(attend_split, shape, case, bias):
         torch.testing.assert_close(gathered.double(), expected, rtol=0, atol=FP32)
 
 
@@ -107,7 +133,9 @@ def watch_resident_keys(groups: GangGroups) -> tuple[int, int]:
     resident: set[int] = set()
     most = 0
 
-    def attend_block(query: Tensor, block_key: Tensor, block_value: Tensor) -> tuple[Tensor, Tensor]:
+    def attend_block(
+        query: Tensor, block_key: Tensor, block_value: Tensor, key_bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         nonlocal most
         storages = {
             one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
@@ -116,7 +144,7 @@ def watch_resident_keys(groups: GangGroups) -> tuple[int, int]:
         }
         resident.update(storages)
         most = max(most, sum(storages.values()))
-        return CpuFlash().attend_block(query, block_key, block_value)
+        return CpuFlash().attend_block(query, block_key, block_value, key_bias)
 
     ring_attention(query, key, value, group=groups.ring, key_sizes=sizes, attend_block=attend_block)
     return most, sum(one.nbytes for one in tensors[1:])
