@@ -1,1 +1,1 @@
-"""Kubernetes: pools, topology, capacity, drain. Knows neither Ray actors nor torch. Empty until the farm runs."""
+"""Kubernetes: pools, topology, capacity, drain. Knows neither Ray actors nor torch."""

@@ -7,6 +7,7 @@ import importlib.metadata
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from typing import Annotated, NoReturn
 
 import typer
@@ -15,6 +16,7 @@ from serving.cli.doctor import doctor
 from serving.cli.download import download
 from serving.cli.jobs import cancel, explain, jobs, pause, priority, resume, retry, show
 from serving.cli.keys import keys, usage
+from serving.cli.migrate import migrate
 from serving.cli.models import models
 from serving.cli.plan import plan
 from serving.cli.render import render
@@ -40,7 +42,7 @@ app = typer.Typer(
 )
 _COMMANDS = {
     "On this machine": (render, plan, schema, models, doctor),
-    "The farm": (up, down, status),
+    "The farm": (up, down, status, migrate),
     "Films on the farm": (submit, quote, watch, download, revise, finalize, versions, diff),
     "Jobs": (jobs, show, explain, cancel, pause, resume, retry, priority, delete, usage),
 }
@@ -49,6 +51,19 @@ for _panel, _commands in _COMMANDS.items():
         app.command(rich_help_panel=_panel)(_command)
 for _name, _group in {"keys": keys, "tenants": tenants, "webhooks": webhooks}.items():
     app.add_typer(_group, name=_name, rich_help_panel="Jobs")
+
+
+def mount_groups(entry_points: Iterable[importlib.metadata.EntryPoint]) -> None:
+    """Adds commands of packages that this one must not know, such as `longtake cluster`. A group that cannot be loaded
+    must not take the other commands with it."""
+    for entry_point in entry_points:
+        try:
+            app.add_typer(entry_point.load(), name=entry_point.name, rich_help_panel="Kubernetes")
+        except Exception as error:
+            print(f"longtake: no commands of {entry_point.name}: {error}", file=sys.stderr)
+
+
+mount_groups(importlib.metadata.entry_points(group="longtake.commands"))
 
 
 def main() -> NoReturn:

@@ -1,0 +1,109 @@
+"""Carries out what reconcile.py decides: tells the farm the terms of pools, and RenderPools what the farm says."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from cluster.acting import Acts
+from cluster.contract import PoolTerms
+from cluster.controller_metrics import ControllerMetrics
+from cluster.crd import RENDER_POOLS
+from cluster.drainer import about_pool
+from cluster.errors import FarmRefused, FarmUnavailable
+from cluster.kube import Json, Kube
+from cluster.kube_events import EventType
+from cluster.reconcile import (
+    TERMS_PENDING,
+    TERMS_REFUSED,
+    PutTerms,
+    WriteStatus,
+    judge,
+    plan_first_replicas,
+    plan_statuses,
+    plan_terms,
+    with_terms,
+)
+from cluster.render_pool import RenderPool
+from cluster.status import READY, FarmReport, Verdict, as_patch
+
+log = logging.getLogger(__name__)
+
+
+class TermsFarm(Protocol):
+    """Takes terms; FarmClient is one."""
+
+    def put_terms(self, pool: str, terms: PoolTerms) -> None:
+        """Raises FarmRefused, FarmUnavailable."""
+
+
+class Reconciler:
+    """Brings RenderPools and the farm together, round after round. It remembers nothing."""
+
+    def __init__(self, *, kube: Kube, farm: TermsFarm, metrics: ControllerMetrics) -> None:
+        self._kube, self._farm, self._metrics = kube, farm, metrics
+
+    def reconcile(self, pools: Sequence[RenderPool], report: FarmReport, acts: Acts, *, now: float) -> None:
+        """One round. Raises NotLeader."""
+        untold: dict[str, Verdict] = {}
+        told: list[PutTerms] = []
+        for order in plan_terms(pools, report):
+            verdict = self._put_terms(order, acts)
+            if verdict is None:
+                told.append(order)
+            else:
+                untold[order.render_pool.key] = verdict
+        begun = {first.render_pool.key for first in plan_first_replicas(pools, report)}
+        for first in plan_first_replicas(pools, report):
+            self._begin_replicas(first.render_pool, first.replicas, acts)
+        after = with_terms(report, told)
+        for write in plan_statuses(pools, after, untold=untold, now=now):
+            if write.render_pool.key not in begun:  # it has another version now; the next round sees it
+                self._write_status(write, acts)
+        ready = {pool.key: (untold.get(pool.key) or judge(pool, pools, after)).truth == "True" for pool in pools}
+        self._metrics.show_pools(pools, ready)
+
+    def _put_terms(self, order: PutTerms, acts: Acts) -> Verdict | None:
+        """None where the farm took them."""
+        said: list[str] = []
+
+        def put() -> None:
+            try:
+                self._farm.put_terms(order.pool, order.terms)
+            except (FarmRefused, FarmUnavailable) as error:
+                said.append(str(error))
+                raise
+
+        outcome = acts.do("farm", "put_terms", put)
+        if outcome == "done":
+            log.info("pool %s: %s", order.pool, _changes(order), extra={"action": "put_terms", "pool": order.pool})
+            return None
+        reason = TERMS_REFUSED if outcome == "refused" else TERMS_PENDING
+        return Verdict("False", reason, said[0] if said else "the farm does not answer")
+
+    def _begin_replicas(self, pool: RenderPool, replicas: int, acts: Acts) -> None:
+        patch: Json = {"metadata": {"resourceVersion": pool.version}, "spec": {"replicas": replicas}}
+        acts.do(
+            "kubernetes",
+            "begin_replicas",
+            lambda: self._kube.patch(RENDER_POOLS, pool.name, patch, namespace=pool.namespace),
+        )
+
+    def _write_status(self, write: WriteStatus, acts: Acts) -> None:
+        pool, ready = write.render_pool, write.status.condition(READY)
+        if write.news is not None and ready is not None and ready.status != "Unknown":
+            kind: EventType = "Normal" if ready.status == "True" else "Warning"
+            acts.tell(about_pool(pool), reason=ready.reason, message=write.news, kind=kind)
+        status: Json = dict(as_patch(write.status))
+        acts.do(
+            "kubernetes",
+            "write_status",
+            lambda: self._kube.patch_status(
+                RENDER_POOLS, pool.name, status, namespace=pool.namespace, version=pool.version
+            ),
+        )
+
+
+def _changes(order: PutTerms) -> str:
+    old: Mapping[str, Any] = order.before.model_dump()
+    new: Mapping[str, Any] = order.terms.model_dump()
+    return ", ".join(f"{name} {old[name]} -> {new[name]}" for name in new if old[name] != new[name])

@@ -1,0 +1,131 @@
+"""One round of the controller: ask the farm, look at Kubernetes, drain what will go, reconcile pools.
+
+A round may end after any request, and the next one goes on from what is there. A failure ends what depends on it, never
+the round.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.acting import Acts
+from cluster.contract import NodeState, PoolState
+from cluster.controller_metrics import ControllerMetrics
+from cluster.crd import RENDER_POOLS
+from cluster.drainer import Drainer, Surroundings
+from cluster.errors import FarmRefused, FarmUnavailable
+from cluster.kube import Json, Kube
+from cluster.kube_errors import KubeError
+from cluster.kube_events import EventRecorder
+from cluster.reconciler import Reconciler
+from cluster.render_pool import RenderPool, read_render_pool
+from cluster.status import FarmReport
+
+log = logging.getLogger(__name__)
+
+
+class Farm(Protocol):
+    """What a round asks of the farm; FarmClient is one."""
+
+    def pools(self) -> tuple[PoolState, ...]:
+        """Raises FarmRefused, FarmUnavailable."""
+
+    def nodes(self) -> tuple[NodeState, ...]:
+        """Raises FarmRefused, FarmUnavailable."""
+
+
+class View(Protocol):
+    """What was last heard of the cluster. The objects are shared: nobody changes them."""
+
+    def nodes(self) -> Sequence[Json]:
+        """Kubernetes nodes; none where they are not watched."""
+
+    def pods(self) -> Sequence[Json]:
+        """Pods of the farm's Ray cluster."""
+
+    def render_pools(self) -> Sequence[Json]:
+        """RenderPools."""
+
+
+@dataclass(frozen=True)
+class RoundEnd:
+    """How a round went."""
+
+    failed: bool
+    """Whether something should be tried again soon."""
+    retry_after_s: float
+    """Seconds that a server asked to be left alone."""
+
+
+class Rounds:
+    """Runs rounds, one at a time. `may_act` is asked before each act."""
+
+    def __init__(
+        self,
+        *,
+        kube: Kube,
+        farm: Farm,
+        view: View,
+        drainer: Drainer,
+        reconciler: Reconciler,
+        events: EventRecorder,
+        metrics: ControllerMetrics,
+        namespace: str,
+        may_act: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._kube, self._farm, self._view, self._namespace = kube, farm, view, namespace
+        self._drainer, self._reconciler = drainer, reconciler
+        self._events, self._metrics, self._may_act, self._clock = events, metrics, may_act, clock
+
+    def run(self) -> RoundEnd:
+        """One round. Raises NotLeader where leadership ends in it."""
+        acts = Acts(events=self._events, metrics=self._metrics, may_act=self._may_act, clock=self._clock)
+        report = self._ask_pools(acts)
+        # What cannot wait comes first: a spot node may have fifteen seconds.
+        self._drain(report, acts)
+        pools = self._read_render_pools(acts)
+        if pools is not None:
+            self._reconciler.reconcile(pools, report, acts, now=self._clock())
+        self._metrics.rounds.labels("failed" if acts.failed else "ok").inc()
+        if not acts.failed:
+            self._metrics.last_round.set(self._clock())
+        return RoundEnd(acts.failed, acts.retry_after_s)
+
+    def _drain(self, report: FarmReport, acts: Acts) -> None:
+        if report.pools is None:
+            return
+        try:
+            ray_nodes = self._farm.nodes()
+        except (FarmRefused, FarmUnavailable) as error:
+            acts.note("farm", "ask_nodes", error)
+            return
+        seen = Surroundings(
+            nodes=self._view.nodes(),
+            pods=self._view.pods(),
+            ray_nodes=ray_nodes,
+            pools=[pool.name for pool in report.pools],
+            render_pools=[read_render_pool(one) for one in self._view.render_pools()],
+        )
+        self._drainer.drain(seen, acts, now=self._clock())
+
+    def _ask_pools(self, acts: Acts) -> FarmReport:
+        now = self._clock()
+        try:
+            pools = self._farm.pools()
+        except (FarmRefused, FarmUnavailable) as error:
+            acts.note("farm", "ask_pools", error)
+            self._metrics.farm_reachable.set(0)
+            return FarmReport(None, now, str(error))
+        self._metrics.farm_reachable.set(1)
+        return FarmReport(pools, now)
+
+    def _read_render_pools(self, acts: Acts) -> tuple[RenderPool, ...] | None:
+        """Read afresh, not from a mirror: they are few, and what we wrote a moment ago must be in them."""
+        try:
+            found = self._kube.list_all(RENDER_POOLS, namespace=self._namespace).items
+        except KubeError as error:
+            acts.note("kubernetes", "read_render_pools", error)
+            return None
+        return tuple(read_render_pool(one) for one in found if not one["metadata"].get("deletionTimestamp"))

@@ -1,0 +1,64 @@
+"""Clusters that tests run against: the fake one, and a real one where LONGTAKE_KUBECONFIG names its kubeconfig.
+
+A module that wants these fixtures says `pytest_plugins = ["tests.cluster.kube_fixtures"]`. The real cluster must allow
+its user to create namespaces and CustomResourceDefinitions.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.kube import Kube, connect
+from cluster.kube_errors import AlreadyExists
+from cluster.kube_resources import CRDS, NAMESPACES
+from tests.cluster.kube_clusters import WIDGET_CRD, WIDGETS, Ground, wait_for
+from tests.cluster.kube_server import KubeServer
+
+REAL = os.environ.get("LONGTAKE_KUBECONFIG")
+
+
+@pytest.fixture(scope="session", params=["fake", "real"] if REAL else ["fake"])
+def _cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    if request.param == "real":
+        assert REAL
+        yield from _with_widgets(Ground(connect(kubeconfig=Path(REAL)), "default", Path(REAL), None))
+        return
+    with KubeServer(bookmark_s=1.0) as server:
+        path = server.kubeconfig(tmp_path_factory.mktemp("kube") / "config")
+        yield from _with_widgets(Ground(connect(kubeconfig=path), "default", path, server))
+
+
+def _with_widgets(ground: Ground) -> Iterator[Ground]:
+    try:
+        ground.kube.create(CRDS, WIDGET_CRD)
+    except AlreadyExists:
+        ground.kube.apply(CRDS, WIDGET_CRD, force=True)
+    wait_for(lambda: ground.kube.serves(WIDGETS))
+    yield ground
+    ground.kube.delete(CRDS, WIDGET_CRD["metadata"]["name"])
+
+
+@pytest.fixture
+def ground(_cluster: Ground) -> Iterator[Ground]:
+    """A namespace of the test's own, in each cluster there is."""
+    name = f"longtake-{uuid.uuid4().hex[:8]}"
+    _cluster.kube.create(NAMESPACES, {"metadata": {"name": name}})
+    yield Ground(_cluster.kube, name, _cluster.kubeconfig, _cluster.server)
+    _cluster.kube.delete(NAMESPACES, name)
+
+
+@pytest.fixture(params=[False], ids=[""])
+def kube_server(request: pytest.FixtureRequest) -> Iterator[KubeServer]:
+    """A fake API server of the test's own, to break as it likes; with TLS where it is parametrized so."""
+    with KubeServer(bookmark_s=0.2, tls=request.param) as server:
+        server.put({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", **WIDGET_CRD})
+        yield server
+
+
+@pytest.fixture
+def kube(kube_server: KubeServer, tmp_path: Path) -> Kube:
+    """A connection to it."""
+    return connect(kubeconfig=kube_server.kubeconfig(tmp_path / "kubeconfig")).within(5.0)
