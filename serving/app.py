@@ -4,35 +4,50 @@
                                    |               |
                                 Encoder         Decoder
 
-`serving.app:build` takes a FarmConfig as JSON; `longtake up` and a RayService start the same thing.
+`serving.app:build` takes a FarmConfig as JSON, `serving.app:deploy` a farm.yaml; `longtake up` and a RayService start
+the same thing.
 """
 
 import asyncio
 import contextlib
+import logging
+import os
 import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
+from serving.autoscaling import PoolPolicy
 from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
-from serving.errors import ArtifactsUnavailable
-from serving.farm_config import FarmConfig, PoolConfig
+from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
+from serving.farm_config import FarmConfig, PoolConfig, load_config
 from serving.gang_actors import Renderer
+from serving.gang_choice import settle_shapes
+from serving.pool_terms import TERMS, with_stored_spot
 from serving.render.messages import Array
 from serving.render.orders import AssembleOrder, Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts
+from serving.store.database import open_database
+from serving.store.jobs import JobStore
 from serving.store.names import frames_artifact
+from serving.storyboard.places import find_nearest
+
+log = logging.getLogger(__name__)
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The application of a farm. `args` is FarmConfig.as_json()."""
-    config = FarmConfig.model_validate(args)
+    """The application of a farm. `args` is FarmConfig.as_json(), or what farm.yaml may hold. Raises UserError where a
+    shape that is `auto` cannot be chosen."""
+    config = settle_shapes(FarmConfig.model_validate(args))
+    args = config.as_json()
     parts = [
         _bind(Encoder, _light(1), args),
         _bind(Decoder, _light(config.decoders) | {"request_router_config": STICKY}, args),
@@ -46,6 +61,39 @@ def build(args: dict[str, Any]) -> Application:
     return _bind(ingress, _light(1) | {"name": "Api", "max_ongoing_requests": API_REQUESTS}, *parts)
 
 
+def deploy(args: dict[str, Any]) -> Application:
+    """The application of a farm from its file, for a RayService: args are `config`, the path of farm.yaml, and perhaps
+    `revision`, any text; a new one has Serve read a file again that has changed. The variables of farm.yaml count, and
+    what the terms in the store say of spot nodes comes into force. Raises UserError."""
+    config = load_config(_config_path(args), os.environ)
+    return build(with_stored_spot(config, _stored_terms(config)).as_json())
+
+
+def _config_path(args: Mapping[str, Any]) -> Path:
+    """Raises UserError."""
+    known = ("config", "revision")
+    for name in args.keys() - set(known):
+        nearest = find_nearest(name, known)
+        raise UserError(str(Problem(f"args.{name}", f"is not known; known are {', '.join(known)}", nearest=nearest)))
+    path = args.get("config")
+    if not isinstance(path, str) or not path:
+        raise UserError(f"args.config: must be the path of farm.yaml (got {path!r})")
+    return Path(path)
+
+
+def _stored_terms(config: FarmConfig) -> Mapping[str, Any]:
+    """Nothing where the store does not answer: a farm must not fail to start for its sake."""
+    try:
+        database = open_database(config.store_url)
+    except StoreUnavailable as error:
+        log.warning("the terms of pools are not known: %s", error, extra={"action": "deploy"})
+        return {}
+    try:
+        return JobStore(database).recall_all(TERMS)
+    finally:
+        database.close()
+
+
 API_REQUESTS = 200
 """Requests, event streams among them, that the API has open at once."""
 
@@ -57,10 +105,10 @@ def _bind(part: Any, options: dict[str, Any], *arguments: Any) -> Application:
 
 
 def _light(replicas: int) -> dict[str, Any]:
-    """Options of a deployment that takes no gang's place."""
+    """Options of a deployment that takes no gang's place, and stands on no node that comes and goes with gangs."""
     return {
         "num_replicas": replicas,
-        "ray_actor_options": {"num_cpus": 0},
+        "ray_actor_options": {"num_cpus": 0, "resources": {settings.CONTROL_RESOURCE: CONTROL_SHARE}},
         "max_ongoing_requests": 16,
         "health_check_period_s": 2,
         "graceful_shutdown_timeout_s": 5,
@@ -69,19 +117,48 @@ def _light(replicas: int) -> dict[str, Any]:
 
 
 def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
-    options = _light(pool.start_gangs) | {
-        "name": f"Renderer-{pool.name}",
-        "placement_group_bundles": [{"CPU": LEADER_CPU}, *pool.rank_bundles],
-        "placement_group_strategy": "STRICT_PACK" if pool.fits_a_node else "PACK",
-        "ray_actor_options": {"num_cpus": LEADER_CPU},
-        "graceful_shutdown_timeout_s": settings.DRAIN_S,
-    }
+    options = (
+        _light(pool.start_gangs)
+        | _scaled(pool)
+        | {
+            "name": f"Renderer-{pool.name}",
+            "placement_group_bundles": [{"CPU": LEADER_CPU}, *pool.rank_bundles],
+            "placement_group_strategy": "STRICT_PACK" if pool.fits_a_node else "PACK",
+            "ray_actor_options": {"num_cpus": LEADER_CPU},
+            "graceful_shutdown_timeout_s": pool.drain_s,
+        }
+    )
+    if pool.node_selector:
+        selectors = [pool.node_selector] * len(options["placement_group_bundles"])
+        options["placement_group_bundle_label_selector"] = selectors
     return _bind(Renderer, options, pool.model_dump(mode="json"), args)
+
+
+def _scaled(pool: PoolConfig) -> dict[str, Any]:
+    """Options by which the number of gangs follows the backlog; nothing for a pool of a fixed size. The bounds are wide
+    and nothing is delayed here, for the planner sees to both; and there is no initial number, so that a new deployment
+    keeps the gangs that are there."""
+    if pool.scaling is None:
+        return {}
+    policy: Any = AutoscalingPolicy  # its constructor has no types
+    known = {"pool": pool.name, "terms": pool.terms.model_dump(), "targets": pool.scaling.model_dump()}
+    autoscaling = AutoscalingConfig(
+        min_replicas=0,
+        max_replicas=settings.MAX_POOL_GANGS,
+        upscale_delay_s=0,
+        downscale_delay_s=0,
+        downscale_to_zero_delay_s=0,
+        policy=policy(policy_function=PoolPolicy, policy_kwargs=known),
+    )
+    return {"num_replicas": None, "autoscaling_config": autoscaling}
 
 
 _ROUTER: Any = ConsistentHashRouter  # pydantic turns it into a name; the type of the field is that of the result
 STICKY = RequestRouterConfig(request_router_class=_ROUTER, request_router_kwargs={"num_fallback_replicas": 0})
 """A take is decoded in order, so all its latents must go to one decoder."""
+
+CONTROL_SHARE = 0.001
+"""Of CONTROL_RESOURCE, that a replica takes which is no gang: so it only says where they may stand."""
 
 LEADER_CPU = 0.01
 """Of a core, that a gang's leader takes: it only waits."""

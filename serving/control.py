@@ -17,15 +17,18 @@ from typing import Any
 import psutil
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from cluster.contract import DrainRequest
 from serving import settings
 from serving.director.director import Director
 from serving.director.gangs import Answer
 from serving.director.lifecycle import Lifecycle
+from serving.director.node_states import host_name
 from serving.director.ports import HostLost
-from serving.errors import Fault, StoreUnavailable
+from serving.errors import Fault, LongtakeError, StoreUnavailable
 from serving.farm_config import FarmConfig
+from serving.ray_nodes import RayNodes
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
@@ -42,11 +45,6 @@ _SHARE = 0.001
 """Of CONTROL_RESOURCE, that one of them takes."""
 
 log = logging.getLogger(__name__)
-
-
-def host_name(index: int) -> str:
-    """Name of a timeline host's actor."""
-    return f"timeline-host-{index}"
 
 
 def ensure_director(config: dict[str, Any]) -> Any:
@@ -108,6 +106,19 @@ class DirectorActor:
         director = self._begin()
         return [] if director is None else director.pools()
 
+    async def outlook(self, pool: str, standing: dict[str, Any]) -> dict[str, Any] | None:
+        """To a pool's scaling: what to decide by; None while there is no Director. See FarmOutlook.answer."""
+        director = self._begin()
+        return None if director is None else director.outlook.answer(pool, standing, time.time())
+
+    async def nodes(self) -> list[dict[str, Any]]:
+        return [node.model_dump(mode="json") for node in await self._there().nodes()]
+
+    async def drain(self, node_id: str, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Raises UserError, Fault."""
+        node, changed = await self._there().drain(node_id, DrainRequest.model_validate(request))
+        return node.model_dump(mode="json"), changed
+
     async def metrics(self) -> bytes:
         director = self._begin()
         return b"" if director is None else director.metrics.text()
@@ -116,6 +127,12 @@ class DirectorActor:
         """Checkpoint, give the jobs back, and do nothing more."""
         if self._director is not None:
             await self._director.stop()
+
+    def _there(self) -> Director:
+        director = self._begin()
+        if director is None:
+            raise Fault("the Director has not begun yet")
+        return director
 
     def _begin(self) -> Director | None:
         if self._running is None or self._running.done():
@@ -153,6 +170,7 @@ class DirectorActor:
             hosts=[HostActorPort(self._raw, index) for index in range(self._config.timeline_hosts)],
             encoder=EncoderActorPort(encoder),
             decoder=DecoderActorPort(),
+            nodes=RayNodes(),
             clock=time.time,
         )
 
@@ -183,6 +201,10 @@ class TimelineHostActor(TimelineHost):
             checkpoint_every_steps=farm.checkpoint_every_steps,
         )
 
+    async def where(self) -> str:
+        """Ray's id of the node that it is on."""
+        return str(ray.get_runtime_context().get_node_id())
+
     async def run_call(  # the handle of a gang's actor becomes a gang
         self, take_id: TakeId, token: int, *, step: int, chunk: int, gang: str, handle: Any, timeout_s: float
     ) -> CallReport:
@@ -200,6 +222,10 @@ class HostActorPort:
 
     def __init__(self, config: dict[str, Any], index: int) -> None:
         self._handle = _ensure_host(config, index)
+
+    async def restart(self) -> None:
+        """End the process; Ray starts it again, on a node that stays."""
+        ray.kill(self._handle, no_restart=False)
 
     def __getattr__(self, method: str) -> Any:
         async def call(*arguments: Any, **named: Any) -> Any:
@@ -291,10 +317,23 @@ class LiveDirector:
         pools: list[dict[str, Any]] = self._ask("pools")
         return pools
 
+    def nodes(self) -> list[dict[str, Any]]:
+        nodes: list[dict[str, Any]] = self._ask("nodes")
+        return nodes
+
+    def drain(self, node_id: str, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Raises UserError too."""
+        drained: tuple[dict[str, Any], bool] = self._ask("drain", node_id, request)
+        return drained
+
     def _ask(self, method: str, *arguments: Any) -> Any:
         try:
             handle = ensure_director(self._config)
             return ray.get(getattr(handle, method).remote(*arguments), timeout=settings.DIRECTOR_CALL_S)
+        except RayTaskError as error:
+            if isinstance(error.cause, LongtakeError):
+                raise error.cause from None
+            raise Fault("the Director failed") from error
         except (RayError, ValueError) as error:
             raise Fault("the Director is not reachable") from error
 

@@ -13,12 +13,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from cluster.contract import PoolTerms, SpotPolicy
+from cluster.planner import ScalingTargets
 from serving.config_reading import read_config
 from serving.settings import (
     DAY_S,
+    DRAIN_S,
     EVENTS_KEPT_S,
     MAX_DEFAULT_GANGS,
     MAX_MODEL_CHARS,
+    MAX_NODE_LABELS,
     MAX_POOL_GANGS,
     MAX_POOLS,
     UNUSED_ARTIFACTS_S,
@@ -28,6 +32,7 @@ from sharding.gang_shape import GangShape
 
 _Gangs = Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)]
 _Seconds = Annotated[float, Field(strict=True, ge=0.01, le=86_400, allow_inf_nan=False)]
+_Patience = Annotated[float, Field(strict=True, ge=0, le=86_400, allow_inf_nan=False)]
 _Money = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
 _Few = Annotated[int, Field(strict=True, ge=1, le=256)]
 _Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -36,13 +41,34 @@ _Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
 _Bytes = Annotated[int, Field(strict=True, ge=1 << 20, le=1 << 40)]
 _Switch = Annotated[bool, Field(strict=True)]
 
-_OTHER_VARIABLES = ("LONGTAKE_HOME", "LONGTAKE_URL", "LONGTAKE_API_KEY", "LONGTAKE_DEBUG", "LONGTAKE_CRDS")
+_OTHER_VARIABLES = (
+    "LONGTAKE_HOME",
+    "LONGTAKE_URL",
+    "LONGTAKE_API_KEY",
+    "LONGTAKE_DEBUG",
+    "LONGTAKE_CRDS",
+    "LONGTAKE_KUBECONFIG",
+)
 """LONGTAKE_ variables that are no settings of a farm."""
+
+_CONTROLLER_VARIABLES = "LONGTAKE_CONTROLLER_"
+"""How those of the controller on Kubernetes begin, which may run beside a farm's commands in one shell."""
 
 AUTO = "auto"
 """In place of a gang's shape: the smallest that a call fits into."""
 
 _POOL_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+
+MARKET_LABEL = "ray.io/market-type"
+"""Label of Ray's nodes that says how they were bought; `spot` may be taken away at any time."""
+
+_MARKETS: dict[SpotPolicy, dict[str, str]] = {
+    "allow": {},
+    "avoid": {MARKET_LABEL: "!spot"},
+    "only": {MARKET_LABEL: "spot"},
+}
+_LabelName = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+_LabelValue = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 
 
 def _as_text(value: object) -> object:
@@ -57,6 +83,27 @@ def _check_shape(text: str) -> str:
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ScalingConfig(_Part):
+    """By what a pool's gangs follow its backlog; the targets of cluster/planner.py."""
+
+    drain_within_s: Annotated[float, Field(strict=True, ge=1, le=86_400, allow_inf_nan=False)] = (
+        ScalingTargets.drain_within_s
+    )
+    """Seconds within which the gangs should be through with all that waits now."""
+    hold_s: _Patience = ScalingTargets.hold_s
+    """Seconds for which gangs are kept after they were last needed; at least 1.25 times what one takes to start."""
+    idle_for_s: _Patience = ScalingTargets.idle_for_s
+    """Seconds for which as many gangs must have been idle as are let go."""
+    due_margin: Annotated[float, Field(strict=True, ge=1, le=10, allow_inf_nan=False)] = ScalingTargets.due_margin
+    """Factor on the gangs that due times need."""
+    stale_after_s: Annotated[float, Field(strict=True, ge=5, le=3600, allow_inf_nan=False)] = (
+        ScalingTargets.stale_after_s
+    )
+    """Seconds after which what was last heard of the backlog is too old to change anything by."""
+    quota_gangs: Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)] | None = None
+    """Gangs that there can be machines for, whatever the pool's terms say; nothing: no quota."""
 
 
 class PoolConfig(_Part):
@@ -88,7 +135,17 @@ class PoolConfig(_Part):
     max_gangs: _Gangs = 1
     """Gangs that the pool never exceeds."""
     gangs: _Gangs | None = None
-    """Gangs at the start; min_gangs where it is left out."""
+    """Gangs of a pool without `scaling`; min_gangs where it is left out."""
+    scaling: ScalingConfig | None = None
+    """How the number of gangs follows the backlog, between min_gangs and max_gangs; without it the number is fixed."""
+    spot: SpotPolicy = "allow"
+    """Whether gangs may stand on nodes that are labelled as spot: allow, avoid, only."""
+    node_labels: Annotated[dict[_LabelName, _LabelValue], Field(max_length=MAX_NODE_LABELS)] = Field(
+        default_factory=dict
+    )
+    """Labels that a node must have for a gang to stand on it."""
+    drain_s: Annotated[float, Field(strict=True, ge=1, le=3600, allow_inf_nan=False)] = DRAIN_S
+    """Seconds that a gang is given to finish its calls when it is asked to go; longer than two calls take."""
     price_per_gpu_second: _Money = 0.0
     """US dollars for one second of one GPU (of one core where there is none)."""
     slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 2
@@ -100,7 +157,21 @@ class PoolConfig(_Part):
             raise ValueError(f"max_gangs must be at least 1 and at least min_gangs, {self.min_gangs}")
         if not self.min_gangs <= self.start_gangs <= self.max_gangs:
             raise ValueError(f"gangs must be from min_gangs to max_gangs, {self.min_gangs} to {self.max_gangs}")
+        if self.scaling is not None and self.gangs is not None:
+            raise ValueError("gangs is for pools of a fixed size; with scaling leave it out")
+        if self.spot != "allow" and MARKET_LABEL in self.node_labels:
+            raise ValueError(f"node_labels must not name {MARKET_LABEL} where spot says {self.spot}")
         return self
+
+    @property
+    def terms(self) -> PoolTerms:
+        """Its terms until others are set."""
+        return PoolTerms(min_gangs=self.min_gangs, max_gangs=self.max_gangs, spot=self.spot)
+
+    @property
+    def node_selector(self) -> dict[str, str]:
+        """What Ray is told of the nodes that its gangs may stand on; nothing where they may on all."""
+        return {**self.node_labels, **_MARKETS[self.spot]}
 
     @property
     def shape(self) -> GangShape:
@@ -309,7 +380,8 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> FarmConfig:
         "artifacts_url": default_artifacts_url(folder),
         "scratch": default_scratch(folder),
     }
-    config = read_config(FarmConfig, path=path, environ=environ, defaults=defaults, other_variables=_OTHER_VARIABLES)
+    mine = {name: value for name, value in environ.items() if not name.startswith(_CONTROLLER_VARIABLES)}
+    config = read_config(FarmConfig, path=path, environ=mine, defaults=defaults, other_variables=_OTHER_VARIABLES)
     return _absolute(config, path.absolute().parent if path is not None else Path.cwd())
 
 

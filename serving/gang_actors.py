@@ -23,9 +23,13 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import settings
 from serving.control import ensure_director, set_up_logs
 from serving.farm_config import PoolConfig
+from serving.ray_nodes import draining_nodes
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.orders import GangHello
 from serving.render.rank import GangBroken, Meeting, Rank
+
+GOODBYE_SHARE = 0.9
+"""Of the time that a pool's gangs are given to go, in which their calls must end; the rest is for going."""
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +170,7 @@ class Renderer:
             draining=False,
             pids=tuple(pulse.pid for pulse in pulses),
             nodes=tuple(pulse.node for pulse in pulses),
+            leader=self._name,
         )
         log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed"})
 
@@ -185,7 +190,8 @@ class Renderer:
         assert self._hello is not None
         if self._director is None:
             self._director = ensure_director(self._args)
-        moves = not draining_nodes().isdisjoint(self._hello.nodes)
+        going = draining_nodes()
+        moves = not going.keys().isdisjoint({self._hello.node, *self._hello.nodes})
         hello = replace(self._hello, draining=self._draining or moves)
         try:
             told = self._director.hello.remote(hello, [self._ranks[0]])
@@ -196,7 +202,7 @@ class Renderer:
         if answer == "replace":
             self._end_all()
         elif answer == "idle":
-            self._must_move = moves
+            self._must_move = moves and self._hello.node not in going  # else Serve has seen it, and moves the gang
             self._idle.set()
 
     def _end(self, index: int) -> None:
@@ -214,16 +220,7 @@ class Renderer:
         self._draining = True
         if self._hello is not None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), settings.DRAIN_S / 2)
-
-
-def draining_nodes() -> set[str]:
-    """Ray's ids of the nodes that are about to go. Ray has no public way to ask (2.60); Serve asks in this way too."""
-    from ray._private import worker
-
-    client: Any = vars(worker.global_worker)["gcs_client"]
-    nodes = client.get_draining_nodes()
-    return {node if isinstance(node, str) else node.hex() for node in nodes}
+                await asyncio.wait_for(self._idle.wait(), GOODBYE_SHARE * self._pool.drain_s)
 
 
 def _first_line(error: BaseException) -> str:

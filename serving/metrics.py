@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from cluster.contract import PoolSupply
+
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 """Seconds."""
 
@@ -28,7 +30,18 @@ class FarmMetrics:
         self.calls_ready = Gauge(
             "longtake_pool_calls_ready", "Calls that no gang has.", ["pool"], registry=self.registry
         )
-        self.gangs_wanted = Gauge("longtake_pool_gangs_wanted", "Gangs asked for.", ["pool"], registry=self.registry)
+        self.gangs_wanted = Gauge(
+            "longtake_pool_gangs_wanted", "Gangs that the pool should have.", ["pool"], registry=self.registry
+        )
+        self.gangs_starting = Gauge(
+            "longtake_pool_gangs_starting", "Gangs asked for that take no calls yet.", ["pool"], registry=self.registry
+        )
+        self.cold_start = Gauge(
+            "longtake_pool_cold_start_seconds",
+            "From asking for a gang until it takes calls, as measured lately or assumed.",
+            ["pool"],
+            registry=self.registry,
+        )
         self.gangs_ready = Gauge(
             "longtake_pool_gangs_ready", "Gangs that take calls.", ["pool"], registry=self.registry
         )
@@ -59,6 +72,15 @@ class FarmMetrics:
         self.store_errors = Counter(
             "longtake_store_errors", "Times that the store did not answer the Director.", registry=self.registry
         )
+
+    def set_gangs(self, pool: str, *, wanted: int, supply: PoolSupply) -> None:
+        """Set how many gangs a pool should have, and how it stands with them."""
+        self.gangs_wanted.labels(pool).set(wanted)
+        self.gangs_ready.labels(pool).set(supply.ready)
+        self.gangs_idle.labels(pool).set(supply.idle)
+        self.gangs_draining.labels(pool).set(supply.draining)
+        self.gangs_starting.labels(pool).set(supply.starting)
+        self.cold_start.labels(pool).set(supply.cold_start_s)
 
     def count_jobs(self, counts: Mapping[str, int]) -> None:
         """Set the jobs of every status; those not named are none."""

@@ -116,6 +116,9 @@ MAX_POOLS = 64
 MAX_POOL_GANGS = 2048
 """Gangs of one pool."""
 
+MAX_NODE_LABELS = 16
+"""Labels that the nodes of one pool may be chosen by."""
+
 MAX_DEFAULT_GANGS = 8
 """Gangs of the pool that a farm has where none is configured: one per core, at most this many."""
 
@@ -279,6 +282,39 @@ CONDEMNED_S = 120.0
 TELL_SUPPLY_S = 2.0
 """Seconds between two times that a pool's gangs and backlog are written down for quotes."""
 
+SCALE_POLL_S = 0.5
+"""Seconds between two times that a pool's scaling asks the Director how things stand."""
+
+COLD_START_S = 60.0
+"""Seconds that a gang is expected to take to start before any was measured."""
+
+COLD_START_SAMPLES = 5
+"""Newest measured starts whose median is expected of the next."""
+
+MAX_COLD_STARTS = 256
+"""Gangs whose start is waited for, of one pool; more are not measured."""
+
+WAITING_LOOK_S = 1.0
+"""Seconds between two looks at the jobs that wait to be taken up."""
+
+WAITING_PLANNED = 200
+"""Jobs that wait to be taken up whose work is known exactly; that of others is taken to be alike."""
+
+WAITING_PLANS_AT_ONCE = 10
+"""Of those, that one look plans anew: planning a long film takes a while."""
+
+NODE_WATCH_S = 1.0
+"""Seconds between two looks at which nodes are about to go."""
+
+NODE_CALL_S = 5.0
+"""Seconds in which Ray, or a timeline host, must say which node is which."""
+
+MOVE_LOOK_S = 0.05
+"""Seconds between two looks at whether the calls of takes that move are done."""
+
+MOVE_MARGIN_S = 10.0
+"""Seconds before a node may be gone at which the timelines on it are saved, whatever calls of them are still out."""
+
 # ---------------------------------------------------------------------------------------------- scheduling
 
 MIN_DEADLINE_S = 10.0
@@ -288,7 +324,8 @@ DEADLINE_FACTOR = 8.0
 """Times its expected length after which a call is taken for stuck."""
 
 FIRST_CALL_S = 120.0
-"""Seconds added for calls whose cost was never measured: the model may have to be loaded first."""
+"""Seconds added for calls whose cost was never measured, and for a gang's first call of each expert: the model may have
+to be loaded first."""
 
 SEND_AHEAD_S = 2.0
 """Seconds before a gang should be done with what it has at which it is sent its next call: enough for the tensors to

@@ -75,17 +75,8 @@ class Farm:
     # ------------------------------------------------------------------------------------------------ HTTP
 
     def ask(self, method: str, path: str, *, within_s: float = TIME_LIMIT_S, **what: Any) -> Json:
-        """An answer of the API. It is asked again while it does not answer, as a client of a farm in trouble would."""
-        end = time.monotonic() + within_s
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                answer = httpx.request(method, self.address + path, timeout=60, trust_env=False, **what)
-                if answer.status_code < 500:
-                    assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-                    found: Json = answer.json()
-                    return found
-            assert time.monotonic() < end, f"{method} {path} was not answered"
-            time.sleep(0.1)
+        """An answer of the API; see `request`."""
+        return request(self.address, method, path, within_s=within_s, **what)
 
     def submit(self, storyboard: Path) -> str:
         return str(json.loads(self.run("submit", str(storyboard), "--json"))["id"])
@@ -145,6 +136,20 @@ class Farm:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(victims, timeout=30)
+
+
+def request(address: str, method: str, path: str, *, within_s: float = TIME_LIMIT_S, **what: Any) -> Json:
+    """An answer of a farm's API. It is asked again while it does not answer, as a client of a farm in trouble would."""
+    end = time.monotonic() + within_s
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            answer = httpx.request(method, address + path, timeout=60, trust_env=False, **what)
+            if answer.status_code < 500:
+                assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+                found: Json = answer.json()
+                return found
+        assert time.monotonic() < end, f"{method} {path} was not answered"
+        time.sleep(0.1)
 
 
 def title(process: psutil.Process) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from fastapi import FastAPI
 
-from serving.api import access, docs, errors, events, farm, files, jobs, versions, videos
+from serving.api import access, docs, errors, events, farm, files, jobs, nodes, pools, versions, videos
 from serving.api.caller import ADMIN_TENANT, Caller
 from serving.api.feed import Feed
 from serving.api.gate import Gate
@@ -58,7 +58,7 @@ def _make_app() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for part in (jobs, versions, events, files, videos, farm, access):
+    for part in (jobs, versions, events, files, videos, farm, pools, nodes, access):
         app.include_router(part.router)
     errors.install(app)
     app.openapi = functools.cache(functools.partial(docs.describe, app))  # type: ignore[method-assign]

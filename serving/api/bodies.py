@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cluster.contract import DrainRequest, PoolTerms
 from serving.settings import (
     MAX_MODEL_CHARS,
     MAX_PROMPT_CHARS,
@@ -104,6 +105,22 @@ class TenantSettings(_Body):
     max_concurrent_jobs: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
     max_concurrent_calls: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
     requests_per_minute: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+
+
+class NewTerms(PoolTerms):
+    """What may be changed of a pool while it runs. What is left out is the default, not as it was before."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"min_gangs": 0, "max_gangs": 8}, {"mode": "external", "replicas": 3}]}
+    )
+
+
+class Drain(DrainRequest):
+    """How a node is to be emptied."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"cause": "spot", "reason": "the cloud takes it back", "deadline_s": 110.0}]}
+    )
 
 
 class NewWebhook(_Body):

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from serving.api.caller import Admin, AnyCaller
 from serving.api.docs import METRICS, failures
 from serving.api.jobs import find_job
-from serving.api.schemas import Health, ModelList, PoolList, UsageList
+from serving.api.schemas import Health, ModelList, UsageList
 from serving.api.services import TheServices
 from serving.errors import Fault
 from serving.models.registry import DESCRIPTIONS
@@ -32,28 +32,6 @@ def models(caller: AnyCaller, services: TheServices) -> JSONResponse:
             "pools": names,
         }
         for name, names in pools.items()
-    ]
-    return JSONResponse({"object": "list", "data": data})
-
-
-@router.get("/v1/pools", summary="Pools", response_model=PoolList)
-def pools(caller: AnyCaller, services: TheServices) -> JSONResponse:
-    """The pools as configured, and as they are now where the Director can be reached."""
-    try:
-        live = {pool["name"]: pool for pool in services.live.pools()}
-    except Fault:
-        live = {}
-    data = [
-        {
-            "name": pool.name,
-            "model": pool.model,
-            "gang_shape": pool.gang_shape,
-            "min_gangs": pool.min_gangs,
-            "max_gangs": pool.max_gangs,
-            "price_per_gpu_second": pool.price_per_gpu_second,
-            "live": live.get(pool.name),
-        }
-        for pool in services.config.pools
     ]
     return JSONResponse({"object": "list", "data": data})
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from cluster.contract import NodeState, PoolDecision, PoolDemand, PoolSupply, PoolTerms, SpotPolicy
+
 Status = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
 
 
@@ -242,7 +244,14 @@ class Pool(BaseModel):
     gang_shape: str
     min_gangs: int
     max_gangs: int
+    gpus_per_rank: int
     price_per_gpu_second: float = Field(description="US dollars.")
+    is_scaled: bool = Field(description="Whether the number of gangs follows the backlog; else it is fixed.")
+    terms: PoolTerms
+    spot_applied: SpotPolicy = Field(description="As deployed; that of the terms comes with the next deployment.")
+    demand: PoolDemand | None
+    supply: PoolSupply | None
+    decision: PoolDecision | None = Field(description="Null for a pool of a fixed size.")
     live: dict[str, Any] | None = Field(description="What the Director says of it; null where it cannot be reached.")
 
 
@@ -251,6 +260,13 @@ class PoolList(BaseModel):
 
     object: Literal["list"]
     data: list[Pool]
+
+
+class NodeList(BaseModel):
+    """The machines of the farm, those that are gone too while the cluster remembers them."""
+
+    object: Literal["list"]
+    data: list[NodeState]
 
 
 class Usage(BaseModel):

@@ -89,6 +89,13 @@ class Live(Protocol):
     def pools(self) -> list[dict[str, Any]]:
         """The pools as they are now."""
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """The machines of the farm: NodeStates as JSON."""
+
+    def drain(self, node_id: str, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Have a machine emptied; returns its NodeState as JSON, and whether that changed anything. `request` is a
+        DrainRequest as JSON. Raises NotFound, WrongState."""
+
 
 @dataclass(frozen=True)
 class Services:

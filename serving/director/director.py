@@ -14,17 +14,22 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from cluster.contract import DrainRequest, NodeState
 from serving import settings
 from serving.director.admission import Admission, open_known_model
 from serving.director.cost_model import CostModel
 from serving.director.explain import explain
 from serving.director.gangs import Answer, Gangs
 from serving.director.lifecycle import Action, Lifecycle
+from serving.director.moving import Mover
+from serving.director.node_states import describe_node, find_node
+from serving.director.outlook import FarmOutlook
 from serving.director.policy import assign
-from serving.director.ports import DecoderPort, EncoderPort, HostLost, HostPort
+from serving.director.ports import DecoderPort, EncoderPort, HostLost, HostPort, NodesPort
 from serving.director.runs import JobRun, Stage, TakeRun
-from serving.director.state import Assignment, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.director.state import Assignment, CallKey, FarmState, JobSpec, ReadyCall, TenantSpec
 from serving.director.tidying import Tidier
+from serving.director.waiting import WaitingJobs
 from serving.errors import (
     ArtifactMissing,
     ArtifactsUnavailable,
@@ -80,6 +85,7 @@ class Director:
         hosts: Sequence[HostPort],
         encoder: EncoderPort,
         decoder: DecoderPort,
+        nodes: NodesPort,
         clock: Callable[[], float],
     ) -> None:
         self._config = config
@@ -98,9 +104,10 @@ class Director:
         self.admission = Admission(config, jobs, artifacts, self.costs)
         self.metrics = FarmMetrics()
         self.state = FarmState(self.costs)
-        for pool in config.pools:
-            self.state.put_pool(PoolSpec(pool.name, pool.slots, gpus_per_gang=pool.shape.ranks))
+        self.outlook = FarmOutlook(config, self.state, jobs, WaitingJobs(jobs, self.admission, self.costs))
         self.gangs = Gangs(self.state)
+        self._nodes = nodes
+        self._mover = Mover(hosts, nodes, self, clock=clock)
         self.runs: dict[str, JobRun] = {}
         self._by_content: dict[str, TakeRun] = {}
         """The take that renders each content key now; others with the same key wait for it."""
@@ -120,7 +127,7 @@ class Director:
         await self._begin()
         tidier = Tidier(self._database, self._jobs, self._artifacts, self._config.retention, clock=self._clock)
         tidying = tidier.run(prompts_in_use=self._prompts_in_use, is_retired=lambda: self._retired)
-        loops = [asyncio.ensure_future(loop) for loop in (self._sync_forever(), tidying)]
+        loops = [asyncio.ensure_future(loop) for loop in (self._sync_forever(), tidying, self._mover.run())]
         try:
             while not self._stopping:
                 self._give_out()
@@ -146,6 +153,19 @@ class Director:
             await self._drop(job_id, save=True)
         await self._try_store(lambda: self._jobs.release(tokens))
 
+    def _calls_soon(self) -> dict[str, int]:
+        """For each pool the calls of a step of every take that is about to be opened again or has just been taken up:
+        gangs for them are needed, though none is ready."""
+        soon: dict[str, int] = {}
+        now = self._clock()
+        for run in self.runs.values():
+            for take in run.takes:
+                opens = take.stage is Stage.OPENING or take.resting
+                waits = take.stage is Stage.WAITING and (take.not_before > now or not run.prepared)
+                if opens or waits:
+                    soon[run.job.pool] = soon.get(run.job.pool, 0) + take.plan.chunks_per_step[0]
+        return soon
+
     def poke(self) -> None:
         """Look into the store now."""
         self._sync_now.set()
@@ -155,6 +175,7 @@ class Director:
             try:
                 self.generation = await asyncio.to_thread(self._jobs.next_generation, now=self._clock())
                 self.costs.load(await asyncio.to_thread(lambda: self._jobs.recall("costs", "calls") or {}))
+                await asyncio.to_thread(self.outlook.load)
                 return
             except StoreUnavailable as error:
                 self._note_store_error(error)
@@ -181,6 +202,8 @@ class Director:
         await self._write_down(now)
         await self._claim(now)
         self.gangs.drop_silent(now)
+        terms = await asyncio.to_thread(self.outlook.refresh, now)
+        self.outlook.measure(terms, calls_soon=self._calls_soon(), now=self._clock())
         self._wake.set()
 
     async def _keep_leases(self, now: float) -> None:
@@ -243,12 +266,10 @@ class Director:
         """Tell the world: metrics, supply for quotes, measured costs."""
         for pool in self._config.pools:
             demand = self.state.demand(pool.name, now)
-            self.metrics.backlog.labels(pool.name).set(demand.backlog_gpu_s)
+            self.metrics.backlog.labels(pool.name).set(max(demand.backlog_gpu_s, self.outlook.backlog_gpu_s(pool.name)))
             self.metrics.calls_ready.labels(pool.name).set(demand.calls_ready)
-            self.metrics.gangs_wanted.labels(pool.name).set(pool.start_gangs)
-            self.metrics.gangs_ready.labels(pool.name).set(demand.gangs_ready)
-            self.metrics.gangs_idle.labels(pool.name).set(demand.gangs_idle)
-            self.metrics.gangs_draining.labels(pool.name).set(demand.gangs_draining)
+            wanted = self.outlook.pools[pool.name].gangs_wanted
+            self.metrics.set_gangs(pool.name, wanted=wanted, supply=self.outlook.supply(pool.name, now))
             slack = float("nan") if demand.due_slack_s is None else demand.due_slack_s
             self.metrics.due_slack.labels(pool.name).set(slack)
             supply = {"gangs_ready": demand.gangs_ready, "backlog_gpu_s": round(demand.backlog_gpu_s, 3), "at": now}
@@ -383,7 +404,8 @@ class Director:
                 self._spawn(self._run_call(take, assignment), self.runs[take.id.job_id])
 
     def _open_takes(self, now: float) -> None:
-        room = [self._config.takes_per_host] * len(self._hosts)
+        most = self._config.takes_per_host
+        room = [0 if host in self._mover.leaving else most for host in range(len(self._hosts))]
         active: dict[str, int] = {}
         for run in self.runs.values():
             for take in run.takes:
@@ -434,6 +456,9 @@ class Director:
         self.state.put_job(self._spec(run))
         self._tell_ready(take, opened.ready)
         log.info("take %s opened from %s", take.id, opened.resumed, extra={"action": "open_take"})
+        if take.resting:  # its host was told to move while it opened it
+            await self.hand_back(take)
+            return
         for call, gang in opened.running:
             self._spawn(self._join(take, call, gang), run)
         self._after_report(run, take)
@@ -452,6 +477,8 @@ class Director:
             await asyncio.to_thread(Checkpoints(self._artifacts, take.content_key).clear)
 
     def _tell_ready(self, take: TakeRun, calls: Sequence[OpenCall]) -> None:
+        if take.resting:  # it is opened anew soon, and its calls told of then
+            return
         ready = [
             ReadyCall(
                 CallKey(take.id.job_id, take.id.take_key, call.step, call.chunk),
@@ -585,6 +612,8 @@ class Director:
     def _after_report(self, run: JobRun, take: TakeRun) -> None:
         """Begin what a take's progress allows: decode its head, make its latents durable."""
         assert take.progress is not None
+        if take.resting and not take.progress.done:
+            return
         if take.progress.done and not take.finishing and take.stage is Stage.RENDERING:
             take.finishing = True
             self._spawn(self._finish_take(run, take), run)
@@ -817,11 +846,45 @@ class Director:
         except (HostLost, LongtakeError) as error:
             log.info("take %s was not closed: %s", take.id, error, extra={"action": "close_take"})
 
+    # ------------------------------------------------------------------------------------------------ hosts that move
+
+    def takes_on(self, host: int) -> list[TakeRun]:
+        """Takes that a host holds, or opens."""
+        return [take for run in self.runs.values() for take in run.takes if take.host == host]
+
+    def rest(self, take: TakeRun) -> None:
+        """Give out nothing more of a take, until it is opened again."""
+        take.resting = True
+        self.state.rest_take(take.id.job_id, take.id.take_key)
+
+    def is_busy(self, take: TakeRun) -> bool:
+        """Whether a call of it is out, or its decoder is fed, or its latents are being made durable."""
+        out = self.state.has_calls_out(take.id.job_id, take.id.take_key)
+        return out or take.feeding or take.finishing or take.stage is Stage.OPENING
+
+    async def hand_back(self, take: TakeRun) -> None:
+        """Have its host save it and let it go; it is opened again where there is room."""
+        if take.stage is not Stage.RENDERING or take.id.job_id not in self.runs:
+            return
+        host, take.not_before = take.host, float("inf")  # not opened elsewhere before it is saved
+        self._by_content.pop(take.content_key, None)
+        self.state.forget_take(take.id.job_id, take.id.take_key)
+        take.begin_again()
+        take.host = host
+        try:
+            await self._close(take, save=True)
+        finally:
+            take.not_before = 0.0
+            self._wake.set()
+
     # ------------------------------------------------------------------------------------------------ others ask
 
     def hello(self, hello: GangHello, handle: Any) -> Answer:
         """A gang is there, or still there; the answer says what becomes of it."""
-        answer = self.gangs.hello(hello, handle, self._clock())
+        now = self._clock()
+        answer = self.gangs.hello(hello, handle, now)
+        if answer == "go_on" and not hello.draining:
+            self.outlook.gang_came(hello.pool, hello.leader or hello.gang, now)
         self._wake.set()
         return answer
 
@@ -837,11 +900,28 @@ class Director:
                 "name": pool.name,
                 "model": pool.model,
                 "gang_shape": pool.gang_shape,
-                "gangs_wanted": pool.start_gangs,
+                **self.outlook.describe(pool.name, self._clock()),
                 **self.gangs.describe(pool.name, self._clock()),
             }
             for pool in self._config.pools
         ]
+
+    async def nodes(self) -> list[NodeState]:
+        """The machines of the farm and what is on them. Raises Fault where the cluster does not answer."""
+        found, places = await asyncio.gather(asyncio.to_thread(self._nodes.nodes), self._mover.places())
+        return [describe_node(node, gangs=self.gangs, places=places) for node in found]
+
+    async def drain(self, node_id: str, request: DrainRequest) -> tuple[NodeState, bool]:
+        """Have a node emptied; returns it, and whether that changed anything: one that is gone, or goes as soon, stays
+        as it is. Raises NotFound, WrongState for the head, Fault where the cluster does not answer."""
+        node = find_node(await asyncio.to_thread(self._nodes.nodes), node_id)
+        until = self._clock() + request.deadline_s
+        changes = node.state == "alive" or (node.state == "draining" and until < (node.until or float("inf")) - 1)
+        if changes:
+            words = f"{request.cause}: {request.reason}"
+            await asyncio.to_thread(lambda: self._nodes.drain(node.id, reason=words, until=until))
+            log.warning("node %s is drained: %s", node.id, words, extra={"action": "drain_node"})
+        return next(one for one in await self.nodes() if one.id == node.id), changes
 
     # ------------------------------------------------------------------------------------------------ inner
 

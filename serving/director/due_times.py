@@ -12,8 +12,10 @@ cannot wait for another that is due earlier and could still use the whole pool.
 """
 
 import heapq
+from collections.abc import Sequence
 
 from serving.director.queues import JobState, PoolState
+from serving.director.specs import DueWork
 from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN, SEND_AHEAD_S
 
 
@@ -22,6 +24,27 @@ def least_s(pool: PoolState, job: JobState) -> float:
     limits = (pool.ready_gangs, job.spec.max_calls, job.share.tenant.spec.max_calls)
     gangs = max(1, min(limit for limit in limits if limit is not None))
     return max(job.least_path_s, job.work_s / gangs)
+
+
+def gangs_for(due: Sequence[DueWork], *, most: int, now: float) -> tuple[float, float | None]:
+    """Gangs that are needed from now on for every due time that `most` gangs could keep, and the seconds to spare of
+    the tightest of those; 0 and None where there is none. The same rule as above, for gangs that need not be there."""
+    kept: list[DueWork] = []
+    total_s = 0.0
+    for one in sorted(due, key=lambda work: work.due_at):
+        if now + one.path_s > one.due_at or one.due_at <= now:
+            continue
+        kept.append(one)
+        total_s += one.work_s
+        if total_s > most * (one.due_at - now):
+            largest = max(kept, key=lambda work: work.work_s)
+            kept.remove(largest)
+            total_s -= largest.work_s
+    needed = rate = 0.0
+    for one in kept:
+        needed += one.work_s
+        rate = max(rate, needed / (one.due_at - now))
+    return rate, min((one.due_at - now - max(one.path_s, one.work_s / max(1, most)) for one in kept), default=None)
 
 
 def review(pool: PoolState, now: float) -> None:

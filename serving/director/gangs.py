@@ -106,6 +106,14 @@ class Gangs:
         ]
         return {**demand, "gangs": gangs}
 
+    def on_node(self, node: str) -> dict[str, int]:
+        """Names of the gangs that have a rank or their leader on a node, and how many calls each has."""
+        return {
+            name: len(self.state.gangs[name].calls) if name in self.state.gangs else 0
+            for name, known in self._known.items()
+            if node == known.hello.node or node in known.hello.nodes
+        }
+
     def _fits(self, hello: GangHello) -> bool:
         """All gangs of a pool compute alike, or a film would depend on which of them it met."""
         numerics = self.numerics(hello.pool)

@@ -1,7 +1,8 @@
 """What the Director asks of the processes that it directs: small interfaces that actors, and tests, provide."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, TakeId, TakeOpened, TakeOrder
 
@@ -24,6 +25,45 @@ class HostPort(Protocol):
     async def finish_take(self, take_id: TakeId, token: int) -> str: ...
 
     async def feed_decoder(self, take_id: TakeId, token: int, *, start: int) -> Decoded: ...
+
+    async def where(self) -> str:
+        """Id of the node that it is on."""
+        ...
+
+    async def restart(self) -> None:
+        """End it, to come back on another node; what it holds is lost. It may be asked for again at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster."""
+
+    id: str
+    address: str
+    name: str
+    labels: Mapping[str, str]
+    state: Literal["alive", "draining", "dead"]
+    is_head: bool
+    """The farm ends with it."""
+    takes_hosts: bool
+    """Timeline hosts may be on it."""
+    until: float | None
+    """Unix seconds at which it may be gone, where it drains; 0 where that was not told."""
+
+
+class NodesPort(Protocol):
+    """The cluster. Every method blocks for one answer."""
+
+    def nodes(self) -> Sequence[Node]: ...
+
+    def draining(self) -> Mapping[str, float]:
+        """Ids of the nodes that are about to go, and until when they stay, in Unix seconds; 0 where it is not known."""
+        ...
+
+    def drain(self, node: str, *, reason: str, until: float) -> None:
+        """Raises Fault where it is refused."""
+        ...
 
 
 class EncoderPort(Protocol):

@@ -78,6 +78,8 @@ class GangState:
     """When the calls that it has should be done."""
     patience_until: float = 0.0
     """Until then it may still be busy with calls that nobody waits for."""
+    loaded: set[int] = field(default_factory=set)
+    """Experts that it has done a call with."""
     warm: dict[Warmth, None] = field(default_factory=dict)
     """Least used first."""
 

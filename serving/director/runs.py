@@ -60,6 +60,8 @@ class TakeRun:
     """A task that feeds the decoder is under way."""
     finishing: bool = False
     """A task that makes its latents durable is under way."""
+    resting: bool = False
+    """Its host is about to move: none of its calls is given out."""
     failures: int = 0
     """Times in a row that its host or decoder failed."""
     not_before: float = 0.0
@@ -81,7 +83,7 @@ class TakeRun:
         """Nobody holds it any more; it is to be opened anew, from its newest checkpoint if it has one. How far it was
         is the best guess until then."""
         self.stage, self.host = Stage.WAITING, None
-        self.cached = self.finishing = self.decode_complete = False
+        self.cached = self.finishing = self.decode_complete = self.resting = False
         self.decoded_latents = self.decoded_frames = 0
 
     @property

@@ -41,6 +41,8 @@ class PoolSpec:
     slots: int = 2
     """Calls that a gang may hold at once: one runs, the others wait beside it."""
     gpus_per_gang: int = 1
+    max_gangs: int = 1
+    """Gangs that it may have, whether they are there or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,17 @@ class Assignment:
     expected_s: float
     deadline_s: float
     """Seconds after which it is given up, the wait in the gang's slot included."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """Work that should be done by a certain time."""
+
+    due_at: float
+    work_s: float
+    """Gang-seconds."""
+    path_s: float
+    """Seconds that it takes at least, on any number of gangs."""
 
 
 @dataclass(frozen=True, slots=True)

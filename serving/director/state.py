@@ -15,6 +15,7 @@ from serving.director.queues import Flight, GangState, JobState, PoolState, Tena
 from serving.director.specs import (
     Assignment,
     CallKey,
+    DueWork,
     JobSpec,
     PoolDemand,
     PoolSpec,
@@ -192,6 +193,17 @@ class FarmState:
             waiting = [call for key, call in job.waiting.items() if key.take_key == take_key]
             self._forget(job, waiting, [out for key, out in job.flights.items() if key.take_key == take_key])
 
+    def rest_take(self, job_id: str, take_key: str) -> None:
+        """Give out nothing more of it: its timeline is about to move. Calls that are out end as usual; those that wait
+        will be told of again."""
+        if (job := self.jobs.get(job_id)) is not None:
+            self._forget(job, [call for key, call in job.waiting.items() if key.take_key == take_key], [])
+
+    def has_calls_out(self, job_id: str, take_key: str) -> bool:
+        """Whether a gang has a call of this take that somebody waits for."""
+        job = self.jobs.get(job_id)
+        return job is not None and any(key.take_key == take_key for key in job.flights)
+
     def call_given(self, waiting: WaitingCall, gang: GangState, now: float) -> Assignment:
         """Note that a waiting call goes to a gang; policy.py decides which."""
         job, call, pool = waiting.job, waiting.call, gang.pool
@@ -202,7 +214,7 @@ class FarmState:
             since=now,
             expected_s=expected,
             ends_at=max(now, gang.free_at) + expected,
-            deadline_at=self._deadline_at(gang, expected, measured=self.costs.is_measured(job.spec.cost_key), now=now),
+            deadline_at=self._deadline_at(gang, expected, known=self._is_known(call, gang), now=now),
             share=job.share,
         )
         del job.waiting[call.key]
@@ -236,6 +248,7 @@ class FarmState:
         job, cost_key = flight.waiting.job, flight.waiting.job.spec.cost_key
         job.work_s = max(0.0, job.work_s - flight.expected_s)
         job.trouble.pop(key, None)
+        self.gangs[gang].loaded.add(flight.call.expert)
         flight.share.charge(seconds - flight.expected_s)
         self._record.succeeded(cost_key, gang)
         call = flight.call
@@ -322,6 +335,14 @@ class FarmState:
             due_slack_s=min((due_at - now - least_s(of, job) for due_at, _, job in due), default=None),
         )
 
+    def due_work(self, pool: str) -> list[DueWork]:
+        """What a pool's jobs with a due time still need, those that are held not counted."""
+        return [
+            DueWork(job.spec.due_at, job.work_s, job.least_path_s)
+            for job in self.pools[pool].jobs.values()
+            if job.spec.due_at is not None and not job.held and job.work_s > 0
+        ]
+
     def check_invariants(self) -> None:
         """Raises AssertionError where the counts do not fit what they count. Looks at everything."""
         check(self.pools, self.gangs, self.jobs, self.tenants, self.calls)
@@ -355,10 +376,14 @@ class FarmState:
         for share in tenant.shares:
             share.settle()
 
-    def _deadline_at(self, gang: GangState, expected: float, *, measured: bool, now: float) -> float:
+    def _is_known(self, call: ReadyCall, gang: GangState) -> bool:
+        """Whether such calls were measured, and this gang has done one: an expert is loaded with its first call."""
+        return call.expert in gang.loaded and self.costs.is_measured(self.jobs[call.key.job_id].spec.cost_key)
+
+    def _deadline_at(self, gang: GangState, expected: float, *, known: bool, now: float) -> float:
         """The call may take long, and so may those before it."""
         before = max((flight.deadline_at for flight in gang.calls.values()), default=now)
-        own = max(MIN_DEADLINE_S, DEADLINE_FACTOR * expected) + (0.0 if measured else FIRST_CALL_S)
+        own = max(MIN_DEADLINE_S, DEADLINE_FACTOR * expected) + (0.0 if known else FIRST_CALL_S)
         return max(now, before, gang.patience_until) + own
 
     def _wait(self, waiting: WaitingCall, now: float, *, retry_at: float = 0.0) -> None:

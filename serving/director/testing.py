@@ -11,11 +11,11 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from serving.director.director import Director
 from serving.director.lifecycle import Lifecycle
-from serving.director.ports import HostLost
+from serving.director.ports import HostLost, Node
 from serving.farm_config import FarmConfig, PoolConfig
 from serving.models.registry import open_model
 from serving.render.film_assembler import assemble_film
@@ -133,7 +133,17 @@ class LocalHost:
     def __init__(self, make: Callable[[], TimelineHost]) -> None:
         self._make = make
         self.inner = make()
+        self.node, self.next_node = "here", "elsewhere"
+        """Where it is, and where it is after its next restart."""
         self._killed = asyncio.Event()
+
+    async def where(self) -> str:
+        return self.node
+
+    async def restart(self) -> None:
+        """Come back elsewhere, with nothing."""
+        self.node = self.next_node
+        self.kill()
 
     def kill(self) -> None:
         self._killed.set()
@@ -153,11 +163,47 @@ class LocalHost:
         return call
 
 
+@dataclass
+class LocalNodes:
+    """A cluster of two nodes that take hosts."""
+
+    going: dict[str, float] = field(default_factory=dict)
+    """Nodes that drain, and the Unix seconds until which they stay."""
+    gone: set[str] = field(default_factory=set)
+    asked: list[tuple[str, str, float]] = field(default_factory=list)
+    """Every drain: the node, the reason and until when."""
+
+    def nodes(self) -> list[Node]:
+        return [self._node("head"), self._node("here"), self._node("elsewhere")]
+
+    def draining(self) -> dict[str, float]:
+        return dict(self.going)
+
+    def drain(self, node: str, *, reason: str, until: float) -> None:
+        self.asked.append((node, reason, until))
+        self.going[node] = until
+
+    def _node(self, name: str) -> Node:
+        state: Literal["alive", "draining", "dead"] = "alive"
+        if name in self.gone:
+            state = "dead"
+        elif name in self.going:
+            state = "draining"
+        is_head = name == "head"
+        return Node(name, "127.0.0.1", name, {}, state, is_head, not is_head, self.going.get(name))
+
+
 class LocalFarm:
     """Parts of a farm over one store and one artifact folder. `model` is what its one pool serves."""
 
     def __init__(self, folder: Path, *, model: str, gangs: int = 1, config: Mapping[str, Any] | None = None) -> None:
-        pool = PoolConfig(model=model, max_gangs=max(1, gangs), gangs=gangs, price_per_gpu_second=1.0)
+        pool = PoolConfig(
+            model=model,
+            min_gangs=min(1, gangs),
+            max_gangs=max(1, gangs),
+            gangs=gangs,
+            price_per_gpu_second=1.0,
+        )
         self.config = FarmConfig(
             pools=(pool,),
             store_url=f"sqlite:///{folder / 'farm.db'}",
@@ -174,6 +220,7 @@ class LocalFarm:
         self.lifecycle = Lifecycle(self.database)
         self.decoder = LocalDecoder(self.artifacts, folder / "scratch")
         self.hosts = [LocalHost(self._make_host)]
+        self.nodes = LocalNodes()
         self._rank = Rank(model)
         self.gangs: dict[str, LocalGang] = {}
         for _ in range(gangs):
@@ -198,6 +245,7 @@ class LocalFarm:
             hosts=self.hosts,
             encoder=self.decoder,
             decoder=self.decoder,
+            nodes=self.nodes,
             clock=clock,
         )
 

@@ -151,6 +151,8 @@ class GangHello:
     """Process ids of its ranks, rank 0 first."""
     nodes: tuple[str, ...] = ()
     """Ray's ids of the nodes that they are on."""
+    leader: str = ""
+    """Unique for ever; gangs that it forms one after the other share it."""
 
 
 class NotHeld(Fault):

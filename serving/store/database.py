@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from serving import settings
 from serving.errors import StoreUnavailable, UserError
-from serving.store.migrations import migrate
+from serving.store.migrations import migrate, schema_version
 
 _PASSING = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
@@ -67,6 +67,11 @@ class Database:
         """Raises StoreUnavailable where the database does not answer."""
         with self.read() as connection:
             connection.execute(sqlalchemy.text("SELECT 1"))
+
+    def schema_version(self) -> str:
+        """The newest step of migrations/ that it has taken. Raises StoreUnavailable."""
+        with self.read() as connection:
+            return schema_version(connection) or "none"
 
     def close(self) -> None:
         """Give all connections back."""

@@ -6,19 +6,23 @@ others can guess; nobody guesses 256 bits, and every request would pay for the s
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import insert, select, update
 
-from serving.errors import NotFound
+from serving.errors import NotFound, UserError
 from serving.store.database import Database
 from serving.store.ids import new_id
 from serving.store.rows import insert_or
 from serving.store.tables import api_keys, tenants
 
 _WORD = "lt"
+
+MIN_SECRET_CHARS = 32
+"""Characters of a secret that was not made here: 16 random bytes in hexadecimal are this many."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,31 @@ class ApiKeys:
         with self._database.begin() as connection:
             connection.execute(insert(api_keys).values(**asdict(key), secret_sha256=_digest(secret)))
         return key, secret
+
+    def adopt(self, secret: str, *, tenant: str, name: str, now: float) -> ApiKey:
+        """Make a key of a secret that somebody else made, `lt_<id>_<MIN_SECRET_CHARS characters or more>`.
+
+        A second time changes nothing. Raises UserError for another form, for the id of another key, and for a revoked
+        key.
+        """
+        word, _, rest = secret.partition("_")
+        identity, _, chance = rest.partition("_")
+        form = f"{_WORD}_<id>_<secret>, the id of 1 to 40 letters and digits, the secret of {MIN_SECRET_CHARS} or more"
+        known = secret.isascii() and secret.isprintable() and " " not in secret
+        if word != _WORD or not (known and re.fullmatch(r"[A-Za-z0-9]{1,40}", identity)):
+            raise UserError(f"an administrator's key must be written {form}")
+        if len(chance) < MIN_SECRET_CHARS:
+            raise UserError(
+                f"the secret of an administrator's key has {len(chance)} characters; it must be written {form}"
+            )
+        key = ApiKey(f"key_{identity}", tenant, name, created_at=now)
+        with self._database.begin() as connection:
+            statement = insert_or(connection, api_keys).values(**asdict(key), secret_sha256=_digest(secret))
+            connection.execute(statement.on_conflict_do_nothing(index_elements=["id"]))
+        found = self.find(secret)
+        if found is None:
+            raise UserError(f"the id {identity} belongs to another key, or to one that was revoked; make a new one")
+        return found
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of a secret, unless it is revoked or there is none."""

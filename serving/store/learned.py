@@ -33,6 +33,12 @@ class Learned:
         with self._database.read() as connection:
             return connection.execute(query).scalar_one_or_none()
 
+    def recall_all(self, kind: str) -> dict[str, Any]:
+        """Every fact of a kind, by name."""
+        query = select(learned.c.name, learned.c.value).where(learned.c.kind == kind)
+        with self._database.read() as connection:
+            return {row.name: row.value for row in connection.execute(query)}
+
     def pool_numerics(self, pool: str) -> dict[str, str] | None:
         """What the bytes of a pool's predictions depend on, as its gangs last said."""
         return cast("dict[str, str] | None", self.recall("numerics", pool))

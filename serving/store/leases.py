@@ -8,12 +8,12 @@ back.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, case, func, or_, select, update
 
 from serving.store.database import Database
 from serving.store.events import write_event
 from serving.store.ledger import write_costs
-from serving.store.records import Job, JobProgress, LedgerEntry
+from serving.store.records import Job, JobProgress, LedgerEntry, WaitingJob
 from serving.store.rows import batches, change_job, lock_job, take_row, to_job, whole_jobs
 from serving.store.tables import LIVE_JOB, jobs, takes
 
@@ -44,6 +44,21 @@ class Leases:
                 connection.execute(update(jobs).where(jobs.c.id.in_(batch)).values(values))
             taken = _by_id(connection, [row.id for row in free])
         return [taken[row.id] for row in free]
+
+    def waiting(self, *, now: float, limit: int) -> tuple[Sequence[WaitingJob], Mapping[str, int]]:
+        """Live jobs that nobody holds: the first `limit` of them in the order of `claim`, and for each pool the calls
+        of all of them that are not done."""
+        left = jobs.c.calls_total - jobs.c.calls_done
+        first = (
+            select(jobs.c.id, jobs.c.pool, jobs.c.due_at, jobs.c.created_at, left.label("calls_left"))
+            .where(LIVE_JOB, _is_free(now))
+            .order_by(jobs.c.priority.desc(), jobs.c.id)
+            .limit(limit)
+        )
+        sums = select(jobs.c.pool, func.sum(left).label("calls")).where(LIVE_JOB, _is_free(now)).group_by(jobs.c.pool)
+        with self._database.read() as connection:
+            found = [WaitingJob(**row._mapping) for row in connection.execute(first)]
+            return found, {row.pool: int(row.calls) for row in connection.execute(sums)}
 
     def renew(self, tokens: Mapping[str, int], *, now: float, lease_s: float) -> set[str]:
         """Hold on to jobs; returns the ids of those that are still held. A lease that ran out is, until it is taken."""
@@ -106,12 +121,15 @@ class Leases:
 
 def claim_query(now: float, limit: int, pool: str | None) -> Select[Any]:
     """Live jobs that nobody holds, of one pool or of all, locked; those that another locks are passed over."""
-    free = or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
-    query = select(jobs.c.id, jobs.c.priority).where(LIVE_JOB, free)
+    query = select(jobs.c.id, jobs.c.priority).where(LIVE_JOB, _is_free(now))
     if pool is not None:
         query = query.where(jobs.c.pool == pool)
     query = query.order_by(jobs.c.priority.desc(), jobs.c.id).limit(limit)
     return query.with_for_update(skip_locked=True)
+
+
+def _is_free(now: float) -> ColumnElement[bool]:
+    return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until <= now)
 
 
 def _by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Job]:

@@ -153,6 +153,17 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
+class WaitingJob:
+    """A live job that nobody holds, as far as it matters to who plans ahead."""
+
+    id: str
+    pool: str
+    due_at: float | None
+    created_at: float
+    calls_left: int
+
+
+@dataclass(frozen=True)
 class LedgerEntry:
     """GPU-seconds put down to one shot."""
 

@@ -2,17 +2,19 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from cluster.planner import ScalingTargets
 from serving.config_reading import hide_secrets, variable_names
 from serving.errors import UserError
-from serving.farm_config import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, load_config
+from serving.farm_config import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, ScalingConfig, load_config
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "farm.md"
 
@@ -211,13 +213,43 @@ def test_the_reference_names_every_key_and_its_default() -> None:
     parts: dict[str, type[BaseModel]] = {
         "": FarmConfig,
         "pools[].": PoolConfig,
+        "pools[].scaling.": ScalingConfig,
         "retention.": RetentionConfig,
         "limits.": LimitsConfig,
     }
     expected = {before + key for before, part in parts.items() for key in part.model_fields}
     assert set(rows) == expected
-    plain = {"": FarmConfig(), "pools[].": PoolConfig(), "retention.": RetentionConfig(), "limits.": LimitsConfig()}
+    plain = {before: part() for before, part in parts.items()}
     for before, part in plain.items():
         for key, value in part.model_dump(mode="json").items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 assert float(rows[before + key].strip("` ").replace(",", "")) == value, key
+
+
+def test_a_pool_scales_only_where_it_is_told_to_and_reads_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "farm.yaml"
+    path.write_text("pools: [{min_gangs: 0, max_gangs: 3, scaling: {hold_s: 20}, spot: avoid, node_labels: {a: b}}]\n")
+    [pool] = load_config(path, {"LONGTAKE_POOLS__0__SCALING__DRAIN_WITHIN_S": "30"}).pools
+    assert pool.scaling == ScalingConfig(drain_within_s=30, hold_s=20)
+    assert pool.node_selector == {"a": "b", "ray.io/market-type": "!spot"}
+    assert PoolConfig.model_validate(pool.model_dump(mode="json")) == pool
+    [plain] = load_config(None, {}).pools
+    assert (plain.scaling, plain.node_selector) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"scaling": {}, "gangs": 1}, "gangs is for pools of a fixed size"),
+        ({"spot": "only", "node_labels": {"ray.io/market-type": "on-demand"}}, "must not name ray.io/market-type"),
+        ({"scaling": {"drain_within_s": 0.5}}, "greater than or equal to 1"),
+        ({"node_labels": {"no label!": "a"}}, "pattern"),
+    ],
+)
+def test_scaling_that_makes_no_sense_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        PoolConfig(**values)
+
+
+def test_the_targets_of_a_pool_are_those_of_the_planner() -> None:
+    assert ScalingConfig().model_dump() == asdict(ScalingTargets())

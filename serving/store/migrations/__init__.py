@@ -40,6 +40,11 @@ def migrate(engine: Engine) -> None:
             command.upgrade(config, "head")
 
 
+def schema_version(connection: Connection) -> str | None:
+    """The newest step that a database has taken; None for one without tables."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
 def write_step(message: str, engine: Engine) -> None:
     """Write the step from the tables of a database to those of tables.py into versions/."""
     config = _config()
@@ -58,7 +63,7 @@ def _config() -> Config:
 
 
 def _is_current(connection: Connection, scripts: ScriptDirectory) -> bool:
-    current = MigrationContext.configure(connection).get_current_revision()
+    current = schema_version(connection)
     known = {step.revision for step in scripts.walk_revisions()}
     if current is not None and current not in known:
         raise Fault(f"the database was made by a newer Longtake (its tables are of step {current})")

@@ -12,8 +12,11 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from cluster.contract import DrainRequest, NodeState
 from serving.api.app import create_api
 from serving.api.services import Services, open_services
+from serving.director.node_states import find_node
+from serving.director.ports import Node
 from serving.errors import Fault
 from serving.farm_config import FarmConfig, LimitsConfig
 
@@ -40,6 +43,9 @@ class DeafLive:
     away: bool = False
     pokes: int = 0
     said: dict[str, Any] = field(default_factory=dict)
+    there: list[NodeState] = field(default_factory=list)
+    drains: dict[str, float] = field(default_factory=dict)
+    """Seconds that each node was given."""
 
     def poke(self) -> None:
         self._check()
@@ -56,6 +62,21 @@ class DeafLive:
     def pools(self) -> list[dict[str, Any]]:
         self._check()
         return [{"name": "default", "gangs_ready": 2}]
+
+    def nodes(self) -> list[dict[str, Any]]:
+        self._check()
+        return [node.model_dump(mode="json") for node in self.there]
+
+    def drain(self, node_id: str, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """As a Director would; of the request the deadline matters alone."""
+        self._check()
+        node = find_node(
+            [Node(one.id, "", "", {}, one.state, one.name == "head", True, None) for one in self.there], node_id
+        )
+        asked = DrainRequest.model_validate(request).deadline_s
+        changed = asked < self.drains.get(node.id, float("inf"))
+        self.drains[node.id] = min(asked, self.drains.get(node.id, asked))
+        return next(one for one in self.nodes() if one["id"] == node_id), changed
 
     def _check(self) -> None:
         if self.away:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.director.cost_model import CostModel, Curve
-from serving.director.due_times import least_s, review
+from serving.director.due_times import gangs_for, least_s, review
 from serving.director.queues import JobState
+from serving.director.specs import DueWork
 from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
 from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN
 
@@ -159,3 +160,25 @@ def in_time(jobs: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -> bool:
         if clock > due + DUE_LEAD_S + 1e-6:
             return False
     return True
+
+
+@given(
+    due=st.lists(st.builds(DueWork, st.floats(1, 1000), st.floats(0.1, 500), st.floats(0.1, 100)), max_size=12),
+    most=st.integers(1, 20),
+)
+def test_gangs_for_due_times_are_enough_and_never_more_than_there_may_be(due: list[DueWork], most: int) -> None:
+    now = 0.0
+    gangs, slack_s = gangs_for(due, most=most, now=now)
+    assert 0 <= gangs <= most + 1e-6
+    hopeless = [work for work in due if work.path_s > work.due_at]
+    assert gangs_for([work for work in due if work not in hopeless], most=most, now=now) == (gangs, slack_s)
+    if slack_s is not None:
+        assert slack_s >= -1e-6, "what cannot be kept is not tried"
+
+
+def test_a_due_time_that_only_gangs_yet_to_come_can_keep_asks_for_them() -> None:
+    easy, hard = DueWork(100.0, 50.0, 1.0), DueWork(100.0, 350.0, 1.0)
+    assert gangs_for([easy], most=8, now=0.0)[0] == 0.5
+    assert gangs_for([easy, hard], most=8, now=0.0)[0] == 4.0
+    assert gangs_for([easy, hard], most=2, now=0.0)[0] == 0.5, "it cannot be kept: it moves no gang"
+    assert gangs_for([], most=8, now=0.0) == (0.0, None)

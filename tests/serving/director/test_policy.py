@@ -20,6 +20,7 @@ from serving.director.state import (
 from serving.settings import (
     DUE_LEAD_S,
     DUE_REVIEW_S,
+    FIRST_CALL_S,
     MAX_PRESSING_IN_A_ROW,
     SEND_AHEAD_S,
 )
@@ -484,3 +485,25 @@ def test_demand_knows_how_many_gangs_due_times_need() -> None:
     assert demand.required_rate == pytest.approx(2.0)  # 400 gang-seconds until 200
     assert demand.due_slack_s is not None
     assert demand.due_slack_s < 50.0
+
+
+def test_a_gang_is_given_time_to_load_the_model_with_its_first_call_of_each_expert() -> None:
+    state = new_farm()
+    submit(state, "job", 4)
+    [first] = assign(state, 0.0)
+    assert first.deadline_s > FIRST_CALL_S
+    finish(state, [first])
+    [second] = assign(state, 1.0)
+    assert second.deadline_s < FIRST_CALL_S, "it is loaded, and calls were measured"
+    state.gang_joined("fresh", POOL)
+    [third] = assign(state, 1.0)
+    assert (third.gang, third.deadline_s > FIRST_CALL_S) == ("fresh", True)
+    other = ReadyCall(CallKey("job", "a", 0, 9), 1, evaluations=1, start=9, expert=1)
+    finish(state, [second, third])
+    state.gang_left("fresh", 2.0)
+    state.calls_ready("job", [other], 2.0)
+    given = {one.call: one for one in [*assign(state, 2.0)]}
+    while other.key not in given:
+        finish(state, list(given.values()))
+        given = {one.call: one for one in assign(state, 2.0)}
+    assert given[other.key].deadline_s > FIRST_CALL_S, "another expert is not loaded yet"

@@ -162,6 +162,15 @@ class FarmLife(RuleBasedStateMachine):
         self.out = {key: gang for key, gang in self.out.items() if (key.job_id, key.take_key) != (job.spec.id, take)}
 
     @precondition(lambda self: self.jobs)
+    @rule(pick=PICK, take=st.sampled_from("ab"))
+    def rest_take(self, pick: int, take: str) -> None:
+        job = self._job(pick)
+        self.state.rest_take(job.spec.id, take)
+        job.waiting = {key: at for key, at in job.waiting.items() if key.take_key != take}
+        out = any((key.job_id, key.take_key) == (job.spec.id, take) for key in self.out)
+        assert self.state.has_calls_out(job.spec.id, take) == out
+
+    @precondition(lambda self: self.jobs)
     @rule(pick=PICK, priority=st.sampled_from([20, 50, 80]), due_in=st.none() | st.floats(0, 2000))
     def change_terms(self, pick: int, priority: int, due_in: float | None) -> None:
         job = self._job(pick)

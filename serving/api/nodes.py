@@ -1,0 +1,33 @@
+"""The machines that the farm runs on: what is on each, and emptying one before it goes. For administrators."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from cluster.contract import NodeState
+from serving.api.bodies import Drain
+from serving.api.caller import ADMIN_TENANT, Admin
+from serving.api.docs import failures
+from serving.api.schemas import NodeList
+from serving.api.services import TheServices
+from serving.store.audit import AuditEntry
+
+router = APIRouter(tags=["farm"])
+
+
+@router.get("/v1/nodes", summary="Nodes", response_model=NodeList)
+def nodes(caller: Admin, services: TheServices) -> JSONResponse:
+    """Every machine of the farm's Ray cluster, with the gangs and timeline hosts on it."""
+    return JSONResponse({"object": "list", "data": services.live.nodes()})
+
+
+@router.post(
+    "/v1/nodes/{node_id}/drain", summary="Empty a node", response_model=NodeState, responses=failures(404, 409)
+)
+def drain(node_id: str, body: Drain, caller: Admin, services: TheServices) -> JSONResponse:
+    """Gives a node's gangs no new call, has others take their place, and moves its timelines away with all that they
+    hold. Until the deadline, calls that are out may end. Asked twice it changes nothing but an earlier deadline."""
+    node, changed = services.live.drain(node_id, body.model_dump(mode="json"))
+    if changed:
+        detail, now = body.model_dump_json(), services.clock()
+        services.audit.add(AuditEntry(now, ADMIN_TENANT, caller.actor, "drain_node", node_id, detail=detail))
+    return JSONResponse(node)

@@ -1,0 +1,152 @@
+"""How many gangs a pool has: a Serve autoscaling policy that asks the Director and applies the planner.
+
+It runs in Serve's controller several times a second, so it never waits: one question to the Director is on its way at a
+time, and what is not answered yet is asked about next time. With each question goes the decision that stands, so that
+the Director can show it. It decides nothing by itself: cluster/planner.py does, from demand, supply and terms.
+
+Serve sends this module to its controller by value; so what it shares with others is in other modules.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from cluster.contract import PoolDecision, PoolDemand, PoolSupply, PoolTerms
+from cluster.planner import PlannerMemory, ScalingTargets, plan_gangs
+from serving import settings
+
+log = logging.getLogger(__name__)
+
+Outlook = Mapping[str, Any]
+"""What the Director answers: terms, demand and supply as JSON; see Director.outlook."""
+
+
+class Asked(Protocol):
+    """A question that is on its way."""
+
+    def done(self) -> bool: ...
+
+    def result(self) -> Outlook | None:
+        """The answer; None while the Director has not begun. Raises where there is none."""
+        ...
+
+
+Ask = Callable[[Mapping[str, Any]], Asked | None]
+"""Sends a question with what stands now, without waiting; None where there is nobody to ask."""
+
+
+class PoolScaler:
+    """Decides for one pool again and again. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        *,
+        terms: PoolTerms,
+        targets: ScalingTargets,
+        ask: Ask,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._terms = terms
+        self._targets = targets
+        self._ask = ask
+        self._clock = clock
+        self._memory = PlannerMemory()
+        self._asked: Asked | None = None
+        self._asked_at = -math.inf
+        self._demand: PoolDemand | None = None
+        self._supply: PoolSupply | None = None
+        self._decision: PoolDecision | None = None
+
+    def decide(self, *, target: int, running: int) -> int:
+        """Gangs that the pool should have, where Serve was asked for `target` and has `running`."""
+        now = self._clock()
+        self._listen(target, now)
+        self._decision, self._memory = plan_gangs(
+            terms=self._terms,
+            demand=self._demand,
+            supply=self._count(target, running),
+            targets=self._targets,
+            memory=self._memory,
+            now=now,
+        )
+        return self._decision.gangs
+
+    def _listen(self, target: int, now: float) -> None:
+        """Take in the answer that has come, or ask again."""
+        if self._asked is not None and self._asked.done():
+            asked, self._asked = self._asked, None
+            try:
+                self._take_in(asked.result())
+            except Exception as error:  # of any kind: the Director may be gone, and Serve's loop must go on
+                log.warning("the Director does not say how a pool does: %s", error, extra={"action": "scale"})
+        if self._asked is None and now - self._asked_at >= settings.SCALE_POLL_S:
+            self._asked_at = now
+            decision = None if self._decision is None else self._decision.model_dump(mode="json")
+            self._asked = self._ask({"target": target, "decision": decision})
+
+    def _take_in(self, answer: Outlook | None) -> None:
+        if answer is None:
+            return
+        try:
+            terms = PoolTerms.model_validate(answer["terms"])
+            demand = PoolDemand.model_validate(answer["demand"])
+            supply = PoolSupply.model_validate(answer["supply"])
+        except (KeyError, ValidationError) as error:
+            log.warning("the Director's answer is not understood: %s", error, extra={"action": "scale"})
+            return
+        self._terms, self._demand, self._supply = terms, demand, supply
+
+    def _count(self, target: int, running: int) -> PoolSupply:
+        """The gangs as they are by Serve's count, which is newer than the Director's: a gang that Serve has asked to go
+        may still be heard of as ready. Before the Director has said anything, those that run count as busy."""
+        if self._supply is None:
+            ready = min(running, target)
+            return PoolSupply(
+                ready=ready, idle=0, starting=target - ready, draining=0, cold_start_s=settings.COLD_START_S
+            )
+        ready = min(self._supply.ready, target)
+        counts = {"ready": ready, "idle": min(self._supply.idle, ready), "starting": target - ready}
+        return self._supply.model_copy(update=counts)
+
+
+class DirectorLine:
+    """Asks the running Director about one pool through Ray."""
+
+    def __init__(self, pool: str) -> None:
+        self._pool = pool
+        self._director: Any = None
+        self._asked: Any = None
+
+    def __call__(self, standing: Mapping[str, Any]) -> Asked | None:
+        """Looks for the Director anew where it did not answer: another may have taken its place."""
+        import ray
+
+        from serving.control import DIRECTOR, NAMESPACE
+
+        if self._asked is not None and self._asked.done() and self._asked.exception() is not None:
+            self._director = None
+        try:
+            self._director = self._director or ray.get_actor(DIRECTOR, namespace=NAMESPACE)
+        except ValueError:  # nobody has started it yet
+            return None
+        self._asked = self._director.outlook.remote(self._pool, dict(standing)).future()
+        asked: Asked = self._asked
+        return asked
+
+
+class PoolPolicy:
+    """What Serve makes and calls: the policy of one pool's Renderer. Its arguments are JSON."""
+
+    def __init__(self, pool: str, terms: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
+        self._scaler = PoolScaler(
+            terms=PoolTerms.model_validate(terms), targets=ScalingTargets(**targets), ask=DirectorLine(pool)
+        )
+
+    def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
+        """`context` is Serve's AutoscalingContext."""
+        gangs = self._scaler.decide(target=context.target_num_replicas, running=context.current_num_replicas)
+        return gangs, {}

@@ -1,0 +1,135 @@
+"""Timelines leave a node before it goes: their host saves them, comes back on another node, and they go on there.
+
+Calls that are out when the notice comes are waited for, so that nothing is rendered twice; those that take longer than
+the node stays are given up. Gangs, encoders and decoders need nothing of this: Serve moves them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from serving import settings
+from serving.director.ports import HostLost, HostPort, Node, NodesPort
+from serving.director.runs import Stage, TakeRun
+from serving.errors import LongtakeError
+
+log = logging.getLogger(__name__)
+
+
+class Holder(Protocol):
+    """Who gives takes to hosts: the Director."""
+
+    def takes_on(self, host: int) -> Sequence[TakeRun]:
+        """Takes that a host holds, or opens."""
+        ...
+
+    def rest(self, take: TakeRun) -> None:
+        """Give out nothing more of a take."""
+        ...
+
+    def is_busy(self, take: TakeRun) -> bool:
+        """Whether anything is under way that needs the take's host."""
+        ...
+
+    async def hand_back(self, take: TakeRun) -> None:
+        """Have its host save it and let it go; it is opened again where there is room."""
+        ...
+
+
+class Mover:
+    """Moves the hosts of one Director. `clock` gives Unix seconds."""
+
+    def __init__(
+        self, hosts: Sequence[HostPort], nodes: NodesPort, holder: Holder, *, clock: Callable[[], float]
+    ) -> None:
+        self._hosts = hosts
+        self._nodes = nodes
+        self._holder = holder
+        self._clock = clock
+        self.leaving: set[int] = set()
+        """Hosts that are about to move: they are given no takes."""
+        self._moves: set[asyncio.Task[None]] = set()
+        self._stranded: set[int] = set()
+        """Hosts on a node that goes, and nowhere to move them to; said once."""
+
+    async def run(self) -> None:
+        """Watch the nodes for as long as the Director works. A cluster that does not answer is asked again."""
+        try:
+            while True:
+                try:
+                    await self.look()
+                except Exception as error:  # whatever Ray fails with, the farm goes on without this
+                    log.warning("nodes cannot be watched: %s", error, extra={"action": "watch_nodes"})
+                await asyncio.sleep(settings.NODE_WATCH_S)
+        finally:
+            for move in self._moves:
+                move.cancel()
+
+    async def look(self) -> None:
+        """Begin to move every host that is on a node which is about to go."""
+        draining = await asyncio.to_thread(self._nodes.draining)
+        if not draining:
+            self._stranded.clear()
+            return
+        places = await self.places()
+        going = {host: draining[node] for host, node in places.items() if node in draining and host not in self.leaving}
+        if going and await self._has_room(going, places):
+            for host, until in going.items():
+                self.leaving.add(host)
+                move = asyncio.ensure_future(self._move(host, until))
+                self._moves.add(move)
+                move.add_done_callback(self._moves.discard)
+
+    async def places(self) -> dict[int, str]:
+        """The node of each host, of those that answer."""
+        answers = await asyncio.gather(*(self._where(host) for host in self._hosts))
+        return {index: node for index, node in enumerate(answers) if node is not None}
+
+    async def _where(self, host: HostPort) -> str | None:
+        try:
+            return await asyncio.wait_for(host.where(), settings.NODE_CALL_S)
+        except (HostLost, TimeoutError):
+            return None
+
+    async def _has_room(self, going: Mapping[int, float], places: Mapping[int, str]) -> bool:
+        """Whether another node takes hosts. Where none does they stay: a host that cannot come back is no use."""
+        nodes: Sequence[Node] = await asyncio.to_thread(self._nodes.nodes)
+        if any(node.takes_hosts and node.state == "alive" for node in nodes):
+            self._stranded.clear()
+            return True
+        for host in going.keys() - self._stranded:
+            words = "host %d is on node %s, which goes, and no other node takes hosts: its takes stay with it"
+            log.warning(words, host, places[host], extra={"action": "host_stranded"})
+        self._stranded |= going.keys()
+        return False
+
+    async def _move(self, host: int, until: float) -> None:
+        log.info("host %d moves to another node", host, extra={"action": "move_host"})
+        try:
+            stays_s = (until - self._clock() if until else settings.DRAIN_S) - settings.MOVE_MARGIN_S
+            takes = [take for take in self._holder.takes_on(host) if take.stage in (Stage.OPENING, Stage.RENDERING)]
+            for take in takes:
+                self._holder.rest(take)
+            await self._settle(takes, stays_s)
+            for take in takes:
+                if take.host == host:
+                    await self._holder.hand_back(take)
+            await self._hosts[host].restart()
+            await self._come_back(host)
+        except (HostLost, LongtakeError) as error:  # it is gone: its takes are opened from their checkpoints
+            log.warning("host %d could not be moved: %s", host, error, extra={"action": "move_host"})
+        finally:
+            self.leaving.discard(host)
+
+    async def _come_back(self, host: int) -> None:
+        """Wait until it answers from its new place; takes would only fail to be opened there before."""
+        end = self._clock() + settings.DRAIN_S
+        while self._clock() < end and await self._where(self._hosts[host]) is None:
+            await asyncio.sleep(settings.MOVE_LOOK_S)
+
+    async def _settle(self, takes: Sequence[TakeRun], within_s: float) -> None:
+        """Wait until nothing is under way that needs a take's host, or for as long as the node stays."""
+        end = self._clock() + within_s
+        while self._clock() < end and any(self._holder.is_busy(take) for take in takes):
+            await asyncio.sleep(settings.MOVE_LOOK_S)
