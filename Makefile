@@ -36,6 +36,7 @@ bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/xformers \
 		--constraint constraints-cuda.txt xformers
+	$(BIN)/python tests/charts/get_helm.py .venv/helm
 	touch .venv/ready
 
 clean:

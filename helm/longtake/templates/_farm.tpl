@@ -1,0 +1,64 @@
+{{/* farm.yaml, as Serve is given it. It holds no secrets: passwords and keys reach the processes as variables. It stands in the
+     application's arguments and not in a mounted ConfigMap: a mount changes up to a minute after the RayService, and Serve
+     would build the application anew from the old one. */}}
+
+{{/* Of a dict with `root` and `pool`: one of farm.yaml's pools, as JSON. Where there is a controller, the limits are those of
+     the RenderPool, so that changing them disturbs no gang; the farm itself is told the widest. */}}
+{{- define "longtake.farmPool" -}}
+{{- $pool := .pool -}}
+{{- $gpus := index $pool.workers 0 "gpus" | default 0 | int -}}
+{{- $own := dict
+      "name" $pool.name
+      "model" $pool.model
+      "gang_shape" ($pool.gangShape | default "1")
+      "gpus_per_rank" (ternary 1 0 (gt $gpus 0))
+      "spot" ($pool.spotPolicy | default "allow")
+      "node_labels" (dict "longtake.dev/pool" $pool.name)
+      "min_gangs" 0
+      "max_gangs" 2048
+      "scaling" ($pool.planner | default dict)
+-}}
+{{- if not .root.Values.controller.enabled -}}
+{{- $_ := set $own "min_gangs" ($pool.minGangs | default 0 | int) -}}
+{{- $_ := set $own "max_gangs" ($pool.maxGangs | default 1 | int) -}}
+{{- end -}}
+{{- with $pool.ranksPerNode }}{{ $_ := set $own "ranks_per_node" (int .) }}{{ end -}}
+{{- with $pool.pricePerGpuSecond }}{{ $_ := set $own "price_per_gpu_second" (float64 .) }}{{ end -}}
+{{- with $pool.drainSeconds }}{{ $_ := set $own "drain_s" (float64 .) }}{{ end -}}
+{{- with $pool.slots }}{{ $_ := set $own "slots" (int .) }}{{ end -}}
+{{- toJson $own -}}
+{{- end -}}
+
+{{/* All of farm.yaml as JSON. */}}
+{{- define "longtake.farm" -}}
+{{- $pools := list -}}
+{{- range $pool := .Values.pools -}}
+{{- $pools = append $pools (include "longtake.farmPool" (dict "root" $ "pool" $pool) | fromJson) -}}
+{{- end -}}
+{{- $own := dict
+      "pools" $pools
+      "host" "0.0.0.0"
+      "port" 8000
+      "metrics_port" 8001
+      "store_url" .Values.store.url
+      "artifacts_url" .Values.artifacts.url
+      "scratch" "/scratch"
+      "auth" "on"
+-}}
+{{- mergeOverwrite $own (deepCopy .Values.farm) | toJson -}}
+{{- end -}}
+
+{{/* What Ray Serve runs. `applications[0].name` is the name by which the farm's processes find each other. */}}
+{{- define "longtake.serveConfig" -}}
+{{- $farm := include "longtake.farm" . | fromJson -}}
+proxy_location: EveryNode
+http_options:
+  host: 0.0.0.0
+  port: 8000
+applications:
+  - name: longtake
+    import_path: serving.app:build
+    route_prefix: /
+    args:
+      {{- toYaml $farm | nindent 6 }}
+{{- end -}}

@@ -1,0 +1,346 @@
+"""What an upgrade does to the running farm, for every single value: most values must not touch it at all.
+
+KubeRay replaces the whole Ray cluster where rayClusterConfig changes in anything but the numbers of workers, or new
+groups at the end (GenerateHashWithoutReplicasAndWorkersToDelete in its utils); Serve replaces every gang, one after
+the other, where an application's arguments change. The README tells operators the same list, and is held to it here.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.charts.chart_rendering import (
+    CHART,
+    DEFAULTS,
+    Manifest,
+    changed,
+    groups,
+    of_kind,
+    ray_service,
+    render,
+    values_of,
+)
+
+NOTHING = "nothing"
+LIMITS = "limits"
+OPERATOR = "operator"
+SERVE = "serve"
+CLUSTER = "cluster"
+"""From the mildest to the strongest. limits: numbers of nodes; operator: how KubeRay treats the service; serve: gangs
+are replaced one after the other; cluster: a new Ray cluster takes over."""
+
+TOUCHING: dict[str, str] = {
+    "nameOverride": CLUSTER,
+    "fullnameOverride": CLUSTER,
+    "imagePullSecrets": CLUSTER,
+    "image": CLUSTER,
+    "gpuImage": CLUSTER,
+    "store.url": SERVE,
+    "store.passwordSecret": CLUSTER,
+    "artifacts.url": SERVE,
+    "artifacts.credentialsSecret": CLUSTER,
+    "farm": SERVE,
+    "pools.model": SERVE,
+    "pools.gangShape": SERVE,
+    "pools.ranksPerNode": SERVE,
+    "pools.planner": SERVE,
+    "pools.spotPolicy": SERVE,
+    "pools.pricePerGpuSecond": SERVE,
+    "pools.drainSeconds": SERVE,
+    "pools.slots": SERVE,
+    "pools.name": CLUSTER,
+    "pools.workers": CLUSTER,
+    "pools.workers.minReplicas": LIMITS,
+    "pools.workers.maxReplicas": LIMITS,
+    "weights": CLUSTER,
+    "ray": CLUSTER,
+    "ray.clusterDeletionDelaySeconds": OPERATOR,
+    "ray.control.replicas": LIMITS,
+    "gcs": CLUSTER,
+    "controller.enabled": SERVE,
+    "podSecurityContext": CLUSTER,
+    "containerSecurityContext": CLUSTER,
+    "service": OPERATOR,
+}
+"""Every value that touches the running farm, with all below it unless that is listed too. All others leave it alone."""
+
+UNTOUCHED_BELOW = {"weights.volume.storageClassName"}
+"""Of the above, what is for a new claim alone."""
+
+OTHERS: dict[str, Any] = {
+    "imagePullSecrets": [{"name": "other"}],
+    "image.digest": f"sha256:{'b' * 64}",
+    "image.pullPolicy": "Always",
+    "gpuImage.digest": f"sha256:{'c' * 64}",
+    "gpuImage.pullPolicy": "Always",
+    "store.url": "postgresql://longtake@other.example/longtake",
+    "artifacts.url": "s3://other",
+    "farm.auth": "off",
+    "farm.lease_s": 20,
+    "farm.poll_s": 1,
+    "farm.webhooks_allow_private": True,
+    "pools.0.model": "/models/other",
+    "pools.0.slots": 3,
+    "pools.0.workers.0.name": "cheap",
+    "pools.0.workers.0.minReplicas": 1,
+    "pools.0.gangShape": "ulysses=8",
+    "pools.0.ranksPerNode": 4,
+    "pools.0.planner": {"drain_within_s": 300},
+    "pools.0.spotPolicy": "avoid",
+    "pools.0.scaling": "external",
+    "pools.0.workers.0.cpu": 40,
+    "pools.0.workers.0.gpus": 16,
+    "pools.0.workers.0.memory": "600Gi",
+    "pools.0.workers.0.spot": False,
+    "pools.0.workers.0.tolerations": [{"operator": "Exists"}],
+    "pools.0.workers.0.affinity": {"nodeAffinity": {}},
+    "pools.0.workers.0.runtimeClassName": "nvidia",
+    "weights.models": [
+        {"name": "Wan-AI/Wan2.1-T2V-14B-Diffusers", "revision": "0" * 40},
+        {"name": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "revision": "0" * 40},
+    ],
+    "weights.endpoint": "https://hub.example",
+    "weights.volume.type": "emptyDir",
+    "weights.volume.size": "100Gi",
+    "weights.volume.hostPath": "/var/weights",
+    "ray.version": "2.60.1",
+    "ray.auth": "disabled",
+    "ray.extraEnv": [{"name": "A", "value": "b"}],
+    "gcs.backend": "none",
+    "gcs.redis.address": "redis://other:6379",
+    "gcs.rocksdb.size": "3Gi",
+    "controller.tolerations": [{"operator": "Exists"}],
+    "ingress.host": "other.example",
+    "networkPolicy.apiFrom": [{"podSelector": {}}],
+    "networkPolicy.egress.rules": [{"ports": [{"port": 443}]}],
+    "monitoring.podMonitor.interval": "30s",
+    "monitoring.serviceMonitor.interval": "30s",
+    "monitoring.prometheusRule.extraGroups": [],
+    "externalScaling.kind": "hpa",
+    "externalScaling.keda.prometheusUrl": "http://other:9090",
+    "service.type": "NodePort",
+    "controller.maxDrainedShare": 0.5,
+    "ray.terminationGracePeriodSeconds": 200,
+}
+"""Another value where one cannot be made from what stands there."""
+
+POOL_LEAVES = (
+    *("model", "gangShape", "ranksPerNode", "minGangs", "maxGangs", "scaling", "planner", "spotPolicy", "nodeKind"),
+    *("pricePerGpuSecond", "drainSeconds", "slots", "name"),
+)
+WORKER_LEAVES = (
+    *("name", "spot", "minReplicas", "maxReplicas", "gpus", "cpu", "memory", "acceleratorType", "priority"),
+    *("idleTimeoutSeconds", "labels", "nodeSelector", "tolerations", "affinity", "priorityClassName"),
+    "runtimeClassName",
+)
+FARM_LEAVES = {
+    "timeline_hosts": 2,
+    "takes_per_host": 3,
+    "decoders": 4,
+    "checkpoint_every_s": 60,
+    "checkpoint_every_steps": 8,
+    "lease_s": 20,
+    "poll_s": 1,
+    "auth": "off",
+    "webhooks_allow_private": True,
+    "retention": {"films_days": 1},
+    "limits": {"active_jobs": 2},
+}
+
+
+def leaves(values: Any, before: str = "") -> Iterator[str]:
+    """Dotted paths of all values; a map of labels, or a list, is one."""
+    for name, value in values.items():
+        path = f"{before}{name}"
+        if isinstance(value, dict) and value and path not in MAPS:
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+MAPS = {
+    *("podSecurityContext", "containerSecurityContext", "networkPolicy.operatorNamespace"),
+    *("networkPolicy.monitoringNamespace", "monitoring.dashboards.labels"),
+}
+
+PATHS = [
+    *(path for path in leaves(DEFAULTS) if path not in ("farm", "pools")),
+    *(f"farm.{name}" for name in FARM_LEAVES),
+    *(f"pools.0.{name}" for name in POOL_LEAVES),
+    *(f"pools.0.workers.0.{name}" for name in WORKER_LEAVES),
+]
+
+
+def another(path: str, value: Any) -> Any:
+    """A value that is allowed in place of this one."""
+    if path in OTHERS:
+        return OTHERS[path]
+    if path.startswith("farm."):
+        return FARM_LEAVES[path.removeprefix("farm.")]
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 2
+        case str() if re.fullmatch(r"[0-9.]+(Mi|Gi|m)?", value):
+            return re.sub(r"^[0-9.]+", lambda found: str(int(found[0]) + 1), value)
+        case str():
+            return value + "x"
+        case None if path.rpartition(".")[2] in (
+            "idleTimeoutSeconds",
+            "priority",
+            "drainSeconds",
+            "minReplicas",
+            "slots",
+        ):
+            return 30
+        case None if path.rpartition(".")[2] in ("priorityClassName", "acceleratorType"):
+            return "x"
+        case dict() | None:
+            return {**(value or {}), "a": "b"}
+        case list():
+            return [*value, *(value[:1] or [{"name": "x"}])]
+    raise AssertionError(path)
+
+
+def found_at(values: Any, path: str) -> Any:
+    """What stands at a path; None where nothing does."""
+    for part in path.split("."):
+        if isinstance(values, list):
+            values = values[int(part)]
+        elif isinstance(values, dict):
+            values = values.get(part)
+        else:
+            return None
+    return values
+
+
+def merged(base: Any, over: Any) -> Any:
+    """As Helm lays values over the chart's own."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {key: merged(base.get(key), over[key]) if key in over else base[key] for key in {**base, **over}}
+    return over
+
+
+def without_numbers(spec: Manifest) -> Manifest:
+    """rayClusterConfig as KubeRay compares it."""
+    copy: Manifest = json.loads(json.dumps(spec))
+    for group in copy["workerGroupSpecs"]:
+        for field in ("replicas", "minReplicas", "maxReplicas"):
+            group.pop(field, None)
+    return copy
+
+
+def effect(before: list[Manifest], after: list[Manifest]) -> str:
+    """What the upgrade from one rendering to the other does to the running farm."""
+    (old,), (new,) = of_kind(before, "RayService"), of_kind(after, "RayService")
+    if old["metadata"]["name"] != new["metadata"]["name"]:
+        return CLUSTER
+    old, new = old["spec"], new["spec"]
+    if without_numbers(old["rayClusterConfig"]) != without_numbers(new["rayClusterConfig"]):
+        return CLUSTER
+    if old["serveConfigV2"] != new["serveConfigV2"]:
+        return SERVE
+    rest = {key for key in {**old, **new} if key != "rayClusterConfig" and old.get(key) != new.get(key)}
+    if rest:
+        return OPERATOR
+    return LIMITS if old != new else NOTHING
+
+
+def expected(path: str) -> str:
+    """What TOUCHING says of a path: the longest entry that it begins with."""
+    if path in UNTOUCHED_BELOW:
+        return NOTHING
+    plain = re.sub(r"\.\d+", "", path)
+    fitting = [known for known in TOUCHING if f"{plain}.".startswith(f"{known}.")]
+    return TOUCHING[max(fitting, key=len)] if fitting else NOTHING
+
+
+BASE = merged(DEFAULTS, values_of("gpu"))
+
+FIRST = {
+    "gcs.redis": {"gcs.backend": "redis", "gcs.redis.address": "redis://redis.example:6379"},
+    "gcs.redis.passwordSecret.key": {
+        "gcs.backend": "redis",
+        "gcs.redis.address": "redis://redis.example:6379",
+        "gcs.redis.passwordSecret.name": "longtake-redis",
+    },
+    "artifacts.credentialsSecret": {"artifacts.credentialsSecret.name": "longtake-artifacts"},
+    "weights.volume.size": {"weights.volume.type": "emptyDir"},
+    "weights.volume.hostPath": {"weights.volume.type": "hostPath", "weights.volume.hostPath": "/var/other"},
+    "controller.enabled": {"externalScaling.kind": "none"},
+}
+"""What must stand in the values before a change of these can do anything."""
+
+
+def changed_all(values: Any, changes: dict[str, Any]) -> Any:
+    """The values with several others."""
+    for path, value in changes.items():
+        values = changed(values, path, value)
+    return values
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_value_touches_the_running_farm_only_where_the_list_says_so(path: str) -> None:
+    known = max((name for name in FIRST if f"{path}.".startswith(f"{name}.")), key=len, default="")
+    before = changed_all(BASE, FIRST.get(known, {}))
+    after = changed(before, path, another(path, found_at(before, path)))
+    assert before != after
+    assert effect(render(before), render(after)) == expected(path)
+
+
+def test_every_entry_of_the_list_is_tried() -> None:
+    plain = {re.sub(r"\.\d+", "", path) for path in PATHS}
+    assert [known for known in TOUCHING if not any(f"{path}.".startswith(f"{known}.") for path in plain)] == []
+
+
+def test_an_unrelated_change_is_told_from_one_that_matters() -> None:
+    before = render(values_of("gpu"))
+    assert effect(before, render(changed(values_of("gpu"), "pools.0.maxGangs", 13))) == NOTHING
+    assert effect(before, render(changed(values_of("gpu"), "pools.0.workers.0.maxReplicas", 9))) == LIMITS
+    assert effect(before, render(changed(values_of("gpu"), "ray.head.memory", "9Gi"))) == CLUSTER
+
+
+def test_a_new_chart_with_the_same_images_touches_nothing(tmp_path: Path) -> None:
+    chart = tmp_path / "longtake"
+    shutil.copytree(CHART, chart)
+    about = (chart / "Chart.yaml").read_text()
+    (chart / "Chart.yaml").write_text(about.replace("ersion: 0.1.0", "ersion: 0.2.0"))
+    values = changed(changed(values_of("gpu"), "image.tag", "1.0"), "gpuImage.tag", "1.0")
+    before, after = render(values), render(values, chart=chart)
+    assert before != after
+    assert effect(before, after) == NOTHING
+
+
+def test_a_pool_that_is_added_at_the_end_leaves_the_others_where_they_are() -> None:
+    values = values_of("gpu")
+    new = {"name": "new", "model": "pocket", "workers": [{"name": "a", "maxReplicas": 1, "cpu": 4, "memory": "8Gi"}]}
+    before, after = render(values), render({**values, "pools": [*values["pools"], new]})
+    old, many = (ray_service(one)["rayClusterConfig"]["workerGroupSpecs"] for one in (before, after))
+    assert many[: len(old)] == old, "KubeRay adds groups to a running cluster only at the end"
+    assert len(many) == len(old) + 1
+
+
+def test_replicas_of_pools_are_never_written_by_an_upgrade() -> None:
+    for name in ("gpu", "hpa"):
+        for pool in of_kind(render(values_of(name)), "RenderPool"):
+            assert "replicas" not in pool["spec"]
+        assert not [
+            group
+            for group, spec in groups(render(values_of(name))).items()
+            if "replicas" in spec and group != "control"
+        ]
+
+
+def test_the_readme_tells_operators_the_same_list() -> None:
+    text = (CHART / "README.md").read_text()
+    table = text[text.index("## What an upgrade touches") :]
+    told = dict(re.findall(r"^\| `([^`]+)` \| (\w+) \|", table, flags=re.MULTILINE))
+    assert told == TOUCHING
