@@ -4,8 +4,8 @@
                                    |               |
                                 Encoder         Decoder
 
-`serving.app:build` takes a FarmConfig as JSON, `serving.app:deploy` a farm.yaml; `longtake up` and a RayService start
-the same thing.
+`build` takes a FarmConfig as JSON and gives all of it, `deploy` the same from a farm.yaml. A RayService that the chart
+makes has `build_front`, and `build_pool` for each pool: the same parts as several applications.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ import contextlib
 import logging
 import os
 import shutil
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
 from serving.autoscaling import PoolPolicy
-from serving.control import LiveDirector, ensure_director, scratch_of, set_up_logs
+from serving.control import LiveDirector, keep_director, scratch_of, set_up_logs
 from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
 from serving.farm_config import FarmConfig, PoolConfig, load_config
 from serving.gang_actors import Renderer
@@ -44,14 +45,39 @@ log = logging.getLogger(__name__)
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The application of a farm. `args` is FarmConfig.as_json(), or what farm.yaml may hold. Raises UserError where a
-    shape that is `auto` cannot be chosen."""
+    """A whole farm as one application. `args` is FarmConfig.as_json(), or what farm.yaml may hold.
+
+    Raises UserError where a shape that is `auto` cannot be chosen.
+    """
     config = settle_shapes(FarmConfig.model_validate(args))
+    return _front(config, [_renderer(pool) for pool in config.pools])
+
+
+def build_front(args: dict[str, Any]) -> Application:
+    """A farm but for its gangs, which build_pool gives, each pool as an application of its own.
+
+    Serve replaces all of an application whose arguments change, and a gang must not go because a limit has changed.
+    `args` and errors are those of `build`.
+    """
+    return _front(settle_shapes(FarmConfig.model_validate(args)), [])
+
+
+def build_pool(args: dict[str, Any]) -> Application:
+    """The gangs of one pool.
+
+    `args` are the keys of a pool in farm.yaml that its gangs depend on, and `scaling: {}` where their number follows
+    the backlog; by what targets, the Director says. Raises UserError as `build` does.
+    """
+    (pool,) = settle_shapes(FarmConfig(pools=(PoolConfig.model_validate(args),))).pools
+    return _renderer(pool)
+
+
+def _front(config: FarmConfig, gangs: Sequence[Application]) -> Application:
     args = config.as_json()
     parts = [
         _bind(Encoder, _light(1), args),
         _bind(Decoder, _light(config.decoders) | {"request_router_config": STICKY}, args),
-        *(_renderer(pool, args) for pool in config.pools),
+        *gangs,
     ]
 
     def build_api() -> Any:  # a plain function: Serve takes any other callable for the ASGI application itself
@@ -116,7 +142,7 @@ def _light(replicas: int) -> dict[str, Any]:
     }
 
 
-def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
+def _renderer(pool: PoolConfig) -> Application:
     options = (
         _light(pool.start_gangs)
         | _scaled(pool)
@@ -131,7 +157,7 @@ def _renderer(pool: PoolConfig, args: dict[str, Any]) -> Application:
     if pool.node_selector:
         selectors = [pool.node_selector] * len(options["placement_group_bundles"])
         options["placement_group_bundle_label_selector"] = selectors
-    return _bind(Renderer, options, pool.model_dump(mode="json"), args)
+    return _bind(Renderer, options, pool.for_gangs())
 
 
 def _scaled(pool: PoolConfig) -> dict[str, Any]:
@@ -141,14 +167,13 @@ def _scaled(pool: PoolConfig) -> dict[str, Any]:
     if pool.scaling is None:
         return {}
     policy: Any = AutoscalingPolicy  # its constructor has no types
-    known = {"pool": pool.name, "terms": pool.terms.model_dump(), "targets": pool.scaling.model_dump()}
     autoscaling = AutoscalingConfig(
         min_replicas=0,
         max_replicas=settings.MAX_POOL_GANGS,
         upscale_delay_s=0,
         downscale_delay_s=0,
         downscale_to_zero_delay_s=0,
-        policy=policy(policy_function=PoolPolicy, policy_kwargs=known),
+        policy=policy(policy_function=PoolPolicy, policy_kwargs={"pool": pool.name}),
     )
     return {"num_replicas": None, "autoscaling_config": autoscaling}
 
@@ -169,8 +194,8 @@ def _build_api(args: dict[str, Any]) -> Any:
     from serving.api.app import create_api
     from serving.api.services import open_services
 
-    ensure_director(args)
-    return create_api(open_services(FarmConfig.model_validate(args), LiveDirector(args)))
+    threading.Thread(target=keep_director, args=(args,), daemon=True).start()  # jobs are accepted without it
+    return create_api(open_services(FarmConfig.model_validate(args), LiveDirector()))
 
 
 class Api:

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from cluster.contract import PoolDecision, PoolDemand, PoolSupply, PoolTerms
+from cluster.contract import MAX_GANGS, PoolDecision, PoolDemand, PoolSupply, PoolTerms
 from cluster.planner import PlannerMemory, ScalingTargets, plan_gangs
 from serving import settings
 
 log = logging.getLogger(__name__)
 
 Outlook = Mapping[str, Any]
-"""What the Director answers: terms, demand and supply as JSON; see Director.outlook."""
+"""What the Director answers: terms, targets, demand and supply as JSON; see Director.outlook."""
 
 
 class Asked(Protocol):
@@ -40,18 +40,12 @@ Ask = Callable[[Mapping[str, Any]], Asked | None]
 
 
 class PoolScaler:
-    """Decides for one pool again and again. `clock` gives Unix seconds."""
+    """Decides for one pool again and again. Until the Director has said by what, nothing changes. `clock` gives Unix
+    seconds."""
 
-    def __init__(
-        self,
-        *,
-        terms: PoolTerms,
-        targets: ScalingTargets,
-        ask: Ask,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._terms = terms
-        self._targets = targets
+    def __init__(self, *, ask: Ask, clock: Callable[[], float] = time.time) -> None:
+        self._terms = PoolTerms(min_gangs=0, max_gangs=MAX_GANGS)
+        self._targets = ScalingTargets()
         self._ask = ask
         self._clock = clock
         self._memory = PlannerMemory()
@@ -93,12 +87,13 @@ class PoolScaler:
             return
         try:
             terms = PoolTerms.model_validate(answer["terms"])
+            targets = ScalingTargets(**answer["targets"])
             demand = PoolDemand.model_validate(answer["demand"])
             supply = PoolSupply.model_validate(answer["supply"])
-        except (KeyError, ValidationError) as error:
+        except (KeyError, TypeError, ValueError, ValidationError) as error:
             log.warning("the Director's answer is not understood: %s", error, extra={"action": "scale"})
             return
-        self._terms, self._demand, self._supply = terms, demand, supply
+        self._terms, self._targets, self._demand, self._supply = terms, targets, demand, supply
 
     def _count(self, target: int, running: int) -> PoolSupply:
         """The gangs as they are by Serve's count, which is newer than the Director's: a gang that Serve has asked to go
@@ -139,12 +134,11 @@ class DirectorLine:
 
 
 class PoolPolicy:
-    """What Serve makes and calls: the policy of one pool's Renderer. Its arguments are JSON."""
+    """What Serve makes and calls: the policy of one pool's Renderer. It is told no more than the pool's name: Serve
+    replaces every gang of a deployment whose arguments change, and terms and targets may change at any time."""
 
-    def __init__(self, pool: str, terms: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
-        self._scaler = PoolScaler(
-            terms=PoolTerms.model_validate(terms), targets=ScalingTargets(**targets), ask=DirectorLine(pool)
-        )
+    def __init__(self, pool: str) -> None:
+        self._scaler = PoolScaler(ask=DirectorLine(pool))
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """`context` is Serve's AutoscalingContext."""

@@ -5,6 +5,8 @@ Ray's errors into ours.
 """
 
 import asyncio
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -41,15 +43,69 @@ from serving.store.keys import ApiKeys
 NAMESPACE = "longtake"
 APP = "longtake"
 DIRECTOR = "director"
+ENDED_POLL_S = 0.05
+"""Seconds between two looks at whether an actor has ended."""
+
 _SHARE = 0.001
 """Of CONTROL_RESOURCE, that one of them takes."""
 
 log = logging.getLogger(__name__)
 
 
-def ensure_director(config: dict[str, Any]) -> Any:
-    """The Director's handle; it is started if there is none."""
-    return _ensure(DirectorActor, DIRECTOR, config)
+def find_director() -> Any | None:
+    """The Director's handle; None while there is none."""
+    try:
+        return ray.get_actor(DIRECTOR, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def keep_director(config: dict[str, Any]) -> None:
+    """Have a Director of this configuration, however long it takes; only who starts the farm's front says so.
+
+    One of another configuration saves what is rendered, gives its jobs back and goes, with its timeline hosts.
+    """
+    while True:
+        try:
+            return _renew_director(config)
+        except (RayError, Fault) as error:
+            log.warning("the Director is not there yet: %s", error, extra={"action": "renew"})
+            time.sleep(settings.DIRECTOR_RETRY_S)
+
+
+def _renew_director(config: dict[str, Any]) -> None:
+    """Raises RayError, Fault."""
+    wanted = _digest(config)
+    director = _ensure(DirectorActor, DIRECTOR, config)
+    try:
+        if ray.get(director.digest.remote(), timeout=settings.FARM_START_S) == wanted:
+            return
+        log.info("the farm has another configuration; its Director goes", extra={"action": "renew"})
+        hosts = ray.get(director.host_names.remote(), timeout=settings.FARM_DRAIN_S)
+        ray.get(director.stop.remote(), timeout=settings.FARM_DRAIN_S)
+    except RayError as error:  # it died, or hangs: what it has not saved is rendered again
+        log.warning("the Director went in disorder: %s", error, extra={"action": "renew"})
+        hosts = []
+    for name in (*hosts, DIRECTOR):
+        _end(name)
+    _ensure(DirectorActor, DIRECTOR, config)
+
+
+def _end(name: str) -> None:
+    """End a named actor for good, and wait until its name is free. Raises Fault."""
+    until = time.monotonic() + settings.KILLED_S
+    while True:
+        try:
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+        except ValueError:
+            return
+        if time.monotonic() > until:
+            raise Fault(f"the actor {name} does not end")
+        time.sleep(ENDED_POLL_S)
+
+
+def _digest(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _ensure_host(config: dict[str, Any], index: int) -> Any:
@@ -86,6 +142,14 @@ class DirectorActor:
         self._config = FarmConfig.model_validate(config)
         self._director: Director | None = None
         self._running: asyncio.Task[None] | None = None
+
+    async def digest(self) -> str:
+        """Of its configuration."""
+        return _digest(self._raw)
+
+    async def host_names(self) -> list[str]:
+        """Actors that it has started."""
+        return [host_name(index) for index in range(self._config.timeline_hosts)]
 
     async def hello(self, hello: GangHello, handle: list[Any]) -> Answer:
         """A gang is there, or still there. `handle` is in a list, so that it arrives as it is."""
@@ -299,9 +363,6 @@ class EncoderActorPort:
 class LiveDirector:
     """The running Director as the API calls it, from threads. Every method raises Fault where it does not answer."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._config = config
-
     def poke(self) -> None:
         self._ask("poke")
 
@@ -328,7 +389,9 @@ class LiveDirector:
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         try:
-            handle = ensure_director(self._config)
+            handle = find_director()
+            if handle is None:
+                raise Fault("there is no Director")
             return ray.get(getattr(handle, method).remote(*arguments), timeout=settings.DIRECTOR_CALL_S)
         except RayTaskError as error:
             if isinstance(error.cause, LongtakeError):

@@ -178,6 +178,14 @@ class PoolConfig(_Part):
         """Raises ValueError where it is still `auto` (serving.gang_choice settles that)."""
         return GangShape.parse(self.gang_shape)
 
+    def for_gangs(self) -> dict[str, Any]:
+        """What a gang is told of its pool, as JSON that `model_validate` reads.
+
+        No more than it needs: Serve replaces the gangs that are to be told something else.
+        """
+        needed = {"name", "model", "gang_shape", "gpus_per_rank", "ranks_per_node", "drain_s"}
+        return self.model_dump(mode="json", include=needed)
+
     @property
     def rank_resources(self) -> dict[str, float]:
         """What Ray is asked for each rank."""

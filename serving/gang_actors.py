@@ -21,7 +21,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import settings
-from serving.control import ensure_director, set_up_logs
+from serving.control import find_director, set_up_logs
 from serving.farm_config import PoolConfig
 from serving.ray_nodes import draining_nodes
 from serving.render.messages import Array, CallInput, CallOutput
@@ -108,10 +108,10 @@ def start_rank(pool: PoolConfig, index: int, group: PlacementGroup | None = None
 class Renderer:
     """The leader of one gang of a pool."""
 
-    def __init__(self, pool: dict[str, Any], args: dict[str, Any]) -> None:
+    def __init__(self, pool: dict[str, Any]) -> None:
+        """`pool` is PoolConfig.for_gangs()."""
         set_up_logs()
         self._pool = PoolConfig.model_validate(pool)
-        self._args = args
         self._name = serve.get_replica_context().replica_id.unique_id
         self._incarnation = itertools.count()
         self._ranks: list[Any] = [None] * self._pool.shape.ranks
@@ -189,7 +189,9 @@ class Renderer:
     async def _say_hello(self) -> None:
         assert self._hello is not None
         if self._director is None:
-            self._director = ensure_director(self._args)
+            self._director = find_director()
+        if self._director is None:
+            return  # it is being started
         going = draining_nodes()
         moves = not going.keys().isdisjoint({self._hello.node, *self._hello.nodes})
         hello = replace(self._hello, draining=self._draining or moves)

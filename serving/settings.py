@@ -267,7 +267,7 @@ GANG_HELLO_S = 1.0
 RANK_EXCHANGE_S = 30.0
 """Seconds that a rank waits for another of its gang in one exchange; then the gang counts as broken."""
 
-RANK_PING_S = 5.0
+RANK_PING_S = 10.0
 """Seconds in which a rank must answer its leader; one that hangs is replaced."""
 
 GANG_FORM_S = 120.0
@@ -386,6 +386,9 @@ COST_SAMPLES = 15
 
 MIN_COST_SAMPLES = 3
 """Measured calls of one size below which those of other sizes are asked instead."""
+
+DIRECTOR_RETRY_S = 1.0
+"""Seconds between two tries to have a Director of the farm's present configuration."""
 
 DIRECTOR_CALL_S = 5.0
 """Seconds that the API waits for the Director; it accepts jobs without it."""

@@ -31,6 +31,7 @@ class FarmOutlook:
         self._jobs = jobs
         self._waiting = waiting
         self.pools: dict[str, PoolScaling] = open_scaling(config.pools)
+        self._targets = {pool.name: pool.scaling.model_dump() for pool in config.pools if pool.scaling is not None}
         self._demand: dict[str, PoolDemand] = {}
         self._unwritten: set[str] = set()
         """Pools of which a start was measured that is not in the store."""
@@ -64,9 +65,11 @@ class FarmOutlook:
             self._unwritten.add(pool)
 
     def answer(self, pool: str, standing: Mapping[str, Any], now: float) -> dict[str, Any] | None:
-        """To a pool's policy, which says what stands: the terms, demand and supply to decide by. None for a pool that
-        is unknown, and before anything was measured."""
-        if pool not in self._demand:
+        """To a pool's policy, which says what stands: the terms, targets, demand and supply to decide by.
+
+        None for a pool that is unknown or does not scale, and before anything was measured.
+        """
+        if pool not in self._demand or pool not in self._targets:
             return None
         try:
             self.pools[pool].hear(standing, now)
@@ -74,6 +77,7 @@ class FarmOutlook:
             log.warning("pool %s: its policy is not understood: %s", pool, error, extra={"action": "scale"})
         return {
             "terms": self.pools[pool].terms.model_dump(mode="json"),
+            "targets": self._targets[pool],
             "demand": self._demand[pool].model_dump(mode="json"),
             "supply": self.supply(pool, now).model_dump(mode="json"),
         }

@@ -43,7 +43,7 @@ with warnings.catch_warnings():  # Ray's own use of pydantic
     from ray.core.generated.common_pb2 import LabelSelectorOperator
     from ray.serve.schema import ServeDeploySchema
 
-    from serving.app import LEADER_CPU, build
+    from serving.app import LEADER_CPU, build_front, build_pool
     from serving.control import APP
 
 
@@ -143,16 +143,26 @@ def test_replicas_of_scaled_groups_belong_to_the_autoscaler(name: str) -> None:
 @pytest.mark.parametrize("name", CI)
 def test_serve_reads_the_application(name: str) -> None:
     config = ServeDeploySchema.model_validate(serve_config(render(values_of(name))))
-    (application,) = config.applications
+    application, *pools = config.applications
     assert application.name == APP, "the farm's processes find each other by this name"
-    assert application.import_path == "serving.app:build"
+    assert application.import_path == "serving.app:build_front"
+    assert [pool.name for pool in pools] == [f"pool-{pool.name}" for pool in farm_of(render(values_of(name))).pools]
+    assert {(pool.import_path, pool.route_prefix) for pool in pools} == {("serving.app:build_pool", None)}
     assert (config.http_options.host, config.http_options.port) == ("0.0.0.0", 8000)
     assert config.http_options.request_timeout_s is None, "a limit would cut event streams"
 
 
 def test_serve_builds_the_application_from_what_the_chart_says() -> None:
-    built = build(serve_config(render(values_of("minimal")))["applications"][0]["args"])
-    assert built._bound_deployment.name == "Api"
+    manifests = render(values_of("gpu"))
+    front, *pools = serve_config(manifests)["applications"]
+    assert build_front(front["args"])._bound_deployment.name == "Api"
+    for told, pool in zip(pools, farm_of(manifests).pools, strict=True):
+        gangs, expected = build_pool(told["args"])._bound_deployment, pool.for_gangs()
+        assert (gangs.name, gangs.init_args) == (f"Renderer-{pool.name}", (expected,))
+        bundles = gangs._replica_config.placement_group_bundles[1:]
+        assert bundles == pool.rank_bundles
+        assert gangs._replica_config.placement_group_bundle_label_selector[0] == pool.node_selector
+        assert gangs._deployment_config.autoscaling_config is not None
 
 
 @pytest.mark.parametrize("name", CI)

@@ -1,8 +1,9 @@
 """What an upgrade does to the running farm, for every single value: most values must not touch it at all.
 
 KubeRay replaces the whole Ray cluster where rayClusterConfig changes in anything but the numbers of workers, or new
-groups at the end (GenerateHashWithoutReplicasAndWorkersToDelete in its utils); Serve replaces every gang, one after
-the other, where an application's arguments change. The README tells operators the same list, and is held to it here.
+groups at the end (GenerateHashWithoutReplicasAndWorkersToDelete in its utils); Serve replaces all of an application
+whose arguments change: of the farm's front, or of one pool, whose gangs then go one after the other. The README tells
+operators the same list, and is held to it here.
 """
 
 import json
@@ -23,16 +24,19 @@ from tests.charts.chart_rendering import (
     of_kind,
     ray_service,
     render,
+    serve_config,
     values_of,
 )
 
 NOTHING = "nothing"
 LIMITS = "limits"
 OPERATOR = "operator"
-SERVE = "serve"
+FRONT = "front"
+GANGS = "gangs"
 CLUSTER = "cluster"
-"""From the mildest to the strongest. limits: numbers of nodes; operator: how KubeRay treats the service; serve: gangs
-are replaced one after the other; cluster: a new Ray cluster takes over."""
+"""From the mildest to the strongest. limits: numbers of nodes; operator: how KubeRay treats the service; front: all but
+the gangs starts anew; gangs: those of one pool are replaced one after the other, too; cluster: a new Ray cluster takes
+over."""
 
 TOUCHING: dict[str, str] = {
     "nameOverride": CLUSTER,
@@ -40,19 +44,19 @@ TOUCHING: dict[str, str] = {
     "imagePullSecrets": CLUSTER,
     "image": CLUSTER,
     "gpuImage": CLUSTER,
-    "store.url": SERVE,
+    "store.url": FRONT,
     "store.passwordSecret": CLUSTER,
-    "artifacts.url": SERVE,
+    "artifacts.url": FRONT,
     "artifacts.credentialsSecret": CLUSTER,
-    "farm": SERVE,
-    "pools.model": SERVE,
-    "pools.gangShape": SERVE,
-    "pools.ranksPerNode": SERVE,
-    "pools.planner": SERVE,
-    "pools.spotPolicy": SERVE,
-    "pools.pricePerGpuSecond": SERVE,
-    "pools.drainSeconds": SERVE,
-    "pools.slots": SERVE,
+    "farm": FRONT,
+    "pools.model": GANGS,
+    "pools.gangShape": GANGS,
+    "pools.ranksPerNode": GANGS,
+    "pools.planner": FRONT,
+    "pools.spotPolicy": GANGS,
+    "pools.pricePerGpuSecond": FRONT,
+    "pools.drainSeconds": GANGS,
+    "pools.slots": FRONT,
     "pools.name": CLUSTER,
     "pools.workers": CLUSTER,
     "pools.workers.minReplicas": LIMITS,
@@ -62,7 +66,7 @@ TOUCHING: dict[str, str] = {
     "ray.clusterDeletionDelaySeconds": OPERATOR,
     "ray.control.replicas": LIMITS,
     "gcs": CLUSTER,
-    "controller.enabled": SERVE,
+    "controller.enabled": FRONT,
     "podSecurityContext": CLUSTER,
     "containerSecurityContext": CLUSTER,
     "service": OPERATOR,
@@ -247,7 +251,8 @@ def effect(before: list[Manifest], after: list[Manifest]) -> str:
     if without_numbers(old["rayClusterConfig"]) != without_numbers(new["rayClusterConfig"]):
         return CLUSTER
     if old["serveConfigV2"] != new["serveConfigV2"]:
-        return SERVE
+        (_, *old_pools), (_, *new_pools) = (serve_config(one)["applications"] for one in (before, after))
+        return FRONT if old_pools == new_pools else GANGS
     rest = {key for key in {**old, **new} if key != "rayClusterConfig" and old.get(key) != new.get(key)}
     if rest:
         return OPERATOR
@@ -326,6 +331,18 @@ def test_a_pool_that_is_added_at_the_end_leaves_the_others_where_they_are() -> N
     old, many = (ray_service(one)["rayClusterConfig"]["workerGroupSpecs"] for one in (before, after))
     assert many[: len(old)] == old, "KubeRay adds groups to a running cluster only at the end"
     assert len(many) == len(old) + 1
+    there, now = (serve_config(one)["applications"][1:] for one in (before, after))
+    assert now[: len(there)] == there, "Serve leaves applications alone that did not change"
+
+
+def test_a_value_of_one_pool_replaces_the_gangs_of_no_other() -> None:
+    values = values_of("gpu")
+    before, after = render(values), render(changed(values, "pools.0.drainSeconds", 80))
+    (_, old_first, *old_others), (_, new_first, *new_others) = (
+        serve_config(one)["applications"] for one in (before, after)
+    )
+    assert old_first != new_first
+    assert old_others == new_others != []
 
 
 def test_replicas_of_pools_are_never_written_by_an_upgrade() -> None:

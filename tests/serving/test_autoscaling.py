@@ -1,7 +1,7 @@
 """The policy by which pools scale, without Ray: it never waits, outlives a Director that is away, says what stands."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ class Scene:
     running: int = 0
 
     def __post_init__(self) -> None:
-        self.scaler = PoolScaler(terms=TERMS, targets=TARGETS, ask=self.ask, clock=lambda: self.now)
+        self.scaler = PoolScaler(ask=self.ask, clock=lambda: self.now)
 
     def ask(self, standing: Mapping[str, Any]) -> SlowAnswer | None:
         if not self.is_there:
@@ -92,7 +92,7 @@ def outlook(
     )  # fmt: skip
     supply = PoolSupply(ready=ready, idle=idle, starting=0, draining=draining, cold_start_s=cold_start_s)
     parts = {"terms": terms, "demand": demand, "supply": supply}
-    return {name: part.model_dump(mode="json") for name, part in parts.items()}
+    return {"targets": asdict(TARGETS), **{name: part.model_dump(mode="json") for name, part in parts.items()}}
 
 
 def test_a_pool_grows_with_its_backlog_and_shrinks_to_nothing() -> None:

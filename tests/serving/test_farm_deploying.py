@@ -16,6 +16,7 @@ from serving.pool_terms import TERMS
 from serving.settings import CONTROL_RESOURCE
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
+from serving.store.keys import ApiKeys
 from tests.farm_process import LONGTAKE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -56,14 +57,22 @@ def test_a_farm_is_deployed_from_its_file_and_the_variables(farm: Path, monkeypa
     scaled, fixed = renderer(application, "scaled"), renderer(application, "fixed")
     autoscaling = scaled._deployment_config.autoscaling_config
     assert (autoscaling.min_replicas, autoscaling.initial_replicas) == (0, None), "what is there stays"
-    assert autoscaling.policy.policy_kwargs["targets"]["drain_within_s"] == 60
-    assert autoscaling.policy.policy_kwargs["terms"]["max_gangs"] == 4
+    assert autoscaling.policy.policy_kwargs == {"pool": "scaled"}, "terms and targets may change, and no gang goes"
     selectors = scaled._replica_config.placement_group_bundle_label_selector
     assert selectors == [{"zone": "a", "ray.io/market-type": "!spot"}] * 2, "the leader too"
     assert fixed._deployment_config.autoscaling_config is None
     assert fixed._deployment_config.num_replicas == 2
     assert not fixed._replica_config.placement_group_bundle_label_selector
-    assert fixed.init_args[0]["gang_shape"] == "1", "auto is settled"
+    assert fixed.init_args == (
+        {
+            "name": "fixed",
+            "model": "pocket",
+            "gang_shape": "1",
+            "gpus_per_rank": 0,
+            "ranks_per_node": None,
+            "drain_s": 60.0,
+        },
+    ), "auto is settled"
 
 
 def test_what_is_no_gang_stays_on_nodes_that_are_not_taken_away(farm: Path) -> None:
@@ -147,3 +156,42 @@ def test_a_database_that_is_not_there_is_a_fault_and_a_wrong_url_a_mistake() -> 
     away = migrate(LONGTAKE_STORE_URL="postgresql://nobody@127.0.0.1:9/none")
     assert (away.returncode, "does not answer" in away.stderr) == (1, True), away.stderr
     assert migrate(LONGTAKE_STORE_URL="mysql://x").returncode == 2
+
+
+def test_pools_can_be_applications_of_their_own_so_that_the_rest_may_change_beneath_them(farm: Path) -> None:
+    from serving.app import build_front, build_pool
+
+    config = load_config(farm, {"LONGTAKE_HOME": str(farm.parent)})
+    front = build_front(config.as_json())
+    names = [part._bound_deployment.name for part in front._bound_deployment.init_args]
+    assert names == ["Encoder", "Decoder"]
+    scaled, whole = config.pools[0], renderer(deploy({"config": str(farm)}), "scaled")
+    args = {**scaled.for_gangs(), "spot": scaled.spot, "node_labels": scaled.node_labels, "scaling": {}}
+    alone = build_pool(args)._bound_deployment
+    assert (alone.name, alone.init_args) == (whole.name, whole.init_args)
+    for option in ("placement_group_bundles", "placement_group_bundle_label_selector", "ray_actor_options"):
+        assert getattr(alone._replica_config, option) == getattr(whole._replica_config, option)
+    assert alone._deployment_config == whole._deployment_config
+
+
+def test_a_migration_makes_a_key_known_only_where_it_is_told_to(tmp_path: Path) -> None:
+    secret = "lt_0a1b_" + "7" * 64
+    store = {"LONGTAKE_HOME": str(tmp_path), "LONGTAKE_API_KEY": secret}
+    quiet = migrate("--json", **store)
+    assert json.loads(quiet.stdout)["admin_key"] is None, quiet.stderr
+    told = [migrate("--admin-key", **store) for _ in range(2)]
+    assert [done.returncode for done in told] == [0, 0], told[0].stderr
+    assert told[1].stdout.splitlines()[-1] == "key_0a1b is an administrator's key"
+    assert secret not in told[1].stdout
+    database = open_database(f"sqlite:///{tmp_path}/farm.db")
+    found = ApiKeys(database).find(secret)
+    database.close()
+    assert found is not None
+    assert found.tenant == "admin"
+
+
+@pytest.mark.parametrize(("key", "said"), [("", "LONGTAKE_API_KEY is not set"), ("short", "must be written lt_<id>_")])
+def test_a_key_that_cannot_be_made_known_fails_the_migration(tmp_path: Path, key: str, said: str) -> None:
+    done = migrate("--admin-key", LONGTAKE_HOME=str(tmp_path), LONGTAKE_API_KEY=key)
+    assert done.returncode == 2
+    assert said in done.stderr

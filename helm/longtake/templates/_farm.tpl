@@ -48,7 +48,14 @@
 {{- mergeOverwrite $own (deepCopy .Values.farm) | toJson -}}
 {{- end -}}
 
-{{/* What Ray Serve runs. `applications[0].name` is the name by which the farm's processes find each other. */}}
+{{/* Of one of farm.yaml's pools: what its gangs depend on, as JSON. Serve replaces all of an application whose arguments change,
+     so each pool is one of its own, and is told nothing else. */}}
+{{- define "longtake.gangs" -}}
+{{- $own := pick . "name" "model" "gang_shape" "gpus_per_rank" "ranks_per_node" "spot" "node_labels" "drain_s" -}}
+{{- set $own "scaling" dict | toJson -}}
+{{- end -}}
+
+{{/* What Ray Serve runs. The first application's name is that by which the farm's processes find each other. */}}
 {{- define "longtake.serveConfig" -}}
 {{- $farm := include "longtake.farm" . | fromJson -}}
 proxy_location: EveryNode
@@ -57,8 +64,15 @@ http_options:
   port: 8000
 applications:
   - name: longtake
-    import_path: serving.app:build
+    import_path: serving.app:build_front
     route_prefix: /
     args:
       {{- toYaml $farm | nindent 6 }}
+  {{- range $pool := $farm.pools }}
+  - name: pool-{{ $pool.name }}
+    import_path: serving.app:build_pool
+    route_prefix: null
+    args:
+      {{- include "longtake.gangs" $pool | fromJson | toYaml | nindent 6 }}
+  {{- end }}
 {{- end -}}

@@ -1,0 +1,127 @@
+"""A farm that is deployed as a RayService does it, and deployed again with another configuration in mid-render.
+
+`python -m tests.e2e.redeployed_farm FOLDER`, in a process of its own: Ray is not easily started twice in one. Fails
+with an AssertionError, or prints what happened.
+"""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+
+from serving.control import APP
+from serving.farm_config import FarmConfig, PoolConfig
+from serving.settings import CONTROL_RESOURCE
+from tests.farm_process import Json, calls_done, calls_planned, free_port, render, request
+
+LIMIT_S = 240.0
+BOARD = """
+version: 1
+title: Beneath a change
+quality: draft
+shots:
+  - {id: day, prompt: "a red ball moves right, day", seconds: 48}
+"""
+FIRST, NEW = PoolConfig(), PoolConfig(name="new", gang_shape="cfg=2")
+
+
+def main(folder: Path) -> None:
+    board = folder / "film.yaml"
+    board.write_text(BOARD)
+    (folder / "artifacts").mkdir()
+    ray.init(address="local", num_cpus=12, resources={CONTROL_RESOURCE: 1}, log_to_driver=False)
+    farm = FarmConfig(
+        port=free_port(), metrics_port=0, store_url=f"sqlite:///{folder / 'farm.db'}", pools=(FIRST,),
+        artifacts_url=str(folder / "artifacts"), scratch=str(folder / "scratch"),
+    )  # fmt: skip
+    serve.start(proxy_location="HeadOnly", http_options={"host": farm.host, "port": farm.port})
+    try:
+        deploy(farm)
+        wait_for(lambda: is_ready(farm), "the farm is there")
+        wait_for_gang(farm, "default")
+        job = ask(farm, "POST", "/v1/jobs", json={"storyboard": board.read_text()})["id"]
+        wait_for(lambda: share_done(farm, job) > 0.15, "it renders")
+        before = wait_for_gang(farm, "default")
+
+        changed = farm.model_copy(
+            update={
+                "pools": (FIRST.model_copy(update={"price_per_gpu_second": 0.5, "slots": 3}), NEW),
+                "limits": farm.limits.model_copy(update={"active_jobs": 2}),
+                "timeline_hosts": 2,
+            }
+        )
+        deploy(changed)
+        wait_for_gang(farm, "new")
+        done_by_then = share_done(farm, job)
+        assert wait_for_gang(farm, "default") == before, "no gang goes because of what does not concern it"
+        wait_for(lambda: ask(farm, "GET", f"/v1/jobs/{job}")["status"] == "completed", "the film is done")
+        film = ask(farm, "GET", f"/v1/jobs/{job}")
+        assert film["film"]["sha256"] == render(board)
+        assert sum(take["retries"] for take in film["takes"]) == 0, "the calls that were out have ended"
+
+        deploy(changed.model_copy(update={"pools": (FIRST.model_copy(update={"drain_s": 20.0}), NEW)}))
+        wait_for(lambda: pids(farm, "default") not in ([], before), "a gang that is told something else is replaced")
+        print(f"the gang stayed, and the new Director went on at {done_by_then:.0%} of the film or before")
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def deploy(farm: FarmConfig) -> None:
+    """As KubeRay hands a RayService's serveConfigV2 to Serve."""
+    front = {"name": APP, "import_path": "serving.app:build_front", "route_prefix": "/", "args": farm.as_json()}
+    pools = [
+        {"name": f"pool-{pool.name}", "import_path": "serving.app:build_pool", "route_prefix": None,
+         "args": pool.for_gangs()}
+        for pool in farm.pools
+    ]  # fmt: skip
+    client: Any = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [front, *pools]}))
+
+
+def is_ready(farm: FarmConfig) -> bool:
+    """Serve's proxy answers 404, or not at all, while the application starts."""
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{farm.address}/readyz", timeout=10, trust_env=False).is_success
+    return False
+
+
+def share_done(farm: FarmConfig, job_id: str) -> float:
+    job = ask(farm, "GET", f"/v1/jobs/{job_id}")
+    assert job["status"] != "failed", job["error"]
+    return calls_done(job) / max(1, calls_planned(job))
+
+
+def pids(farm: FarmConfig, name: str) -> list[int]:
+    """Processes of a pool's gang; nothing while it has none, or the Director does not know it."""
+    pools = {pool["name"]: pool["live"] or {} for pool in ask(farm, "GET", "/v1/pools")["data"]}
+    gangs = [gang for gang in pools.get(name, {}).get("gangs", []) if not gang["draining"]]
+    return list(gangs[-1]["pids"]) if gangs else []
+
+
+def wait_for_gang(farm: FarmConfig, name: str) -> list[int]:
+    wait_for(lambda: bool(pids(farm, name)), f"pool {name} has a gang")
+    return pids(farm, name)
+
+
+def wait_for(met: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not met():
+        assert time.monotonic() < end, f"it did not happen: {what}"
+        time.sleep(0.1)
+
+
+def ask(farm: FarmConfig, method: str, path: str, **what: Any) -> Json:
+    return request(farm.address, method, path, within_s=LIMIT_S, **what)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
