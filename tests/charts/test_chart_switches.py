@@ -309,7 +309,7 @@ def granted(manifests: list[Manifest]) -> set[tuple[str, str, str, str]]:
 
 @pytest.mark.parametrize("watches_nodes", [True, False])
 def test_the_controller_may_do_what_it_needs_and_no_more(watches_nodes: bool) -> None:
-    from cluster.preflight import PERMISSIONS
+    from cluster.permissions import PERMISSIONS
 
     needed = {
         ({"namespace": NAMESPACE}.get(one.where, one.where), one.resource.group, one.name, verb)
@@ -333,6 +333,8 @@ def filled_chart(tmp_path: Path) -> Path:
     """The chart with a dashboard and rules in their slots."""
     chart = tmp_path / "longtake"
     shutil.copytree(CHART, chart)
+    for slot in ("dashboards", "rules"):
+        (chart / slot).mkdir(exist_ok=True)
     (chart / "dashboards" / "farm.json").write_text(json.dumps({"title": "Farm {{ pool }}"}))
     rules: Sequence[Any] = [
         {"alert": "Down", "expr": "up == 0", "annotations": {"summary": "{{ $labels.job }} is down."}}

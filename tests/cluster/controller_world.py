@@ -22,7 +22,7 @@ SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 
 SPOT_TAINT = {"key": "aws-node-termination-handler/spot-itn", "value": "e1", "effect": "NoSchedule"}
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 """Seconds that anything may take on a busy machine."""
 
 
