@@ -4,25 +4,19 @@
 with an AssertionError, or prints what happened.
 """
 
-import contextlib
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import ray
 from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ServeDeploySchema
 
 from serving.control import APP
 from serving.farm_config import FarmConfig, PoolConfig
 from serving.settings import CONTROL_RESOURCE
-from tests.farm_process import Json, calls_done, calls_planned, free_port, render, request
+from tests.e2e.scaled_farm import LIMIT_S, deploy, places, wait_for
+from tests.farm_process import Json, calls_done, calls_planned, render, request
 
-LIMIT_S = 240.0
 BOARD = """
 version: 1
 title: Beneath a change
@@ -38,14 +32,9 @@ def main(folder: Path) -> None:
     board.write_text(BOARD)
     (folder / "artifacts").mkdir()
     ray.init(address="local", num_cpus=12, resources={CONTROL_RESOURCE: 1}, log_to_driver=False)
-    farm = FarmConfig(
-        port=free_port(), metrics_port=0, store_url=f"sqlite:///{folder / 'farm.db'}", pools=(FIRST,),
-        artifacts_url=str(folder / "artifacts"), scratch=str(folder / "scratch"),
-    )  # fmt: skip
-    serve.start(proxy_location="HeadOnly", http_options={"host": farm.host, "port": farm.port})
+    farm = FarmConfig(pools=(FIRST,), **places(folder))
     try:
-        deploy(farm)
-        wait_for(lambda: is_ready(farm), "the farm is there")
+        as_ray_service(farm)
         wait_for_gang(farm, "default")
         job = ask(farm, "POST", "/v1/jobs", json={"storyboard": board.read_text()})["id"]
         wait_for(lambda: share_done(farm, job) > 0.15, "it renders")
@@ -58,7 +47,7 @@ def main(folder: Path) -> None:
                 "timeline_hosts": 2,
             }
         )
-        deploy(changed)
+        as_ray_service(changed)
         wait_for_gang(farm, "new")
         done_by_then = share_done(farm, job)
         assert wait_for_gang(farm, "default") == before, "no gang goes because of what does not concern it"
@@ -67,7 +56,7 @@ def main(folder: Path) -> None:
         assert film["film"]["sha256"] == render(board)
         assert sum(take["retries"] for take in film["takes"]) == 0, "the calls that were out have ended"
 
-        deploy(changed.model_copy(update={"pools": (FIRST.model_copy(update={"drain_s": 20.0}), NEW)}))
+        as_ray_service(changed.model_copy(update={"pools": (FIRST.model_copy(update={"drain_s": 20.0}), NEW)}))
         wait_for(lambda: pids(farm, "default") not in ([], before), "a gang that is told something else is replaced")
         print(f"the gang stayed, and the new Director went on at {done_by_then:.0%} of the film or before")
     finally:
@@ -75,23 +64,14 @@ def main(folder: Path) -> None:
         ray.shutdown()
 
 
-def deploy(farm: FarmConfig) -> None:
-    """As KubeRay hands a RayService's serveConfigV2 to Serve."""
+def as_ray_service(farm: FarmConfig) -> None:
     front = {"name": APP, "import_path": "serving.app:build_front", "route_prefix": "/", "args": farm.as_json()}
     pools = [
         {"name": f"pool-{pool.name}", "import_path": "serving.app:build_pool", "route_prefix": None,
          "args": pool.for_gangs()}
         for pool in farm.pools
     ]  # fmt: skip
-    client: Any = _get_global_client()
-    client.deploy_apps(ServeDeploySchema.model_validate({"applications": [front, *pools]}))
-
-
-def is_ready(farm: FarmConfig) -> bool:
-    """Serve's proxy answers 404, or not at all, while the application starts."""
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{farm.address}/readyz", timeout=10, trust_env=False).is_success
-    return False
+    deploy(farm, [front, *pools])
 
 
 def share_done(farm: FarmConfig, job_id: str) -> float:
@@ -110,13 +90,6 @@ def pids(farm: FarmConfig, name: str) -> list[int]:
 def wait_for_gang(farm: FarmConfig, name: str) -> list[int]:
     wait_for(lambda: bool(pids(farm, name)), f"pool {name} has a gang")
     return pids(farm, name)
-
-
-def wait_for(met: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not met():
-        assert time.monotonic() < end, f"it did not happen: {what}"
-        time.sleep(0.1)
 
 
 def ask(farm: FarmConfig, method: str, path: str, **what: Any) -> Json:

@@ -2,21 +2,24 @@
 
 `python -m tests.e2e.scaled_farm SCENARIO FOLDER`, in a process namespace of its own (fake_autoscaler.in_own_namespace):
 
-grow    nothing to do -> a film -> gangs on new nodes -> the film is done -> the nodes are gone
+grow    nothing to do -> a film -> gangs on new nodes -> the film is done -> the nodes are gone; nodes and farm are
+        those of the chart, as Ray derives them from its worker groups and Serve from its RayService
 drain   a gang's node is drained by the API, and a timeline host's by `ray drain-node`, while the film renders
 lose    a gang's node vanishes while the film renders
 
 Fails with an AssertionError, or prints what happened.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import ray
 
 from serving import app
@@ -51,31 +54,14 @@ CONTROL_NODES: NodeTypes = {
 
 
 class ScaledFarm:
-    """The farm in this process's cluster, asked over HTTP."""
+    """A farm in this process's cluster, asked over HTTP."""
 
-    def __init__(self, folder: Path, *, min_gangs: int, hold_s: float, seconds: int = 24) -> None:
+    def __init__(self, folder: Path, config: FarmConfig, *, start: Callable[[], None], seconds: int = 24) -> None:
         self.board = folder / "film.yaml"
         self.board.write_text(BOARD.format(seconds=seconds))
         (folder / "artifacts").mkdir()
-        scaling = ScalingConfig(drain_within_s=1.0, hold_s=hold_s, idle_for_s=1.0)
-        self.config = FarmConfig(
-            pools=(
-                PoolConfig(
-                    gpus_per_rank=1,
-                    min_gangs=min_gangs,
-                    max_gangs=MOST,
-                    scaling=scaling,
-                    spot="avoid",
-                    node_labels={"zone": "a"},
-                ),
-            ),
-            port=free_port(),
-            metrics_port=0,
-            store_url=f"sqlite:///{folder / 'farm.db'}",
-            artifacts_url=str(folder / "artifacts"),
-            scratch=str(folder / "scratch"),
-        )
-        start_application(app.build(self.config.as_json()), self.config, deadline=time.monotonic() + LIMIT_S)
+        self.config = config
+        start()
 
     def ask(self, method: str, path: str, **what: Any) -> Json:
         return request(self.config.address, method, path, within_s=LIMIT_S, **what)
@@ -109,22 +95,73 @@ class ScaledFarm:
         return self.job(job_id)
 
 
+def places(folder: Path) -> dict[str, Any]:
+    """Where a farm of this machine keeps what it keeps, and listens."""
+    return {
+        "host": "127.0.0.1",
+        "port": free_port(),
+        "metrics_port": 0,
+        "store_url": f"sqlite:///{folder / 'farm.db'}",
+        "artifacts_url": str(folder / "artifacts"),
+        "scratch": str(folder / "scratch"),
+    }
+
+
+def start_farm(folder: Path, *, min_gangs: int, hold_s: float) -> ScaledFarm:
+    """As `longtake up` starts one."""
+    scaling = ScalingConfig(drain_within_s=1.0, hold_s=hold_s, idle_for_s=1.0)
+    pool = PoolConfig(
+        gpus_per_rank=1, min_gangs=min_gangs, max_gangs=MOST, scaling=scaling, spot="avoid", node_labels={"zone": "a"}
+    )
+    config = FarmConfig(pools=(pool,), **places(folder))
+
+    def start() -> None:
+        start_application(app.build(config.as_json()), config, deadline=time.monotonic() + LIMIT_S)
+
+    return ScaledFarm(folder, config, start=start)
+
+
+CHART_VALUES: dict[str, Any] = {
+    "pools": [
+        {
+            "name": "default",
+            "model": "pocket",
+            "maxGangs": MOST,
+            "planner": {"drain_within_s": 1.0, "hold_s": 1.0, "idle_for_s": 1.0},
+            "workers": [
+                {"name": "spot", "spot": True, "maxReplicas": 2, "gpus": 1, "cpu": 2, "memory": "4Gi"},
+                {"name": "on-demand", "maxReplicas": 1, "gpus": 1, "cpu": 2, "memory": "4Gi"},
+            ],
+        }
+    ],
+    "controller": {"enabled": False},
+}
+"""Over those of a ci file."""
+
+
 def grow(folder: Path) -> str:
-    with fake_cluster(GPU_NODES, head={"CPU": 1, CONTROL_RESOURCE: 1}, idle_timeout_s=3.0):
-        farm = ScaledFarm(folder, min_gangs=0, hold_s=1.0)
-        assert alive() == 1
+    from tests.charts.chart_rendering import render as render_chart
+    from tests.charts.chart_rendering import serve_config, values_of
+    from tests.charts.test_chart_ray import node_types
+
+    manifests = render_chart({**values_of("minimal"), **CHART_VALUES})
+    types = {name: given for name, given in node_types(manifests).items() if name != "headgroup"}
+    with fake_cluster(types, head={"CPU": 0}, idle_timeout_s=3.0):
+        front, *pools = serve_config(manifests)["applications"]
+        front["args"] |= {**places(folder), "auth": "off"}
+        config = FarmConfig.model_validate(front["args"])
+        farm = ScaledFarm(folder, config, start=lambda: deploy(config, [front, *pools]))
+        wait_for(lambda: alive() == 2, "the head and a control node are there, and no other")
         started = time.monotonic()
         job_id = farm.submit()
         wait_for(lambda: len({gang["node"] for gang in farm.gangs()}) == MOST, "every gang is there")
         grown_s = time.monotonic() - started
-        pool = farm.pool()
-        assert pool["decision"]["gangs"] == MOST, pool
-        used = [node["labels"] for node in farm.nodes() if node["gangs"]]
-        assert len(used) == MOST
-        assert all((labels[MARKET_LABEL], labels["zone"]) == ("on-demand", "a") for labels in used), used
+        assert farm.pool()["decision"]["gangs"] == MOST, farm.pool()
+        markets = sorted(node["labels"][MARKET_LABEL] for node in farm.nodes() if node["gangs"])
+        assert markets == ["on-demand", "spot", "spot"], "as many spot nodes as there may be, then others"
         film = farm.finish(job_id)
         ended = time.monotonic()
-        wait_for(lambda: alive() == 1, "the nodes are gone")
+        wait_for(lambda: alive() == 2, "the nodes of gangs are gone")
         pool = farm.pool()
         assert pool["decision"]["gangs"] == 0, pool
         assert pool["supply"]["cold_start_s"] < LIMIT_S / 2, "it was measured"
@@ -132,10 +169,29 @@ def grow(folder: Path) -> str:
         return f"{MOST} gangs after {grown_s:.1f} s, none {time.monotonic() - ended:.1f} s after the film"
 
 
+def deploy(config: FarmConfig, applications: Sequence[Mapping[str, Any]]) -> None:
+    """As KubeRay hands a RayService's serveConfigV2 to Serve."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    serve.start(proxy_location="HeadOnly", http_options={"host": config.host, "port": config.port})
+    client: Any = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate({"applications": list(applications)}))
+    wait_for(lambda: is_ready(config), "the farm is there")
+
+
+def is_ready(config: FarmConfig) -> bool:
+    """Serve's proxy answers 404, or not at all, while the application starts."""
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{config.address}/readyz", timeout=10, trust_env=False).is_success
+    return False
+
+
 def drain(folder: Path) -> str:
     with fake_cluster(GPU_NODES | CONTROL_NODES, head={"CPU": 1}, idle_timeout_s=60.0) as cluster:
         wait_for(lambda: alive() == 3, "the control nodes are there")
-        farm = ScaledFarm(folder, min_gangs=1, hold_s=60.0)
+        farm = start_farm(folder, min_gangs=1, hold_s=60.0)
         job_id = farm.submit()
         wait_for(lambda: farm.has_done(job_id, 0.1), "the film has begun")
         before = {node["id"]: node for node in farm.nodes()}
@@ -156,9 +212,11 @@ def drain(folder: Path) -> str:
 
 def lose(folder: Path) -> str:
     with fake_cluster(GPU_NODES, head={"CPU": 1, CONTROL_RESOURCE: 1}, idle_timeout_s=60.0):
-        farm = ScaledFarm(folder, min_gangs=1, hold_s=60.0)
+        farm = start_farm(folder, min_gangs=1, hold_s=60.0)
         job_id = farm.submit()
         wait_for(lambda: farm.has_done(job_id, 0.1) and len(farm.gangs()) > 1, "two gangs render")
+        used = [node["labels"] for node in farm.nodes() if node["gangs"]]
+        assert all((labels[MARKET_LABEL], labels["zone"]) == ("on-demand", "a") for labels in used), used
         victim = farm.gangs()[0]["node"]
         kill_node(victim)
         film = farm.finish(job_id)

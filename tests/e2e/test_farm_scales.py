@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fake_autoscaler import autoscaling_config, in_own_namespace
+from tests.e2e.fake_autoscaler import in_own_namespace
 
 pytestmark = pytest.mark.slow
 
@@ -42,31 +42,3 @@ def test_a_farm_follows_its_work_over_nodes_that_come_and_go(scenario: str, endi
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert ending in done.stdout.splitlines()[-1]
-
-
-def test_node_types_as_ray_derives_them_from_worker_groups_fit_the_autoscaler() -> None:
-    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
-
-    group = {
-        "groupName": "gpu-spot",
-        "minReplicas": 0,
-        "maxReplicas": 8,
-        "labels": {"ray.io/market-type": "spot"},
-        "rayStartParams": {},
-        "template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "8", "nvidia.com/gpu": "4"}}}]}},
-    }
-    head = {
-        "rayStartParams": {"num-cpus": "0", "resources": '"{\\"longtake_control\\": 1}"'},
-        "template": {"spec": {"containers": [{"resources": {"limits": {"cpu": "2", "memory": "8Gi"}}}]}},
-    }
-    spec = {"rayVersion": "2.60.0", "autoscalerOptions": {"idleTimeoutSeconds": 60}}
-    cluster = {
-        "metadata": {"name": "farm", "namespace": "default"},
-        "spec": {**spec, "headGroupSpec": head, "workerGroupSpecs": [group]},
-    }
-    derived = _derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
-    types = {name: kind for name, kind in derived.items() if name != "headgroup"}
-    config = autoscaling_config(types, head={"CPU": 1}, gcs_address="127.0.0.1:1", idle_timeout_s=60.0)
-    kind = config["available_node_types"]["gpu-spot"]
-    assert (kind["resources"]["GPU"], kind["max_workers"]) == (4, 8)
-    assert kind["labels"] == {"ray.io/market-type": "spot"}
