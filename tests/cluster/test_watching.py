@@ -1,6 +1,7 @@
 """An informer against a server that does everything to make it miss something."""
 
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -259,12 +260,14 @@ def test_a_listener_may_stop_its_watch(watch: Watch, kube_server: KubeServer, ku
     for name in "ab":
         kube_server.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
     told: list[str] = []
+    started: queue.SimpleQueue[Informer] = queue.SimpleQueue()
 
     def listen(kind: ChangeKind, one: Json) -> None:
         told.append(one["metadata"]["name"])
-        watched.stop()
+        started.get(timeout=TIME_LIMIT_S).stop()  # it may be told before the test knows what it has started
 
     watched = watch(kube, listen)
+    started.put(watched)
     assert watched.join(TIME_LIMIT_S)
     assert len(told) == 1
 

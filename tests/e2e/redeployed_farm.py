@@ -22,7 +22,7 @@ version: 1
 title: Beneath a change
 quality: draft
 shots:
-  - {id: day, prompt: "a red ball moves right, day", seconds: 48}
+  - {id: day, prompt: "a red ball moves right, day", seconds: 16}
 """
 FIRST, NEW = PoolConfig(), PoolConfig(name="new", gang_shape="cfg=2")
 
