@@ -425,11 +425,11 @@ class Director:
                     room[host] -= 1
                     take.host, take.stage = host, Stage.OPENING
                     self._by_content[take.content_key] = take
-                    self._spawn(self._open(run, take), run)
+                    self._spawn(self._open(run, take, host), run)
 
-    async def _open(self, run: JobRun, take: TakeRun) -> None:
-        host = take.host
-        assert host is not None
+    async def _open(self, run: JobRun, take: TakeRun, host: int) -> None:
+        if take.stage is not Stage.OPENING or take.host != host:
+            return  # it was let go before this could begin
         order = TakeOrder(
             take.id,
             self.generation,

@@ -112,11 +112,15 @@ class Simulation:
     def resign(self, seat: Seat) -> None:
         """Stop leading, give the Lease back, and end."""
         seat.known = resigned(seat.known)
-        record = seat.known.seen
         seat.alive = False
-        if record is not None and record.holder == seat.known.me:
-            spec = released_spec(record, self.now)
-            self._send(lambda: self.lease.put(spec, record), lambda answer: None)
+        self._send(lambda: self._release(seat.known.me), lambda answer: None)
+
+    def _release(self, me: str) -> None:
+        """As a candidate does that has nothing else under way: by the Lease as it is then."""
+        lease = self.lease.get()
+        record = None if lease is None else record_of(lease, self.timing)
+        if record is not None and record.holder == me:
+            self.lease.put(released_spec(record, self.now), record)
 
     # ------------------------------------------------------------------------------------------------ one candidate
 
