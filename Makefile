@@ -9,11 +9,13 @@ demo: .venv/ready
 	mkdir -p out
 	$(BIN)/longtake render examples/demo.yaml -o out/demo.mp4
 
+# What starts farms and renders films needs both cores for itself; the rest runs on each of two.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m slow
 
 test-fast: .venv/ready
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -81,6 +81,7 @@ def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], 
             process.kill()
 
 
+@pytest.mark.slow
 def test_an_interrupted_render_ends_cleanly_and_leaves_nothing(tiny: Path, films: Path) -> None:
     with rendering(tiny, films) as (process, children):
         process.send_signal(signal.SIGINT)
@@ -91,6 +92,7 @@ def test_an_interrupted_render_ends_cleanly_and_leaves_nothing(tiny: Path, films
     assert list(films.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_killed_render_leaves_no_process_and_repeated_gives_the_film(tiny: Path, films: Path) -> None:
     with rendering(tiny, films) as (process, children):
         process.kill()

@@ -103,7 +103,8 @@ def test_a_list_is_as_long_as_asked_for_over_pages(folder: Path, farm: ApiDouble
     assert json_of("jobs", "--tag", "many=yes", "--limit", "500")["has_more"] is False
 
 
-def test_tables_cut_no_id_where_a_program_reads_them(folder: Path) -> None:
+def test_tables_cut_no_id_where_a_program_reads_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # tests that run side by side are given one
     job_id = submitted("--tag", "film=table", "--due", "in 1d 6h")
     assert job_id in output_of("jobs", "--status", "queued", "--status", "paused")
     shown = output_of("show", job_id)
