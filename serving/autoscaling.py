@@ -118,15 +118,12 @@ class DirectorLine:
 
     def __call__(self, standing: Mapping[str, Any]) -> Asked | None:
         """Looks for the Director anew where it did not answer: another may have taken its place."""
-        import ray
-
-        from serving.control import DIRECTOR, NAMESPACE
+        from serving.control import find_director
 
         if self._asked is not None and self._asked.done() and self._asked.exception() is not None:
             self._director = None
-        try:
-            self._director = self._director or ray.get_actor(DIRECTOR, namespace=NAMESPACE)
-        except ValueError:  # nobody has started it yet
+        self._director = self._director or find_director()
+        if self._director is None:  # nobody has started it yet
             return None
         self._asked = self._director.outlook.remote(self._pool, dict(standing)).future()
         asked: Asked = self._asked

@@ -86,15 +86,15 @@ def check_attention() -> Finding:
 
     device = default_device()
     backend = choose_backend(device)
-    where = "gangs of several ranks"
+    found = f"{backend.name} in gangs of several ranks"
     if not backend.verified:
-        fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
-        return Finding("attention", "warn", f"{backend.name} in {where}: unverified, no GPU has run it", fix)
-    if device == "cuda" and torch.cuda.device_count() > 1:
-        fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
-        found = f"{backend.name} in {where}; unverified: what several GPUs exchange has run on one GPU and on CPUs only"
-        return Finding("attention", "warn", found, fix)
-    return Finding("attention", "ok", f"{backend.name} in {where}")
+        doubt = ": unverified, no GPU has run it"
+    elif device == "cuda" and torch.cuda.device_count() > 1:
+        doubt = "; unverified: what several GPUs exchange has run on one GPU and on CPUs only"
+    else:
+        return Finding("attention", "ok", found)
+    fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
+    return Finding("attention", "warn", found + doubt, fix)
 
 
 def check_xformers() -> Finding:

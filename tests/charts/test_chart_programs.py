@@ -1,5 +1,6 @@
 """The two programs that the chart carries: one fetches pinned weights, the other is `helm test`."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -45,14 +46,21 @@ class Farm(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def farm_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Farm) as server:
+@contextlib.contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A server of its own at a free port of this machine; its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def farm_url() -> Iterator[str]:
+    with serving(Farm) as url:
+        yield url
 
 
 def run_test(url: str, *pools: str, key: str = KEY) -> subprocess.CompletedProcess[str]:
@@ -135,12 +143,8 @@ class FakeHub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), FakeHub) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(FakeHub) as url:
+        yield url
 
 
 def run_offline(home: Path, program: str) -> str:
