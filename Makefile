@@ -37,7 +37,7 @@ bench: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/xformers \
-		--constraint constraints-cuda.txt xformers
+		--constraint constraints-cuda.txt xformers triton
 	$(BIN)/python tests/charts/get_helm.py .venv/helm
 	touch .venv/ready
 

@@ -45,7 +45,7 @@ from sharding.attention import AttentionBackend, CpuFlash, CudnnCuda, TorchCuda,
 from sharding.denoiser import PromptPart
 from sharding.gang_groups import make_groups
 from sharding.gang_shape import GangShape
-from sharding.ring import merge_blocks
+from sharding.ring import OWN_MERGE, Merge, choose_merge, merge_blocks
 
 TOLERANCE = 2e-2
 LIMIT_S = 20.0
@@ -187,17 +187,18 @@ class Bench:
                 alone = 0.0
                 for name, blocks, merge in self.merges(backend):
                     pairs = list(zip(key.tensor_split(blocks, dim=1), value.tensor_split(blocks, dim=1), strict=True))
-                    spent = self.seconds(lambda: merge(backend, query, pairs))  # noqa: B023
+                    spent = self.seconds(lambda: attend_blocks(backend, merge, query, pairs))  # noqa: B023
                     alone = alone or spent
                     cells = (shape.name, name, blocks, f"{spent * 1e3:.2f}", f"{spent / alone:.3f}")
                     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
-    def merges(self, backend: AttentionBackend) -> Iterator[tuple[str, int, Any]]:
+    def merges(self, backend: AttentionBackend) -> Iterator[tuple[str, int, Merge]]:
         for blocks in RING_BLOCKS:
-            yield backend.name, blocks, merge_as_they_come
-        if self.device == "cuda" and has_xformers():
+            yield backend.name, blocks, OWN_MERGE
+        chosen = choose_merge(self.device)  # compared with ours in value, or it would be ours
+        if chosen.name != OWN_MERGE.name:
             for blocks in RING_BLOCKS[1:]:
-                yield f"{backend.name}, merged by xformers", blocks, merge_at_the_end
+                yield f"{backend.name}, {chosen.name}", blocks, chosen
 
     # -------------------------------------------------------------------------------------------- call
 
@@ -382,22 +383,11 @@ def stage_through_memory() -> None:
     ring._pass_on = staged
 
 
-def merge_as_they_come(backend: AttentionBackend, query: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """As sharding.ring does it: one result is kept."""
-    out, lse = backend.attend_block(query, *pairs[0])
-    merged = out.float(), lse
-    for pair in pairs[1:]:
-        merged = merge_blocks(*merged, *backend.attend_block(query, *pair))
-    return merged[0]
-
-
-def merge_at_the_end(backend: AttentionBackend, query: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """As xformers does it: one kernel, and every block's result is kept until then."""
-    from xformers.ops.fmha import merge_attentions
-
-    outs, lses = zip(*(backend.attend_block(query, *pair) for pair in pairs), strict=True)
-    merged: Tensor = merge_attentions(list(outs), [lse.transpose(1, 2) for lse in lses], write_lse=False)[0]
-    return merged
+def attend_blocks(
+    backend: AttentionBackend, merge: Merge, query: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """As a ring does it, but that all keys and values are here."""
+    return merge(backend.attend_block(query, *pair) for pair in pairs)
 
 
 def predict_shared(

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sharding.ring import OWN_MERGE, Merge, choose_merge
+
 HOPPER = (9, 0)
 """Compute capability of the H100 and H200."""
 
@@ -22,12 +24,17 @@ class AttentionBackend(Protocol):
 
     @property
     def name(self) -> str:
-        """For the numerics key: two names may give different bits."""
+        """For the numerics key: two names may give different bits. A merge that is not our own is part of it."""
         ...
 
     @property
     def verified(self) -> bool:
-        """Whether it has run and been compared with another, on the hardware that it is for."""
+        """Whether it has run and been compared with another, on the hardware that it is for; of `merge` that says."""
+        ...
+
+    @property
+    def merge(self) -> Merge:
+        """How a ring merges what `attend_block` finds."""
         ...
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
@@ -52,6 +59,7 @@ class CpuFlash:
 
     name = "cpu_flash"
     verified = True
+    merge: Merge = OWN_MERGE
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
         return self.attend_block(query, key, value, key_bias)[0]
@@ -81,8 +89,12 @@ class CpuFlash:
 class TorchCuda(CpuFlash):
     """torch's own kernels on a GPU: whichever scaled_dot_product_attention picks, and flash attention for blocks."""
 
-    name = "torch_cuda"
+    kernel = "torch_cuda"
     verified = True  # on an H200: benchmarks/RESULTS.md; but for key_bias, which no GPU has run
+
+    def __init__(self, merge: Merge = OWN_MERGE) -> None:
+        self.merge = merge
+        self.name = self.kernel if merge.name == OWN_MERGE.name else f"{self.kernel}+{merge.name}"
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
         if 0 in query.shape:
@@ -116,7 +128,7 @@ class TorchCuda(CpuFlash):
 class CudnnCuda(TorchCuda):
     """cuDNN's attention, as torch brings it: half precision alone."""
 
-    name = "torch_cudnn"
+    kernel = "torch_cudnn"
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
         if key_bias is not None:
@@ -141,9 +153,10 @@ class CudnnCuda(TorchCuda):
 class Xformers(TorchCuda):
     """xformers on a GPU: flash attention with its log-sum-exp for blocks, a block-diagonal mask for what is packed."""
 
-    name = "xformers"
+    kernel = "xformers"
 
-    def __init__(self) -> None:
+    def __init__(self, merge: Merge = OWN_MERGE) -> None:
+        super().__init__(merge)
         self._fmha: Any = importlib.import_module("xformers.ops.fmha")
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor | None = None) -> Tensor:
@@ -168,17 +181,20 @@ class Xformers(TorchCuda):
         return out
 
 
-def choose_backend(device: str) -> AttentionBackend:
-    """How attention is computed on a device.
+def choose_backend(device: str, *, rings: bool = True) -> AttentionBackend:
+    """How attention is computed on a device, and how a ring's blocks are merged there.
 
     On a GPU: cuDNN from Hopper on, where it is 1.7 times as fast as flash attention (benchmarks/RESULTS.md); before
-    that xformers where it is installed and works, else torch's own kernels.
+    that xformers where it is installed and works, else torch's own kernels. Each is merged by xformers where that
+    passes its trial. The first choice on a machine compiles the trial's kernels; without `rings` nothing is merged, so
+    nothing is tried.
     """
     if not device.startswith("cuda"):
         return CpuFlash()
+    merge = choose_merge(device) if rings else OWN_MERGE
     if torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= HOPPER:
-        return CudnnCuda()
-    return Xformers() if has_xformers() else TorchCuda()
+        return CudnnCuda(merge)
+    return Xformers(merge) if has_xformers() else TorchCuda(merge)
 
 
 def has_xformers() -> bool:

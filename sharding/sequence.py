@@ -41,7 +41,14 @@ def sequence_attention(
         if ring is None or query.shape[2] == 0:
             return backend.attend(query, key, value, bias)
         return ring_attention(
-            query, key, value, group=ring, key_sizes=blocks, attend_block=backend.attend_block, key_bias=bias
+            query,
+            key,
+            value,
+            group=ring,
+            key_sizes=blocks,
+            attend_block=backend.attend_block,
+            key_bias=bias,
+            merge=backend.merge,
         )
 
     if groups.ulysses is None:

@@ -87,14 +87,17 @@ def check_attention() -> Finding:
     device = default_device()
     backend = choose_backend(device)
     found = f"{backend.name} in gangs of several ranks"
+    doubts = []
     if not backend.verified:
-        doubt = ": unverified, no GPU has run it"
-    elif device == "cuda" and torch.cuda.device_count() > 1:
-        doubt = "; unverified: what several GPUs exchange has run on one GPU and on CPUs only"
-    else:
+        doubts.append("no GPU has run it")
+    if not backend.merge.verified:
+        doubts.append(f"{backend.merge.name} passed its trials on this GPU, but no gang has used it on any")
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        doubts.append("what several GPUs exchange has run on one GPU and on CPUs only")
+    if not doubts:
         return Finding("attention", "ok", found)
     fix = "compare a short film of a gang with one of a single GPU, and tell us; see docs/gangs.md"
-    return Finding("attention", "warn", found + doubt, fix)
+    return Finding("attention", "warn", f"{found}; unverified: {'; '.join(doubts)}", fix)
 
 
 def check_xformers() -> Finding:

@@ -68,7 +68,7 @@ class WanModel:
         """Index of the expert that predicts at this noise level, from the noisiest."""
         return self.checkpoint.architecture.expert_of(timestep)
 
-    def call_bytes_per_token(self, device: str | None = None) -> int:
+    def call_bytes_per_token(self, device: str) -> int:
         """About what one token of a call takes at the dtype that a device uses, weights not counted.
 
         In one block at once: the residual stream in fp32, its norm, queries, keys, values and the attention's result,
@@ -78,7 +78,7 @@ class WanModel:
 
         config = WanTransformer3DModel.load_config(self.folder / self.checkpoint.architecture.expert_components[0])
         inner = config["num_attention_heads"] * config["attention_head_dim"]
-        itemsize = default_dtype(device or default_device()).itemsize
+        itemsize = default_dtype(device).itemsize
         return int(inner * (2 * 4 + 5 * itemsize) + 2 * config["ffn_dim"] * itemsize)
 
     def weights_hash(self) -> str:
@@ -169,7 +169,7 @@ class WanDenoiser:
         self._guidance_batching = guidance_batching
         self._groups = groups
         self._context_parallel = context_parallel
-        self._backend = choose_backend(device)
+        self._backend = choose_backend(device, rings=groups.shape.ring > 1)
         self._sequences: list[SplitSequences] = []
         self._prompts: dict[int, PackedPrompts] = {}
         """By expert."""

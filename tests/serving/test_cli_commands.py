@@ -17,6 +17,8 @@ from serving.models.testing import write_tiny_checkpoint
 from serving.render.progress import Progress
 from serving.settings import PLAIN_PROGRESS_S
 from serving.storyboard import storyboard_schema
+from sharding.attention import CudnnCuda
+from sharding.ring import OwnMerge
 
 BOARD = """\
 version: 1
@@ -102,6 +104,19 @@ def test_each_check_of_the_doctor_works_here(check: Any) -> None:
     finding = check()
     assert finding.state in ("ok", "warn")
     assert bool(finding.fix) == (finding.state != "ok")
+
+
+def test_the_doctor_says_that_no_gang_has_used_a_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Untried(OwnMerge):
+        name = "xformers_merge"
+        verified = False
+
+    monkeypatch.setattr("sharding.attention.choose_backend", lambda device: CudnnCuda(Untried()))
+    finding = doctor.check_attention()
+    assert finding.state == "warn"
+    assert finding.found.startswith("torch_cudnn+xformers_merge in gangs of several ranks; unverified: xformers_merge")
+    monkeypatch.setattr("sharding.attention.choose_backend", lambda device: CudnnCuda())
+    assert doctor.check_attention().found == "torch_cudnn in gangs of several ranks"
 
 
 def progress(calls: int, encoded: int = 0, left: float | None = None) -> Progress:

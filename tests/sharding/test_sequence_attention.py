@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from sharding.attention import CpuFlash
 from sharding.gang_groups import GangGroups
 from sharding.gang_shape import GangShape, split_sizes
-from sharding.ring import ring_attention
+from sharding.ring import OWN_MERGE, Found, ring_attention
 from sharding.sequence import sequence_attention
 from sharding.splits import gather_parts, part_of
 from tests.sharding.ranks import Worlds, all_shapes, fresh_ranks
@@ -124,7 +126,11 @@ def test_the_same_shape_gives_the_same_bits_again(ranks: Worlds, shape: GangShap
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(first, again, strict=True))
 
 
-def watch_resident_keys(groups: GangGroups) -> tuple[int, int]:
+def merge_at_the_end(found: Iterable[Found]) -> Tensor:
+    return OWN_MERGE(list(found))
+
+
+def watch_resident_keys(groups: GangGroups, at_the_end: bool) -> tuple[int, int]:
     """In a rank: the most bytes of keys and values that a ring held at once, and what all of them would take."""
     assert groups.ring is not None
     tensors = inputs(0, batch=1, queries=60, keys=60, heads=2, width=16, dtype=torch.float32)
@@ -146,12 +152,14 @@ def watch_resident_keys(groups: GangGroups) -> tuple[int, int]:
         most = max(most, sum(storages.values()))
         return CpuFlash().attend_block(query, block_key, block_value, key_bias)
 
-    ring_attention(query, key, value, group=groups.ring, key_sizes=sizes, attend_block=attend_block)
+    merge: Any = merge_at_the_end if at_the_end else OWN_MERGE
+    ring_attention(query, key, value, group=groups.ring, key_sizes=sizes, attend_block=attend_block, merge=merge)
     return most, sum(one.nbytes for one in tensors[1:])
 
 
-def test_a_ring_holds_two_blocks_of_keys_at_most(ranks: Worlds) -> None:
-    for most, everything in ranks[4].run(watch_resident_keys, GangShape(ring=4)):
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_ring_holds_two_blocks_of_keys_at_most_even_if_all_results_are_kept(ranks: Worlds, at_the_end: bool) -> None:
+    for most, everything in ranks[4].run(watch_resident_keys, GangShape(ring=4), at_the_end):
         assert 0 < most <= 2 * everything / 4
 
 
