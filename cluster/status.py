@@ -158,8 +158,9 @@ def _spot(pool: RenderPool, state: PoolState | None, farm: FarmReport) -> tuple[
     return (
         "False",
         "NextDeployment",
-        f"gangs were deployed with spot policy {state.spot_applied!r}; {pool.spec.spot_policy!r} takes effect with the "
-        "next deployment of the farm",
+        f"gangs were deployed with spot policy {state.spot_applied!r}, and stay so until they are replaced. For "
+        f"{pool.spec.spot_policy!r} upgrade the chart's release with spotPolicy {pool.spec.spot_policy!r} at pool "
+        f"{pool.spec.pool!r}, or, where farm.yaml is deployed by serving.app:deploy, deploy it with another revision",
     )
 
 

@@ -1,6 +1,5 @@
 """Pools: how many gangs each has and why, and the terms that may be changed while the farm runs."""
 
-import difflib
 from typing import Any
 
 from fastapi import APIRouter
@@ -17,6 +16,7 @@ from serving.errors import Fault, Problem, WrongState
 from serving.farm_config import PoolConfig
 from serving.pool_terms import TERMS, read_terms
 from serving.store.audit import AuditEntry
+from serving.storyboard.places import find_nearest
 
 router = APIRouter(tags=["farm"])
 
@@ -82,6 +82,6 @@ def _find_pool(services: Services, name: str) -> PoolConfig:
     if pool is not None:
         return pool
     names = [known.name for known in services.config.pools]
-    nearest = next(iter(difflib.get_close_matches(name, names, n=1)), None)
-    problem = Problem("name", f"there is no such pool; the farm has {', '.join(names)}", value=name, nearest=nearest)
+    message = f"there is no such pool; the farm has {', '.join(names)}"
+    problem = Problem("name", message, value=name, nearest=find_nearest(name, names))
     raise ApiError(404, str(problem), code="not_found", problems=[problem])

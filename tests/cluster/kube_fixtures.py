@@ -1,12 +1,15 @@
 """Clusters that tests run against: the fake one, and a real one where LONGTAKE_KUBECONFIG names its kubeconfig.
 
-A module that wants these fixtures says `pytest_plugins = ["tests.cluster.kube_fixtures"]`. The real cluster must allow
-its user to create namespaces and CustomResourceDefinitions.
+A module that wants these fixtures says `pytest_plugins = ["tests.cluster.kube_fixtures"]`. `ground` and `world` are of
+each cluster there is; `kube_server` and `breakable_world` have a fake server of the test's own, for tests that harm it.
+The real cluster must allow its user to create namespaces, nodes and CustomResourceDefinitions; what a test makes there
+is in a namespace of its own or has its name, and goes with it.
 """
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from cluster.kube import Kube, connect
 from cluster.kube_errors import AlreadyExists
 from cluster.kube_resources import CRDS, NAMESPACES
+from tests.cluster.controller_world import BreakableWorld, World, open_breakable_world, open_world
 from tests.cluster.kube_clusters import WIDGET_CRD, WIDGETS, Ground, wait_for
 from tests.cluster.kube_server import KubeServer
 
@@ -62,3 +66,26 @@ def kube_server(request: pytest.FixtureRequest) -> Iterator[KubeServer]:
 def kube(kube_server: KubeServer, tmp_path: Path) -> Kube:
     """A connection to it."""
     return connect(kubeconfig=kube_server.kubeconfig(tmp_path / "kubeconfig")).within(5.0)
+
+
+NewWorld = Callable[[], AbstractContextManager[World]]
+
+
+@pytest.fixture
+def new_world(_cluster: Ground) -> NewWorld:
+    """Opens one more world for the controller, in each cluster there is."""
+    return lambda: open_world(_cluster.kube, _cluster.kubeconfig)
+
+
+@pytest.fixture
+def world(new_world: NewWorld) -> Iterator[World]:
+    """Where a controller works, in each cluster there is."""
+    with new_world() as opened:
+        yield opened
+
+
+@pytest.fixture
+def breakable_world(tmp_path: Path) -> Iterator[BreakableWorld]:
+    """Where a controller works on a fake API server of the test's own, to break as it likes."""
+    with KubeServer() as server, open_breakable_world(server, tmp_path) as opened:
+        yield opened

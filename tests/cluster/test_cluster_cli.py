@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,75 +17,72 @@ from cluster.contract import NodeState
 from cluster.crd import render_pool_crd
 from cluster.errors import FarmUnavailable, UserMistake
 from cluster.manual_drain import find_ray_nodes, wait_for_drain
-from tests.cluster.controller_world import SPOT_TAINT, World, open_server, open_world
+from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World
 from tests.cluster.farm_double import KEY, node_state
 
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    with open_server(tmp_path) as opened, open_world(*opened) as found:
-        monkeypatch.setenv("LONGTAKE_URL", found.farm.url)
-        monkeypatch.setenv("LONGTAKE_API_KEY", KEY)
-        monkeypatch.setenv("COLUMNS", "200")
-        yield found
+pytest_plugins = ["tests.cluster.kube_fixtures"]
 
 
-def run(world: World, tmp_path: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, [*arguments, "--kubeconfig", str(tmp_path / "config")], catch_exceptions=False)
+def run(world: World, *arguments: str, key: str = KEY) -> Result:
+    places = ["--kubeconfig", str(world.kubeconfig), "--namespace", world.namespace]
+    environment = {"LONGTAKE_URL": world.farm.url, "LONGTAKE_API_KEY": key, "COLUMNS": "200"}
+    return CliRunner(env=environment).invoke(app, [*arguments, *places], catch_exceptions=False)
 
 
-def test_status_shows_pools_nodes_and_drains(world: World, tmp_path: Path) -> None:
+def test_status_shows_pools_nodes_and_drains(world: World) -> None:
     world.add_render_pool()
     world.add_node("a", gangs=("wan-a-0",), **{"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.count": "4"})
     world.add_node("b")
     world.signal("a", taints=[SPOT_TAINT])
-    found = run(world, tmp_path, "status", "--json")
+    found = run(world, "status", "--json")
     assert found.exit_code == 0, found.output
     shown = json.loads(found.stdout)
     (pool,) = shown["pools"]
     assert (pool["pool"], pool["gangs_ready"], pool["gangs_wanted"]) == ("wan", 1, 1)
-    assert [(node["node"], node["gpus"], node["pools"]) for node in shown["nodes"]] == [
-        ("default-a", 4, ["wan"]),
-        ("default-b", 0, []),
-    ]
-    (drain,) = shown["drains"]
-    assert (drain["node"], drain["signals"], drain["asked_until"]) == ("default-a", [SPOT_TAINT["key"]], None)
-    table = run(world, tmp_path, "status")
+    assert {node["node"]: (node["gpus"], node["pools"]) for node in shown["nodes"]}.items() >= {
+        world.node_name("a"): (4, ["wan"]),
+        world.node_name("b"): (0, []),
+    }.items()
+    (drain,) = [one for one in shown["drains"] if one["node"].startswith(world.namespace)]
+    assert (drain["node"], drain["signals"], drain["asked_until"]) == (world.node_name("a"), [SPOT_TAINT["key"]], None)
+    table = run(world, "status")
     assert "NVIDIA-L4" in table.stdout
     assert SPOT_TAINT["key"] in table.stdout
 
 
-def test_status_without_a_farm_shows_the_rest(world: World, tmp_path: Path) -> None:
+def test_status_without_a_farm_shows_the_rest(world: World) -> None:
     world.add_render_pool()
     world.add_node("a")
     world.farm.stop()
-    found = run(world, tmp_path, "status")
+    found = run(world, "status")
     assert found.exit_code == 0
     assert "nothing of the farm: the farm at" in found.stderr
-    assert "default-a" in found.stdout
+    assert world.node_name("a") in found.stdout
     assert "wan" in found.stdout
 
 
-def test_drain_by_the_name_of_a_kubernetes_node(world: World, tmp_path: Path) -> None:
+def test_drain_by_the_name_of_a_kubernetes_node(world: World) -> None:
     ray = world.add_node("a", gangs=("wan-a-0",))
-    found = run(world, tmp_path, "drain", "default-a", "--deadline", "60", "--reason", "new disk", "--no-wait")
+    found = run(world, "drain", world.node_name("a"), "--deadline", "60", "--reason", "new disk", "--no-wait")
     assert found.exit_code == 0, found.output
     ((node, request),) = world.farm.drains
     assert (node, request.cause, request.reason, request.deadline_s) == (ray, "operator", "new disk", 60.0)
 
 
-def test_drain_waits_until_nothing_is_left(world: World, tmp_path: Path) -> None:
+def test_drain_waits_until_nothing_is_left(world: World) -> None:
     world.add_node("a")
-    found = run(world, tmp_path, "drain", "default-a")
+    found = run(world, "drain", world.node_name("a"))
     assert found.exit_code == 0
     assert "longtake: drained" in found.stderr
 
 
-def test_a_name_that_nothing_has_is_told_with_the_nearest(world: World, tmp_path: Path) -> None:
+def test_a_name_that_nothing_has_is_told_with_the_nearest(world: World) -> None:
     world.add_node("a", gangs=("wan-a-0",))
-    found = run(world, tmp_path, "drain", "defualt-a")
+    wrong = world.node_name("a").replace("take", "tkae")
+    found = run(world, "drain", wrong)
     assert found.exit_code == 2
-    assert "NODE: no Ray node is on or called 'defualt-a'; did you mean 'default-a'?" in found.stderr
+    told = f"NODE: no Ray node is on or called {wrong!r}; did you mean {world.node_name('a')!r}?"
+    assert told in found.stderr
     assert world.farm.drains == []
 
 
@@ -98,25 +94,22 @@ def test_a_name_that_nothing_has_is_told_with_the_nearest(world: World, tmp_path
         (["--reason", "x" * 1001], "--reason"),
     ],
 )
-def test_wrong_options_of_drain_are_the_users_mistake(
-    world: World, tmp_path: Path, arguments: list[str], words: str
-) -> None:
+def test_wrong_options_of_drain_are_the_users_mistake(world: World, arguments: list[str], words: str) -> None:
     world.add_node("a")
-    found = run(world, tmp_path, "drain", "default-a", *arguments)
+    found = run(world, "drain", world.node_name("a"), *arguments)
     assert found.exit_code == 2
     assert words in found.stderr
     assert world.farm.drains == []
 
 
 def test_a_wrong_key_and_a_farm_that_is_away_have_their_own_exit_codes(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
     world.add_node("a")
-    monkeypatch.setenv("LONGTAKE_API_KEY", "wrong")
-    found = run(world, tmp_path, "drain", "default-a")
+    found = run(world, "drain", world.node_name("a"), key="wrong")
     assert (found.exit_code, found.stderr) == (2, "longtake: an API key is needed\n")
     world.farm.stop()
-    found = run(world, tmp_path, "drain", "default-a")
+    found = run(world, "drain", world.node_name("a"))
     assert found.exit_code == 1
     assert "does not answer" in found.stderr
 
@@ -127,12 +120,13 @@ def test_a_kubeconfig_that_is_none_is_told_without_a_traceback(tmp_path: Path) -
     assert "longtake: kubeconfig" in found.stderr
 
 
-def test_preflight_fails_with_exit_code_one_and_prints_fixes(world: World, tmp_path: Path) -> None:
-    found = run(world, tmp_path, "preflight")
+def test_preflight_fails_with_exit_code_one_and_prints_fixes(breakable_world: BreakableWorld) -> None:
+    world = breakable_world  # a real cluster may have what preflight is to miss
+    found = run(world, "preflight")
     assert found.exit_code == 1
     assert "fail KubeRay CRD: not installed" in found.stdout
     assert "helm install kuberay-operator" in found.stdout
-    findings = json.loads(run(world, tmp_path, "preflight", "--json").stdout)
+    findings = json.loads(run(world, "preflight", "--json").stdout)
     assert {"name", "state", "found", "fix"} == set(findings[0])
 
 

@@ -25,8 +25,10 @@ from cluster.crd import RENDER_POOLS
 from cluster.errors import UserMistake
 from cluster.pacing import pause_after
 from cluster.rounds import RoundEnd
-from tests.cluster.controller_world import SPOT_TAINT, World, open_server, open_world, wait_until
+from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World, wait_until
 from tests.cluster.farm_double import KEY, pool_state
+
+pytest_plugins = ["tests.cluster.kube_fixtures"]
 
 QUICK = Timing(duration_s=2, renew_deadline_s=1.5, retry_s=0.1)
 
@@ -58,12 +60,6 @@ def running(world: World, name: str = "c", **changes: Any) -> Iterator[Controlle
         controller.stop()
         thread.join(20)
         assert not thread.is_alive(), "a controller did not end"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with open_server(tmp_path) as opened, open_world(*opened) as found:
-        yield found
 
 
 def get(controller: Controller, path: str) -> tuple[int, str]:
@@ -98,16 +94,14 @@ def test_a_controller_does_its_work_and_gives_its_lease_back(world: World) -> No
         assert 'longtake_controller_drains_total{cause="spot"} 1.0' in text
         assert 'longtake_controller_pool_ready{pool="wan"} 1.0' in text
         assert get(controller, "/else")[0] == 404
-    lease = world.server.get("leases", "longtake-controller", namespace="default", group="coordination.k8s.io")
-    assert lease is not None
-    assert not lease["spec"].get("holderIdentity"), "the lease is free for the next"
+    assert not world.lease().get("holderIdentity"), "the lease is free for the next"
 
 
 def test_an_autoscaler_that_writes_the_scale_is_obeyed(world: World) -> None:
     world.add_render_pool(scaling="external", replicas=1, minGangs=0)
     with running(world):
         wait_until("the farm knows of one", lambda: world.farm.pools["wan"].terms.replicas == 1)
-        world.kube.patch_scale(RENDER_POOLS, "wan", 6, namespace="default")
+        world.kube.patch_scale(RENDER_POOLS, "wan", 6, namespace=world.namespace)
         wait_until("the farm knows of six", lambda: world.farm.pools["wan"].terms.replicas == 6)
     assert [terms.replicas for _, terms in world.farm.terms_put] == [1, 6]
 
@@ -129,7 +123,8 @@ def test_one_of_two_acts_and_the_other_takes_over(world: World) -> None:
     assert [writer.split("/")[1].split("-")[0] for writer in world.farm.writers] == ["first", "second"]
 
 
-def test_a_leader_that_cannot_renew_stops_acting_before_another_begins(world: World) -> None:
+def test_a_leader_that_cannot_renew_stops_acting_before_another_begins(breakable_world: BreakableWorld) -> None:
+    world = breakable_world
     world.add_render_pool()
     with running(world, "first") as first:
         wait_until("the first leads", first.election.leads)
@@ -143,42 +138,42 @@ def test_a_leader_that_cannot_renew_stops_acting_before_another_begins(world: Wo
         wait_until("the farm knows", lambda: world.farm.pools["wan"].terms.max_gangs == 5)
 
 
-def lease_tries(world: World) -> int:
+def lease_tries(world: BreakableWorld) -> int:
     return sum("/leases/" in one.path for one in list(world.server.asked))
 
 
-def let_them_work(world: World, *, requests: int) -> None:
+def let_them_work(world: BreakableWorld, *, requests: int) -> None:
     """Faults come at moments of the controllers' work, not of the clock."""
     enough = len(world.server.asked) + requests
     wait_until("the controllers go on", lambda: len(world.server.asked) >= enough)
 
 
-def drop_watches(world: World) -> None:
+def drop_watches(world: BreakableWorld) -> None:
     world.server.drop_watches()
 
 
-def restart(world: World) -> None:
+def restart(world: BreakableWorld) -> None:
     world.server.restart()
 
 
-def expire(world: World) -> None:
+def expire(world: BreakableWorld) -> None:
     world.server.drop_watches()
     world.server.expire()
 
 
-def conflicts(world: World) -> None:
+def conflicts(world: BreakableWorld) -> None:
     world.server.refuse(r"PATCH .*/renderpools/", times=3, code=409)
 
 
-def throttling(world: World) -> None:
+def throttling(world: BreakableWorld) -> None:
     world.server.refuse(r"(GET|PATCH) .*/renderpools", times=3, code=429, retry_after_s=1)
 
 
-def errors(world: World) -> None:
+def errors(world: BreakableWorld) -> None:
     world.server.refuse(r"", times=10, code=500)
 
 
-def lost_answers(world: World) -> None:
+def lost_answers(world: BreakableWorld) -> None:
     world.server.lose_answer(r"PATCH|POST", times=3)
 
 
@@ -200,7 +195,7 @@ def farm_restarts(world: World) -> None:
     threading.Timer(0.5, world.farm.start).start()
 
 
-FAULTS: list[Callable[[World], None]] = [
+FAULTS_OF_SERVERS: list[Callable[[BreakableWorld], None]] = [
     drop_watches,
     restart,
     expire,
@@ -208,11 +203,8 @@ FAULTS: list[Callable[[World], None]] = [
     throttling,
     errors,
     lost_answers,
-    failing_farm,
-    slow_farm,
-    hanging_farm,
-    farm_restarts,
 ]
+FAULTS_OF_FARMS: list[Callable[[World], None]] = [failing_farm, slow_farm, hanging_farm, farm_restarts]
 
 
 def check_calm(world: World, *, unheard: bool = False) -> None:
@@ -226,36 +218,33 @@ def check_calm(world: World, *, unheard: bool = False) -> None:
     drained = [(node, request.cause) for node, request in world.farm.drains]
     assert len(drained) - len(set(drained)) <= 1 + again, f"drained again and again: {drained}"
     switches = sum(before != after for before, after in pairwise(world.farm.writers))
-    lease = world.server.get("leases", "longtake-controller", namespace="default", group="coordination.k8s.io")
-    assert lease is not None
-    assert switches <= lease["spec"].get("leaseTransitions", 0), "two acted at once"
+    assert switches <= world.lease().get("leaseTransitions", 0), "two acted at once"
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_two_controllers_reach_what_is_wanted_through_a_fault(world: World, fault: Callable[[World], None]) -> None:
+@pytest.mark.parametrize("fault", FAULTS_OF_SERVERS, ids=lambda fault: fault.__name__)
+def test_two_controllers_reach_what_is_wanted_through_a_fault_of_the_api_server(
+    breakable_world: BreakableWorld, fault: Callable[[BreakableWorld], None]
+) -> None:
+    check_two_controllers(breakable_world, lambda: fault(breakable_world))
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_FARMS, ids=lambda fault: fault.__name__)
+def test_two_controllers_reach_what_is_wanted_through_a_fault_of_the_farm(
+    world: World, fault: Callable[[World], None]
+) -> None:
+    check_two_controllers(world, lambda: fault(world), unheard=fault is hanging_farm)
+
+
+def check_two_controllers(world: World, fault: Callable[[], None], *, unheard: bool = False) -> None:
+    """A pool is changed and a node gets its notice while something goes wrong."""
     world.add_render_pool()
     for name in ("a", "b"):
         world.add_node(name, gangs=(f"wan-{name}-0",))
     with running(world, "one"), running(world, "two"):
         wait_until("the pool is ready", lambda: world.ready() == ("True", "AsSpecified"))
-        fault(world)
-        world.server.put(
-            {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {"name": "default-a"},
-                "spec": {"taints": [SPOT_TAINT]},
-            }
-        )
-        found = world.render_pool()
-        world.server.put(
-            {
-                "apiVersion": "longtake.dev/v1alpha1",
-                "kind": "RenderPool",
-                "metadata": {"name": found.name, "namespace": "default"},
-                "spec": {"maxGangs": 4},
-            }
-        )
+        fault()
+        world.signal("a", taints=[SPOT_TAINT])
+        world.change(maxGangs=4)
         wait_until("the farm knows", lambda: world.farm.pools["wan"].terms.max_gangs == 4)
         wait_until("the node is drained", lambda: world.farm.drains)
         wait_until("it is noted", lambda: world.annotations("a"))
@@ -263,13 +252,13 @@ def test_two_controllers_reach_what_is_wanted_through_a_fault(world: World, faul
             "the status follows",
             lambda: world.ready() == ("True", "AsSpecified") and world.render_pool().status.observed_generation == 2,
         )
-        assert {node for node, _ in world.farm.drains} == {"id-default-a"}
-    check_calm(world, unheard=fault is hanging_farm)
+        assert {node for node, _ in world.farm.drains} == {f"id-{world.node_name('a')}"}
+    check_calm(world, unheard=unheard)
 
 
 @pytest.mark.slow
-def test_two_controllers_keep_calm_through_a_bad_minute(world: World) -> None:
-    random = Random(7)
+def test_two_controllers_keep_calm_through_a_bad_minute(breakable_world: BreakableWorld) -> None:
+    world, random = breakable_world, Random(7)
     world.add_render_pool(scaling="external", replicas=1, minGangs=0)
     for number in range(6):
         world.add_node(f"n{number}", gangs=(f"wan-{number}-0",))
@@ -278,15 +267,10 @@ def test_two_controllers_keep_calm_through_a_bad_minute(world: World) -> None:
             stack.enter_context(running(world, name))
         wait_until("the pool is ready", lambda: world.ready() == ("True", "AsSpecified"))
         for turn in range(12):
-            random.choice(FAULTS)(world)
-            node = {"name": f"default-n{turn % 6}"}
-            taints = [SPOT_TAINT]  # for good: a node that is safe again before anybody could act need not be drained
-            world.server.put({"apiVersion": "v1", "kind": "Node", "metadata": node, "spec": {"taints": taints}})
-            pool = {"name": "wan", "namespace": "default"}
-            spec = {"replicas": 1 + turn % 8}
-            world.server.put(
-                {"apiVersion": "longtake.dev/v1alpha1", "kind": "RenderPool", "metadata": pool, "spec": spec}
-            )
+            random.choice([*FAULTS_OF_SERVERS, *FAULTS_OF_FARMS])(world)
+            # For good: a node that is safe again before anybody could act need not be drained.
+            world.signal(f"n{turn % 6}", taints=[SPOT_TAINT])
+            world.change(replicas=1 + turn % 8)
             let_them_work(world, requests=random.randint(2, 30))
         world.farm.delay_s = 0.0
         world.server.faults.clear()
@@ -296,11 +280,12 @@ def test_two_controllers_keep_calm_through_a_bad_minute(world: World) -> None:
     check_calm(world, unheard=True)
 
 
-def test_the_process_ends_within_its_time_after_sigterm_and_gives_its_lease_back(world: World, tmp_path: Path) -> None:
+def test_the_process_ends_within_its_time_after_sigterm_and_gives_its_lease_back(world: World) -> None:
     world.add_render_pool()
     values = settings(world).model_dump(mode="json", exclude_none=True)
     environment = {f"LONGTAKE_CONTROLLER_{name.upper()}": str(value) for name, value in values.items()}
-    environment |= {"KUBECONFIG": str(tmp_path / "config"), "PATH": os.environ["PATH"]}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("LONGTAKE_")}
+    environment |= {**others, "KUBECONFIG": str(world.kubeconfig)}  # which may name a program that needs them
     process = subprocess.Popen(
         [sys.executable, "-m", "cluster.controller"], env=environment, stderr=subprocess.PIPE, text=True
     )
@@ -314,9 +299,7 @@ def test_the_process_ends_within_its_time_after_sigterm_and_gives_its_lease_back
     assert process.returncode == 0, log
     lines = [json.loads(line) for line in log.splitlines()]
     assert {"begin", "election", "put_terms", "end"} <= {line.get("action") for line in lines}
-    lease = world.server.get("leases", "longtake-controller", namespace="default", group="coordination.k8s.io")
-    assert lease is not None
-    assert not lease["spec"].get("holderIdentity")
+    assert not world.lease().get("holderIdentity")
 
 
 def test_wrong_settings_are_told_all_at_once_with_the_nearest_name() -> None:

@@ -24,7 +24,7 @@ from cluster.preflight import (
     judge_memory,
 )
 from cluster.topology import read_topology
-from tests.cluster.controller_world import open_server, open_world
+from tests.cluster.controller_world import World
 from tests.cluster.farm_double import KEY
 from tests.cluster.kube_server import KubeServer
 
@@ -230,12 +230,11 @@ def test_what_may_not_be_looked_at_does_not_end_the_rest(server: KubeServer, kub
     assert of(findings, "default StorageClass")
 
 
-def test_the_farm_is_asked_where_it_is_named(tmp_path: Path) -> None:
-    with open_server(tmp_path) as opened, open_world(*opened) as world:
-        with FarmClient(world.farm.url, api_key=KEY, timeout_s=2) as farm:
-            assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("ok", f"{world.farm.url} has 1 pool")]
-        with FarmClient(world.farm.url, api_key="wrong", timeout_s=2) as farm:
-            assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("warn", "an API key is needed")]
+def test_the_farm_is_asked_where_it_is_named(world: World) -> None:
+    with FarmClient(world.farm.url, api_key=KEY, timeout_s=2) as farm:
+        assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("ok", f"{world.farm.url} has 1 pool")]
+    with FarmClient(world.farm.url, api_key="wrong", timeout_s=2) as farm:
+        assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("warn", "an API key is needed")]
 
 
 def test_the_documentation_names_every_permission() -> None:

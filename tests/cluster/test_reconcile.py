@@ -134,9 +134,13 @@ def test_gangs_that_start_count_as_replicas_or_an_autoscaler_asks_for_them_twice
     assert write.status.replicas == 5
 
 
-def test_another_spot_policy_waits_for_the_next_deployment() -> None:
+def test_another_spot_policy_waits_for_the_next_deployment_and_says_what_to_do() -> None:
     (write,) = plan_statuses([render_pool(spotPolicy="avoid")], report(pool_state()), untold={}, now=NOW)
     assert condition(write.status, "SpotPolicyApplied") == ("False", "NextDeployment")
+    told = write.status.condition("SpotPolicyApplied")
+    assert told is not None
+    assert "deployed with spot policy 'allow'" in told.message
+    assert "upgrade the chart's release with spotPolicy 'avoid' at pool 'wan'" in told.message
 
 
 def test_replicas_that_mean_nothing_are_said_to_mean_nothing() -> None:

@@ -1,9 +1,7 @@
 """Rounds against an API server and a farm: what they do, and that they may end after any request."""
 
 import itertools
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +12,14 @@ from cluster.crd import RENDER_POOLS
 from cluster.drainer import Drainer
 from cluster.draining import DrainLimits
 from cluster.farm_client import FarmClient
-from cluster.kube import Kube
 from cluster.kube_events import EventRecorder
 from cluster.reconciler import Reconciler
 from cluster.rounds import RoundEnd, Rounds
-from tests.cluster.controller_world import SPOT_TAINT, World, open_real_cluster, open_server, open_world
+from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World
 from tests.cluster.farm_double import KEY, pool_state
-from tests.cluster.kube_fixtures import REAL
-from tests.cluster.kube_server import KubeServer
+from tests.cluster.kube_fixtures import NewWorld
+
+pytest_plugins = ["tests.cluster.kube_fixtures"]
 
 NOW = 1_785_744_000.0
 
@@ -72,25 +70,6 @@ def build(world: World, *, kube: Any = None, farm: Any = None, may_act: Any = la
         may_act=may_act,
         clock=lambda: NOW,
     )
-
-
-@pytest.fixture(scope="module", params=["fake", "real"] if REAL else ["fake"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[KubeServer | None, Kube]]:
-    real = open_real_cluster(Path(REAL)) if REAL and request.param == "real" else None
-    with real or open_server(tmp_path_factory.mktemp("kube")) as opened:
-        yield opened
-
-
-def new_namespace() -> str:
-    return f"lt{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
-def world(server: tuple[KubeServer | None, Kube]) -> Iterator[World]:
-    with open_world(*server, namespace=new_namespace()) as opened:
-        yield opened
 
 
 def test_a_round_tells_the_farm_and_writes_the_status_and_the_next_does_nothing(world: World) -> None:
@@ -176,7 +155,7 @@ def test_a_spot_node_is_drained_noted_and_told_of(world: World) -> None:
     assert node == ray
     assert (request.cause, request.deadline_s) == ("spot", 110.0)
     assert world.annotations("a")["longtake.dev/drained-ray-node"] == ray
-    on_node = world.events("Draining", f"{world.namespace}-a")
+    on_node = world.events("Draining", world.node_name("a"))
     on_pool = world.events("Draining", "wan")
     assert "draining wan-x-0 in pod ray-a until 2026-08-03T08:01:50Z" in on_node[0]["message"]
     assert on_pool[0]["message"] == f"node {world.namespace}-a: {on_node[0]['message']}"
@@ -251,9 +230,8 @@ def test_who_may_not_act_does_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["patch", "*"])
-def test_without_permission_for_pods_nodes_are_drained_all_the_same(world: World, verb: str) -> None:
-    if world.maybe_server is None:
-        pytest.skip("a real cluster's permissions are left alone")
+def test_without_permission_for_pods_nodes_are_drained_all_the_same(breakable_world: BreakableWorld, verb: str) -> None:
+    world = breakable_world
     world.add_node("a", gangs=("wan-a-0",))
     world.signal("a", taints=[SPOT_TAINT])
     pods = list(world.pods())
@@ -293,7 +271,7 @@ def check_reached(world: World) -> None:
     assert world.annotations("a")["longtake.dev/drained-for"] == SPOT_TAINT["key"]
     for name in ("a", "b", "c"):
         reason = "Draining" if name == "a" else "DrainWaits"
-        assert world.events(reason, f"{world.namespace}-{name}"), f"nobody was told of {name}"
+        assert world.events(reason, world.node_name(name)), f"nobody was told of {name}"
 
 
 def run_rounds(world: World, *, rounds: int, dies_after: int = -1) -> int:
@@ -309,15 +287,15 @@ def run_rounds(world: World, *, rounds: int, dies_after: int = -1) -> int:
 
 @pytest.mark.slow
 def test_killed_anywhere_the_next_process_reaches_the_same_state(
-    server: tuple[KubeServer | None, Kube], subtests: pytest.Subtests
+    new_world: NewWorld, subtests: pytest.Subtests
 ) -> None:
-    with open_world(*server, namespace=new_namespace()) as calm:
+    with new_world() as calm:
         scene(calm)
         requests = run_rounds(calm, rounds=3)
         check_reached(calm)
     assert requests > 20, "the scene is too small to show anything"
     for dies_after in range(requests):
-        with subtests.test(dies_after=dies_after), open_world(*server, namespace=new_namespace()) as world:
+        with subtests.test(dies_after=dies_after), new_world() as world:
             scene(world)
             with pytest.raises(Died):
                 run_rounds(world, rounds=3, dies_after=dies_after)
