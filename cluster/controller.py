@@ -4,7 +4,6 @@ The only place that builds them. Threads: three watches, the election, the expor
 Run as `longtake cluster controller` or `python -m cluster.controller`.
 """
 
-import json
 import logging
 import os
 import secrets
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
 
 from cluster.candidacy import Timing
 from cluster.controller_metrics import ControllerMetrics
@@ -31,6 +29,7 @@ from cluster.kube import Json, Kube, connect
 from cluster.kube_errors import KubeError
 from cluster.kube_events import EventRecorder
 from cluster.kube_resources import NODES, PODS
+from cluster.log_lines import choose_formatter
 from cluster.mirror import ChangeKind
 from cluster.pacing import Pace
 from cluster.reconciler import Reconciler
@@ -208,7 +207,7 @@ class Controller:
 def main(settings: ControllerSettings | None = None) -> int:
     """Run a controller until SIGTERM or SIGINT. Returns its exit code. Raises UserMistake for wrong settings."""
     settings = settings or load_settings(os.environ)
-    set_up_logs()
+    set_up_logs(os.environ.get("LONGTAKE_LOG", ""))
     controller = Controller(settings, connect())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _end(controller))
@@ -224,29 +223,10 @@ def _end(controller: Controller) -> None:
     last.start()
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a line, with the fields that were given as `extra`."""
-
-    _KNOWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        line: dict[str, Any] = {
-            "at": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {name: value for name, value in record.__dict__.items() if name not in self._KNOWN}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-def set_up_logs() -> None:
-    """JSON lines on stderr."""
+def set_up_logs(form: str) -> None:
+    """Lines on stderr; `form` as LONGTAKE_LOG has it."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(choose_formatter(form, is_terminal=sys.stderr.isatty()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
 

@@ -27,14 +27,15 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
 from serving.autoscaling import PoolPolicy
-from serving.control import LiveDirector, keep_director, scratch_of, set_up_logs
+from serving.control import LiveDirector, keep_director, scratch_of
 from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
 from serving.farm_config import FarmConfig, PoolConfig, load_config
 from serving.gang_actors import Renderer
 from serving.gang_choice import settle_shapes
+from serving.logs import set_up_logs
 from serving.pool_terms import TERMS, with_stored_spot
 from serving.render.messages import Array
-from serving.render.orders import AssembleOrder, Decoded, DecodeOrder
+from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
@@ -271,10 +272,10 @@ class Decoder:
         decoded: Decoded = await self._run(self._decoder.decode_stored, order)
         return decoded
 
-    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
+    async def assemble(self, order: AssembleOrder) -> Assembled:
         from serving.render.film_assembler import assemble_film
 
-        film: dict[str, Any] = await self._run(assemble_film, order, self._artifacts, self._scratch)
+        film: Assembled = await self._run(assemble_film, order, self._artifacts, self._scratch)
         return film
 
     async def _run(self, work: Any, *arguments: Any) -> Any:

@@ -28,17 +28,20 @@ from serving.director.gangs import Answer
 from serving.director.lifecycle import Lifecycle
 from serving.director.node_states import host_name
 from serving.director.ports import HostLost
+from serving.director.timelines import describe_timeline
 from serving.errors import Fault, LongtakeError, StoreUnavailable
 from serving.farm_config import FarmConfig
+from serving.logs import set_up_logs
 from serving.ray_nodes import RayNodes
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
+from serving.render.orders import Assembled, AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
 from serving.render.rank import GangBroken
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
+from serving.tallies import ApiReport
 
 NAMESPACE = "longtake"
 APP = "longtake"
@@ -166,6 +169,11 @@ class DirectorActor:
         director = self._begin()
         return None if director is None else director.explain(job_id)
 
+    async def timeline(self, job_id: str) -> list[dict[str, Any]] | None:
+        director = self._begin()
+        run = None if director is None else director.runs.get(job_id)
+        return None if run is None or director is None else describe_timeline(run, director.state)
+
     async def pools(self) -> list[dict[str, Any]]:
         director = self._begin()
         return [] if director is None else director.pools()
@@ -186,6 +194,10 @@ class DirectorActor:
     async def metrics(self) -> bytes:
         director = self._begin()
         return b"" if director is None else director.metrics.text()
+
+    async def hear_api(self, report: ApiReport) -> None:
+        """Raises Fault before there is a Director to hear it."""
+        self._there().hear_api(report)
 
     async def stop(self) -> None:
         """Checkpoint, give the jobs back, and do nothing more."""
@@ -338,8 +350,8 @@ class DecoderActorPort:
     async def forget(self, content_key: str) -> None:
         await self._call(content_key, "forget", content_key)
 
-    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
-        film: dict[str, Any] = await self._call(order.job_id, "assemble", order)
+    async def assemble(self, order: AssembleOrder) -> Assembled:
+        film: Assembled = await self._call(order.job_id, "assemble", order)
         return film
 
     async def _call(self, session: str, method: str, *arguments: Any) -> Any:
@@ -370,9 +382,16 @@ class LiveDirector:
         said: dict[str, Any] | None = self._ask("explain", job_id)
         return said
 
+    def timeline(self, job_id: str) -> list[dict[str, Any]] | None:
+        takes: list[dict[str, Any]] | None = self._ask("timeline", job_id, within_s=settings.DIRECTOR_LOOK_S)
+        return takes
+
     def metrics(self) -> bytes:
         text: bytes = self._ask("metrics")
         return text
+
+    def hear_api(self, report: ApiReport) -> None:
+        self._ask("hear_api", report)
 
     def pools(self) -> list[dict[str, Any]]:
         pools: list[dict[str, Any]] = self._ask("pools")
@@ -387,23 +406,18 @@ class LiveDirector:
         drained: tuple[dict[str, Any], bool] = self._ask("drain", node_id, request)
         return drained
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _ask(self, method: str, *arguments: Any, within_s: float = settings.DIRECTOR_CALL_S) -> Any:
         try:
             handle = find_director()
             if handle is None:
                 raise Fault("there is no Director")
-            return ray.get(getattr(handle, method).remote(*arguments), timeout=settings.DIRECTOR_CALL_S)
+            return ray.get(getattr(handle, method).remote(*arguments), timeout=within_s)
         except RayTaskError as error:
             if isinstance(error.cause, LongtakeError):
                 raise error.cause from None
             raise Fault("the Director failed") from error
         except (RayError, ValueError) as error:
             raise Fault("the Director is not reachable") from error
-
-
-def set_up_logs() -> None:
-    """Our own log lines go to the process's log, with their time."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def scratch_of(config: FarmConfig, role: str) -> Path:

@@ -249,6 +249,8 @@ class LimitsConfig(_Part):
     """Calls of one job that are out at once."""
     calls_per_tenant: _Count | None = None
     """Calls of one tenant that are out at once."""
+    spend_limit_usd_per_day: _Money | None = None
+    """US dollars that the farm should not spend in a day. It stops nothing: metrics tell it, for an alert to watch."""
 
 
 class FarmConfig(_Part):

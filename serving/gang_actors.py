@@ -21,8 +21,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import settings
-from serving.control import find_director, set_up_logs
+from serving.control import find_director
 from serving.farm_config import PoolConfig
+from serving.logs import set_up_logs
 from serving.ray_nodes import draining_nodes
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.orders import GangHello
@@ -144,7 +145,9 @@ class Renderer:
                     self._hello = None
                     continue
             except (RayError, TimeoutError, GangBroken) as error:
-                log.warning("gang %s: %s", self._name, _first_line(error), extra={"action": "gang_lost"})
+                log.warning(
+                    "gang %s: %s", self._name, _first_line(error), extra={"action": "gang_lost", "gang": self._name}
+                )
                 self._end_all()
                 await asyncio.sleep(settings.GANG_HELLO_S)
 
@@ -172,7 +175,8 @@ class Renderer:
             nodes=tuple(pulse.node for pulse in pulses),
             leader=self._name,
         )
-        log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed"})
+        about = {"gang": name, "pool": self._hello.pool}
+        log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed", **about})
 
     async def _is_whole(self) -> bool:
         """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended."""
@@ -180,9 +184,9 @@ class Renderer:
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for index, answer in enumerate(answers):
             if isinstance(answer, BaseException):
-                log.warning(
-                    "rank %d of gang %s: %s", index, self._name, _first_line(answer), extra={"action": "rank_lost"}
-                )
+                about = {"gang": self._name, "rank": index}
+                words = "rank %d of gang %s: %s"
+                log.warning(words, index, self._name, _first_line(answer), extra={"action": "rank_lost", **about})
                 self._end(index)
         return all(isinstance(answer, Pulse) and answer.joined for answer in answers)
 
@@ -194,7 +198,7 @@ class Renderer:
             return  # it is being started
         going = draining_nodes()
         moves = not going.keys().isdisjoint({self._hello.node, *self._hello.nodes})
-        hello = replace(self._hello, draining=self._draining or moves)
+        hello = replace(self._hello, draining=self._draining or moves, moves=moves)
         try:
             told = self._director.hello.remote(hello, [self._ranks[0]])
             answer = await asyncio.wait_for(told, settings.DIRECTOR_CALL_S)

@@ -39,5 +39,7 @@ def _read(name: str, stored: Any, own: PoolTerms) -> PoolTerms:
     try:
         return PoolTerms.model_validate(stored)
     except ValidationError as error:
-        log.warning("the stored terms of pool %s are not understood: %s", name, error, extra={"action": "terms"})
+        log.warning(
+            "the stored terms of pool %s are not understood: %s", name, error, extra={"action": "terms", "pool": name}
+        )
         return own

@@ -89,6 +89,11 @@ def debug() -> bool:
     return os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
 
 
+def log_form() -> str:
+    """What LONGTAKE_LOG asks log lines to be: json or text; empty where that depends on where they go."""
+    return os.environ.get("LONGTAKE_LOG", "")
+
+
 # ---------------------------------------------------------------------------------------------- rendering
 
 MAX_GANG_DEATHS = 3
@@ -229,6 +234,18 @@ EVENTS_KEPT_S = 30 * 86_400.0
 AUDIT_KEPT_S = 400 * 86_400.0
 """Seconds that the audit log is kept: a year and a month."""
 
+LOG_LINES_KEPT_S = 30 * 86_400.0
+"""Seconds that lines of the farm's log are kept in the database."""
+
+LOG_LINES_PER_JOB = 1000
+"""Lines kept of one job; the oldest goes first."""
+
+LOG_LINES_OF_FARM = 50_000
+"""Lines kept in all; the oldest goes first."""
+
+MAX_LOG_CHARS = 2000
+"""Characters kept of one line's message."""
+
 IDEMPOTENCY_KEPT_S = 86_400.0
 """Seconds for which a request that is repeated with its Idempotency-Key has the first one's answer."""
 
@@ -249,11 +266,26 @@ MAX_ENDPOINTS = 20
 DIRECTOR_TICK_S = 0.5
 """Seconds after which the Director looks again for calls to give out when nothing wakes it: for waits that are over."""
 
+JOURNAL_LINES = 2000
+"""Log lines that the Director keeps while the store cannot take them; the newest ones."""
+
+JOURNAL_BATCH = 500
+"""Of those, that it writes at once."""
+
 DECODE_AT_LATENTS = 4
 """Finished latents at a take's head that are worth a message to the decoder while the take still renders."""
 
 BUDGET_WARNING = 0.8
 """Part of a job's budget at which its owner is told."""
+
+API_REPORT_S = 2.0
+"""Seconds between two times that a process of the Api tells the Director how fast it answers."""
+
+MAX_API_SENDERS = 1000
+"""Processes of the Api whose newest report is remembered, so that one that comes twice counts once."""
+
+MAX_TOLD_PROBLEMS = 8
+"""Failed checkpoints of which a timeline host tells why, of those since it told last."""
 
 HOST_RETRY_S = 0.25
 """Seconds before a take that its host lost is opened again; doubled with every loss."""
@@ -393,6 +425,9 @@ DIRECTOR_RETRY_S = 1.0
 DIRECTOR_CALL_S = 5.0
 """Seconds that the API waits for the Director; it accepts jobs without it."""
 
+DIRECTOR_LOOK_S = 2.0
+"""Seconds that the API waits for it where the store can answer instead, and somebody asks every second."""
+
 DRAIN_S = 60.0
 """Seconds that a gang is given to finish its calls when it is asked to go."""
 
@@ -407,8 +442,17 @@ MAX_TAG_CHARS = 200
 MAX_LIST = 100
 """Objects on one page of a list."""
 
+MAX_LOG_LIST = 499
+"""Log lines on one page; one more is looked for, and MAX_PAGE is what a query may return."""
+
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 """Characters of an Idempotency-Key."""
+
+MAX_STUDIO_FILE_BYTES = 1 << 20
+"""Bytes of one file of the studio's page."""
+
+MAX_TIMELINE_RUNS = 200
+"""Runs of equal steps by which it is told how far the latents of one take are; more are told coarser."""
 
 MAX_STREAMS = 150
 """Event streams that one Api process serves at once; each takes one of its ongoing requests."""
@@ -482,6 +526,24 @@ MAX_RAY_FOLDER_CHARS = 36
 LOG_TAIL_LINES = 20
 """Lines of the farm's log that are shown where it could not start."""
 
+PROMETHEUS_PORT = 9090
+"""Where the Prometheus of `longtake up --with-prometheus` listens, if the port is free."""
+
+PROMETHEUS_SCRAPE_S = 5
+"""Seconds between two times that it reads the farm's metrics."""
+
+PROMETHEUS_EVALUATE_S = 15
+"""Seconds between two times that it evaluates rules."""
+
+PROMETHEUS_KEPT_S = 15 * 86_400
+"""Seconds that it keeps what it read."""
+
+PROMETHEUS_MAX_BYTES = 1 << 30
+"""Bytes of that at most; the oldest goes first."""
+
+PROMETHEUS_START_S = 60
+"""Seconds that it may take until it answers: it reads what it had in memory when it ended."""
+
 
 # ---------------------------------------------------------------------------------------------- client commands
 
@@ -496,6 +558,9 @@ CLIENT_PATIENCE_S = 300.0
 
 CLIENT_MAX_WAIT_S = 10.0
 """Seconds between two tries of a client, at most; the farm's Retry-After may ask for more, up to CLIENT_RETRY_S."""
+
+LOG_POLL_S = 1.0
+"""Seconds between two times that `longtake logs --follow` asks for new lines."""
 
 CLIENT_TIMEOUT_S = 60.0
 """Seconds that a client waits for an answer, and for the next event of a stream."""

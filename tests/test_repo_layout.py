@@ -1,4 +1,4 @@
-"""Three top-level packages with common names: guards that they are ours wherever they are imported."""
+"""Top-level packages with common names: guards that they are ours wherever they are imported."""
 
 import importlib.util
 from importlib.metadata import distribution
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cluster", "serving", "sharding")
+PACKAGES = ("cluster", "dashboards", "serving", "sharding")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -12,13 +12,29 @@ from typing import Any
 import anyio
 from fastapi import FastAPI
 
-from serving.api import access, docs, errors, events, farm, files, jobs, nodes, pools, versions, videos
+from serving.api import (
+    access,
+    docs,
+    errors,
+    events,
+    farm,
+    files,
+    jobs,
+    logs,
+    nodes,
+    pools,
+    studio,
+    timelines,
+    versions,
+    videos,
+)
 from serving.api.caller import ADMIN_TENANT, Caller
 from serving.api.feed import Feed
 from serving.api.gate import Gate
+from serving.api.latency import Latencies, Stopwatch, report_forever
 from serving.api.services import Poker, Services
 from serving.api.webhooks import WebhookSender, send_forever
-from serving.settings import READY_S, TENANT_CACHE_S, WEBHOOK_EVERY_S
+from serving.settings import API_REPORT_S, READY_S, TENANT_CACHE_S, WEBHOOK_EVERY_S
 from serving.store.artifacts import Artifacts
 from serving.store.keys import ApiKeys, TenantSettings
 
@@ -26,14 +42,16 @@ log = logging.getLogger(__name__)
 
 
 def create_api(services: Services) -> FastAPI:
-    """The application that answers HTTP. While it runs it also delivers webhooks."""
+    """The application that answers HTTP. It also delivers webhooks, and tells the Director how it does."""
     app = _make_app()
     app.state.services = services
-    app.state.feed = Feed(services.jobs, poll_s=services.config.poll_s)
+    app.state.latencies = Latencies(clock=services.clock)
+    app.state.feed = Feed(services.jobs, poll_s=services.config.poll_s, event_sent=app.state.latencies.event_sent)
     app.state.poker = Poker(services.live)
     app.state.probe = Artifacts.open(services.artifacts.url, patience_s=READY_S)
     identify = Identifier(services.keys, clock=services.clock)
     app.add_middleware(Gate, config=services.config, identify=identify, clock=time.monotonic)
+    app.add_middleware(Stopwatch, latencies=app.state.latencies)  # around the gate
     if not services.config.needs_keys:
         log.warning("no API keys are asked for: whoever reaches this address may do everything", extra={"action": "up"})
     return app
@@ -58,7 +76,7 @@ def _make_app() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for part in (jobs, versions, events, files, videos, farm, pools, nodes, access):
+    for part in (jobs, versions, timelines, events, logs, files, videos, farm, pools, nodes, access, studio):
         app.include_router(part.router)
     errors.install(app)
     app.openapi = functools.cache(functools.partial(docs.describe, app))  # type: ignore[method-assign]
@@ -92,6 +110,7 @@ async def _live(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     sender = WebhookSender(services.webhooks, allow_private=services.config.webhooks_allow_private)
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: report_forever(app.state.latencies, services.live, every_s=API_REPORT_S))
         tasks.start_soon(lambda: send_forever(sender, clock=services.clock, every_s=WEBHOOK_EVERY_S))
         yield
         tasks.cancel_scope.cancel()

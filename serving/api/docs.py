@@ -92,6 +92,15 @@ def job_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def storyboard_answer() -> Responses:
+    """A storyboard in either of its forms."""
+    content = {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Storyboard"}},
+        "application/yaml": {"schema": {"type": "string"}},
+    }
+    return {200: {"description": "The storyboard.", "content": content}, **failures(404)}
+
+
 def video_body() -> dict[str, Any]:
     """The body that makes a video."""
     schema = {"schema": {"$ref": "#/components/schemas/NewVideo"}}

@@ -23,7 +23,7 @@ from serving.api.feed import Channel, Feed
 from serving.api.job_json import event_json, job_json
 from serving.api.services import TheFeed, TheServices
 from serving.settings import KEEP_ALIVE_S, STREAM_S, STREAM_SEND_S
-from serving.store.records import Job
+from serving.store.records import Event, Job
 
 router = APIRouter(tags=["jobs"])
 
@@ -72,14 +72,16 @@ async def stream(
         if channel is None:
             return
         at = channel.last_id if after is None else after
-        revision = channel.job.revision
+        revision, known = channel.job.revision, channel.last_id
         # A snapshot for a client that has missed something has no id: it must not seem to have seen what it missed.
         yield _pack("snapshot", job_json(channel.job, channel.takes), at if after is None else None)
         while True:
             changed, job, takes = channel.changed, channel.job, channel.takes
             async for event in _missed(feed, channel, job_id, at):
-                at = event["id"]
-                yield _pack("change", event, at)
+                at = event.id
+                if at > known:  # what happened before it began to watch comes late for no fault of ours
+                    feed.event_sent(event.at)
+                yield _pack("change", event_json(event), at)
             if job.revision != revision:
                 revision = job.revision
                 yield _pack("progress", job_json(job, takes), None)
@@ -98,17 +100,17 @@ def is_over(job: Job) -> bool:
     return job.status in OVER or job.deleted_at is not None
 
 
-async def _missed(feed: Feed, channel: Channel, job_id: str, at: int) -> AsyncIterator[dict[str, Any]]:
+async def _missed(feed: Feed, channel: Channel, job_id: str, at: int) -> AsyncIterator[Event]:
     """Every event after one that the channel has seen, from its memory or else from the store."""
     while (events := channel.after(at)) is None:
         page = await feed.read_after(at, job_id)
         for event in page:
             at = event.id
-            yield event_json(event)
+            yield event
         if not page:
             at = channel.first_id
     for event in events:
-        yield event_json(event)
+        yield event
 
 
 def _pack(kind: str, value: Any, event_id: int | None) -> ServerSentEvent:

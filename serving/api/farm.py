@@ -1,5 +1,6 @@
 """What the farm is and how it does: models, pools, usage, health, metrics."""
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -8,17 +9,36 @@ from starlette.responses import JSONResponse, Response
 from serving.api.caller import Admin, AnyCaller
 from serving.api.docs import METRICS, failures
 from serving.api.jobs import find_job
-from serving.api.schemas import Health, ModelList, UsageList
+from serving.api.schemas import Health, Me, ModelList, UsageList
 from serving.api.services import TheServices
-from serving.errors import Fault
+from serving.director.admission import open_known_model
+from serving.errors import Fault, ModelError
 from serving.models.registry import DESCRIPTIONS
+from serving.settings import QUALITY_STEPS
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["farm"])
+
+_OF_CAPABILITIES = ("fps", "width", "height", "size_multiple")
+
+
+@router.get("/v1/me", tags=["access"], summary="Who is asking", response_model=Me)
+async def me(caller: AnyCaller, services: TheServices) -> JSONResponse:
+    """Whom the key belongs to, and whether keys are asked for at all."""
+    return JSONResponse(
+        {
+            "object": "caller",
+            "tenant": caller.tenant,
+            "is_admin": caller.is_admin,
+            "needs_keys": services.config.needs_keys,
+        }
+    )
 
 
 @router.get("/v1/models", summary="Models that the farm serves", response_model=ModelList)
 def models(caller: AnyCaller, services: TheServices) -> JSONResponse:
-    """As OpenAI lists models, with the pools that serve each."""
+    """As OpenAI lists models, with the pools that serve each and what a storyboard for it may ask for."""
     pools: dict[str, list[str]] = {}
     for pool in services.config.pools:
         pools.setdefault(pool.model, []).append(pool.name)
@@ -30,6 +50,8 @@ def models(caller: AnyCaller, services: TheServices) -> JSONResponse:
             "owned_by": "longtake",
             "description": DESCRIPTIONS.get(name, ""),
             "pools": names,
+            "qualities": dict(QUALITY_STEPS),
+            **_what_it_takes(name),
         }
         for name, names in pools.items()
     ]
@@ -80,6 +102,16 @@ def readyz(request: Request, services: TheServices) -> JSONResponse:
     }
     ready = all(result == "ok" for result in checks.values())
     return JSONResponse({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
+
+
+def _what_it_takes(model: str) -> dict[str, Any]:
+    """Sizes and speed; null for a model that cannot be opened here."""
+    try:
+        capabilities = open_known_model(model).capabilities
+    except ModelError as error:
+        log.info("model %s cannot be described: %s", model, error, extra={"action": "describe_model"})
+        return dict.fromkeys(_OF_CAPABILITIES)
+    return {name: getattr(capabilities, name) for name in _OF_CAPABILITIES}
 
 
 def _check(look: Any) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio.to_thread
@@ -59,8 +59,12 @@ class Channel:
 class Feed:
     """The channels of one process, and the task that keeps them up to date while anybody watches."""
 
-    def __init__(self, jobs: JobStore, *, poll_s: float) -> None:
+    def __init__(
+        self, jobs: JobStore, *, poll_s: float, event_sent: Callable[[float], None] = lambda written_at: None
+    ) -> None:
+        """`event_sent` is told when each event was written that a watcher is sent as it comes."""
         self._jobs = jobs
+        self.event_sent = event_sent
         self._poll_s = poll_s
         self._channels: dict[str, Channel] = {}
         self._poller: asyncio.Task[None] | None = None

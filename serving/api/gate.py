@@ -21,8 +21,11 @@ from serving.api.errors import ApiError, as_api_error, respond
 from serving.errors import LongtakeError
 from serving.farm_config import FarmConfig
 
-OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json")
-"""What needs no key and is not counted: probes, and the description of the API."""
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
+"""What needs no key and is not counted: probes, the description of the API, the studio's page."""
+
+OPEN_FOLDERS = ("/studio/",)
+"""Below these paths likewise: the files of the studio's page."""
 
 Identify = Callable[[str], Caller | None]
 """Whose a key is; None where it is nobody's."""
@@ -57,7 +60,7 @@ class Gate:
         check_length(headers, self._config.limits.max_body_bytes)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise ApiError(400, "a URL must not contain the character U+0000", code="invalid_url")
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
             return None
         caller = await self._find_caller(headers) if self._config.needs_keys else LOCAL
         wait_s = self._rates.spend(caller.tenant, caller.requests_per_minute)

@@ -2,16 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
-from starlette.responses import JSONResponse
+from fastapi import APIRouter, Body, Query, Request
+from starlette.responses import JSONResponse, Response
 
 from serving.api.bodies import JobChanges, Reason
 from serving.api.caller import AnyCaller, Caller
-from serving.api.docs import failures, job_body
+from serving.api.docs import failures, job_body, storyboard_answer
 from serving.api.errors import ApiError, not_found, refuse
 from serving.api.events import OVER
 from serving.api.job_json import Json, job_json, list_json, whole
-from serving.api.reading import read_new_job
+from serving.api.reading import YAML_TYPES, read_new_job
 from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
 from serving.api.schemas import Deleted, Explanation, Job, JobList, Quote, Status
 from serving.api.services import Poker, Services, ThePoker, TheServices
@@ -20,6 +20,7 @@ from serving.director.lifecycle import Action, allowed_actions
 from serving.errors import Problem
 from serving.settings import MAX_LIST
 from serving.store.records import Job as JobRecord
+from serving.storyboard import Storyboard, write_yaml
 
 router = APIRouter(tags=["jobs"])
 
@@ -75,6 +76,7 @@ def list_jobs(
     tag: Annotated[list[str] | None, Query(description="`key=value`; of several a job must have all.")] = None,
     family: Annotated[str | None, Query(max_length=64, description="Only versions of this film.")] = None,
     tenant: Annotated[str | None, Query(max_length=64, description="For administrators.")] = None,
+    counts: Annotated[bool, Query(description="Also say how many jobs have each status, whatever is chosen.")] = False,
 ) -> JSONResponse:
     """Jobs by creation, newest first."""
     scope = tenant if caller.is_admin else caller.tenant
@@ -88,13 +90,27 @@ def list_jobs(
     )
     page = found[:limit]
     takes = services.jobs.takes_of([job.id for job in page])
-    return JSONResponse(list_json([job_json(job, takes[job.id]) for job in page], has_more=len(found) > limit))
+    answer = list_json([job_json(job, takes[job.id]) for job in page], has_more=len(found) > limit)
+    return JSONResponse({**answer, "counts": services.jobs.count(tenant=scope)} if counts else answer)
 
 
 @router.get("/v1/jobs/{job_id}", summary="Look at a job", response_model=Job, responses=failures(404))
 def show_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
     """The job as it is now."""
     return JSONResponse(whole_job(services, find_job(services, caller, job_id)))
+
+
+@router.get(
+    "/v1/jobs/{job_id}/storyboard", summary="Its storyboard", response_model=None, responses=storyboard_answer()
+)
+def show_storyboard(job_id: JobId, request: Request, caller: AnyCaller, services: TheServices) -> Response:
+    """The storyboard as it was accepted, with everything that was left out written in. Edited, it can be sent to
+    `revise`. With `Accept: application/yaml` it comes as YAML, without what is as it would be anyway."""
+    job = find_job(services, caller, job_id)
+    if YAML_TYPES[0] not in request.headers.get("accept", ""):
+        return JSONResponse(job.storyboard, headers={"Vary": "Accept"})
+    text = write_yaml(Storyboard.model_validate(job.storyboard))
+    return Response(text, media_type=YAML_TYPES[0], headers={"Vary": "Accept"})
 
 
 @router.patch("/v1/jobs/{job_id}", summary="Change its terms", response_model=Job, responses=failures(404, 409))

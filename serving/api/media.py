@@ -36,7 +36,7 @@ def send_media(request: Request, artifacts: Artifacts, media: Media) -> Response
         "Cache-Control": "private, no-cache",
         "Content-Disposition": f'inline; filename="{media.name}"',
     }
-    if _matches(request.headers.get("if-none-match"), headers["ETag"]):
+    if is_known(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     span = _requested_range(request, info, headers["ETag"])
     start, stop = span or (0, info.bytes)
@@ -56,6 +56,13 @@ def file_name(title: str, extension: str) -> str:
     return f"{plain or 'film'}.{extension}"
 
 
+def is_known(condition: str | None, etag: str) -> bool:
+    """Whether If-None-Match names this version: weak comparison."""
+    if condition is None:
+        return False
+    return condition.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in condition.split(",")]
+
+
 def _look_up(artifacts: Artifacts, key: str) -> ArtifactInfo:
     """The artifact without its content."""
     folder = key.rpartition("/")[0]
@@ -67,13 +74,6 @@ def _look_up(artifacts: Artifacts, key: str) -> ArtifactInfo:
 
 def _etag(info: ArtifactInfo) -> str:
     return f'"{info.bytes:x}-{int(info.modified_at * 1e6):x}"'
-
-
-def _matches(condition: str | None, etag: str) -> bool:
-    """If-None-Match: weak comparison."""
-    if condition is None:
-        return False
-    return condition.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in condition.split(",")]
 
 
 def _requested_range(request: Request, info: ArtifactInfo, etag: str) -> tuple[int, int] | None:

@@ -149,6 +149,77 @@ class JobList(BaseModel):
     first_id: str | None
     last_id: str | None
     has_more: bool
+    counts: dict[Status, int] | None = Field(
+        default=None, description="With `counts=true`: jobs of each status that the caller sees, on any page."
+    )
+
+
+class CallInFlight(BaseModel):
+    """A call that a gang has now."""
+
+    start: int = Field(description="First latent of the chunk.")
+    stop: int = Field(description="The latent after its last.")
+    step: int = Field(description="The step that it is predicted for, from 0.")
+    gang: str
+    since: float = Field(description="Unix seconds when the gang was given it.")
+    try_: int = Field(alias="try", description="1 where it never failed before.")
+
+
+class TimelineTake(BaseModel):
+    """How far each latent of a take is."""
+
+    key: str
+    latents: int
+    steps: int = Field(description="Denoising steps in all.")
+    reached: list[tuple[int, int]] = Field(
+        description="Run-length code in the order of latents: the step reached, and by how many latents in a row. "
+        "A very ragged timeline is told coarser, by the least step of neighbours."
+    )
+    exact: bool = Field(description="False where only the counts are known: then the furthest come first.")
+    in_flight: list[CallInFlight]
+    retries: int
+
+
+class TimelineView(BaseModel):
+    """The latents of a job as they are now."""
+
+    object: Literal["timeline"]
+    job: str
+    at: float = Field(description="Unix seconds when this was so.")
+    live: bool = Field(description="Whether the Director said so; else it is what the store knows.")
+    takes: list[TimelineTake]
+
+
+class LogLine(BaseModel):
+    """One event of the farm's log."""
+
+    id: int
+    object: Literal["log_line"]
+    at: float = Field(description="Unix seconds.")
+    level: Literal["info", "warning", "error"]
+    action: str = Field(description="What happened, for programs.", examples=["call_failed"])
+    message: str = Field(description="What happened, for people; without the farm's insides unless an admin asks.")
+    job: str | None
+    fields: dict[str, Any] = Field(description="Further ids and numbers: take, pool, gang, step, outcome...")
+
+
+class LogLineList(BaseModel):
+    """A page of log lines, oldest first. The next page begins after `last_id`."""
+
+    object: Literal["list"]
+    data: list[LogLine]
+    first_id: int | None
+    last_id: int | None
+    has_more: bool = Field(description="With `after`: there are newer lines. Without: there are older ones.")
+
+
+class Me(BaseModel):
+    """Who is asking."""
+
+    object: Literal["caller"]
+    tenant: str
+    is_admin: bool = Field(description="Whether they may manage the farm and see all jobs.")
+    needs_keys: bool = Field(description="Whether the farm asks for keys.")
 
 
 class QuoteTake(BaseModel):
@@ -227,6 +298,11 @@ class Model(BaseModel):
     owned_by: str
     description: str
     pools: list[str]
+    qualities: dict[str, int] = Field(description="Denoising steps that each quality stands for.")
+    fps: int | None = Field(description="Of its films where a storyboard says nothing else; null: not known here.")
+    width: int | None = Field(description="Pixels, likewise.")
+    height: int | None = Field(description="Pixels, likewise.")
+    size_multiple: int | None = Field(description="A storyboard may choose any width and height that it divides.")
 
 
 class ModelList(BaseModel):

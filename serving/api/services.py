@@ -25,9 +25,11 @@ from serving.store.idempotency import IdempotencyKeys
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.ledger import Ledger
+from serving.store.log_lines import LogLines
 from serving.store.records import Job, Take
 from serving.store.webhooks import Webhooks
 from serving.storyboard import Storyboard
+from serving.tallies import ApiReport
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +85,15 @@ class Live(Protocol):
     def explain(self, job_id: str) -> dict[str, Any] | None:
         """Why a job is where it is; None where the Director does not know it."""
 
+    def timeline(self, job_id: str) -> list[dict[str, Any]] | None:
+        """How far the latents of each take of a job are, and which calls of it gangs have now; None where the Director
+        does not hold it. See schemas.TimelineTake."""
+
     def metrics(self) -> bytes:
         """The farm's metrics in Prometheus' text format."""
+
+    def hear_api(self, report: ApiReport) -> None:
+        """Tell it how fast this process answers."""
 
     def pools(self) -> list[dict[str, Any]]:
         """The pools as they are now."""
@@ -109,6 +118,7 @@ class Services:
     idempotency: IdempotencyKeys
     webhooks: Webhooks
     audit: AuditLog
+    log_lines: LogLines
     artifacts: Artifacts
     config: FarmConfig
     admission: Admission
@@ -177,6 +187,7 @@ def open_services(config: FarmConfig, live: Live) -> Services:
         idempotency=IdempotencyKeys(database),
         webhooks=Webhooks(database),
         audit=AuditLog(database),
+        log_lines=LogLines(database),
         artifacts=artifacts,
         config=config,
         admission=LearningAdmission(config, jobs, artifacts, costs),

@@ -38,6 +38,8 @@ class FarmState:
     scratch: str
     started_at: float
     """Unix seconds."""
+    prometheus: str = ""
+    """Address of the Prometheus that was started beside it; empty where none was."""
 
     @property
     def is_alive(self) -> bool:

@@ -16,6 +16,7 @@ from serving.cli.doctor import doctor
 from serving.cli.download import download
 from serving.cli.jobs import cancel, explain, jobs, pause, priority, resume, retry, show
 from serving.cli.keys import keys, usage
+from serving.cli.logs import logs
 from serving.cli.migrate import migrate
 from serving.cli.models import models
 from serving.cli.plan import plan
@@ -44,7 +45,7 @@ _COMMANDS = {
     "On this machine": (render, plan, schema, models, doctor),
     "The farm": (up, down, status, migrate),
     "Films on the farm": (submit, quote, watch, download, revise, finalize, versions, diff),
-    "Jobs": (jobs, show, explain, cancel, pause, resume, retry, priority, delete, usage),
+    "Jobs": (jobs, show, explain, logs, cancel, pause, resume, retry, priority, delete, usage),
 }
 for _panel, _commands in _COMMANDS.items():
     for _command in _commands:

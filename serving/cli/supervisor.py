@@ -24,9 +24,11 @@ import psutil
 from serving.cli.farm import FarmHome, FarmState
 from serving.cli.leftovers import end_farm, is_living
 from serving.cli.local_ray import prepare, put_work_down, set_environment, shut_ray_down, start_application, start_ray
+from serving.cli.prometheus import Prometheus, check_prometheus, start_prometheus
 from serving.errors import Fault, LongtakeError, UserError
 from serving.farm_config import FarmConfig
 from serving.gang_choice import settle_shapes
+from serving.logs import set_up_logs
 from serving.settings import FARM_START_S, FARM_WATCH_S, debug
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -38,11 +40,15 @@ class Ended(BaseException):
     """Somebody asked this process to end. Not an Exception, so nothing takes it for a failure on its way up."""
 
 
-def run_farm(home: FarmHome, config: FarmConfig, *, on_ready: Callable[[FarmState], None]) -> None:
+def run_farm(
+    home: FarmHome, config: FarmConfig, *, with_prometheus: bool = False, on_ready: Callable[[FarmState], None]
+) -> None:
     """Runs a farm until a signal ends it. Raises UserError where it cannot start here, Fault where it fails."""
     with home.lock():
         clear_leftovers(home)
         check_port(config)
+        if with_prometheus:
+            check_prometheus(config)
         config = settle_shapes(config)
         state = _begin(home, config)
         try:
@@ -55,11 +61,13 @@ def run_farm(home: FarmHome, config: FarmConfig, *, on_ready: Callable[[FarmStat
                     application = prepared.result()
                     log.info("the application is built", extra={"action": "built"})
                 start_application(application, config, deadline=time.monotonic() + FARM_START_S)
-                state = FarmState(**{**state.__dict__, "state": "ready"})
+                prometheus = start_prometheus(home, config) if with_prometheus else None
+                address = "" if prometheus is None else prometheus.address
+                state = FarmState(**{**state.__dict__, "state": "ready", "prometheus": address})
                 home.write(state)
                 log.info("ready at %s", state.address, extra={"action": "ready"})
                 on_ready(state)
-                _watch(processes)
+                _watch(processes, prometheus)
         except Ended:
             log.info("ending", extra={"action": "ending"})
             put_work_down()
@@ -126,10 +134,13 @@ def _begin(home: FarmHome, config: FarmConfig) -> FarmState:
     return state
 
 
-def _watch(processes: list[psutil.Process]) -> None:
+def _watch(processes: list[psutil.Process], prometheus: Prometheus | None) -> None:
     """Returns never: raises Ended on a signal, Fault where Ray has died."""
     names = [process.name() for process in processes]
     while True:
+        if prometheus is not None and not is_living(prometheus.process):
+            log.warning("Prometheus has died; the farm goes on without it", extra={"action": "prometheus_died"})
+            prometheus = None
         for process, name in zip(processes, names, strict=True):
             if not is_living(process):
                 raise Fault(f"Ray's {name} died; `longtake up` goes on where the farm was")
@@ -164,11 +175,11 @@ def main() -> None:
     """A detached farm: the configuration comes on stdin, and stdout and stderr are its log."""
     given: dict[str, Any] = json.load(sys.stdin)
     home = FarmHome(Path(given["home"]))
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logs(level=logging.WARNING)
     log.setLevel(logging.INFO)
     try:
         config = FarmConfig.model_validate(given["config"])
-        run_farm(home, config, on_ready=lambda state: None)
+        run_farm(home, config, with_prometheus=given["with_prometheus"], on_ready=lambda state: None)
     except LongtakeError as error:
         print(error, file=sys.stderr)
         if debug():

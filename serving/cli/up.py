@@ -16,6 +16,7 @@ import typer
 from serving.cli.job_text import rough
 from serving.cli.options import AsJson
 from serving.errors import Fault, UserError
+from serving.logs import set_up_logs
 from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHUTDOWN_S, home
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def up(
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="Port instead of the configuration's.")] = None,
     host: Annotated[str | None, typer.Option(help="Address instead of the configuration's.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the farm is ready.")] = False,
+    with_prometheus: Annotated[
+        bool, typer.Option("--with-prometheus", help="Also start a Prometheus that scrapes it, if one is installed.")
+    ] = False,
 ) -> None:
     """Start a farm on this machine; it goes on with the jobs that an earlier one left."""
     settings = _read_config(config, port=port, host=host)
@@ -42,16 +46,16 @@ def up(
 
     farm = FarmHome(home().absolute())
     if detach:
-        _start_detached(farm, settings)
+        _start_detached(farm, settings, with_prometheus=with_prometheus)
         return
     from serving.cli.supervisor import run_farm
 
     with farm.lock():
         pass  # refused before anything is printed
     print(f"longtake: starting a farm on {farm.folder}; Ctrl-C ends it", file=sys.stderr)
-    logging.basicConfig(format="longtake: %(message)s")
+    set_up_logs(text="longtake: %(message)s", level=logging.WARNING)
     logging.getLogger("serving.cli.supervisor").setLevel(logging.INFO)
-    run_farm(farm, settings, on_ready=lambda state: _say_ready(state, settings))
+    run_farm(farm, settings, with_prometheus=with_prometheus, on_ready=lambda state: _say_ready(state, settings))
 
 
 def down() -> None:
@@ -88,7 +92,8 @@ def status(as_json: AsJson = False) -> None:
         print(f"the farm of {farm.folder} is dead; `longtake up` goes on where it was, `longtake down` clears it away")
     else:
         since = rough(time.time() - state.started_at)
-        print(f"{state.state} at {state.address}, up for {since}, process {state.pid}, home {farm.folder}")
+        beside = f", Prometheus at {state.prometheus}" if state.prometheus else ""
+        print(f"{state.state} at {state.address}, up for {since}, process {state.pid}, home {farm.folder}{beside}")
     if not alive:
         raise typer.Exit(1)
 
@@ -105,9 +110,14 @@ def _say_ready(state: "FarmState", config: "FarmConfig") -> None:
     if not config.needs_keys:
         who = "this machine" if config.is_loopback else "the network"
         print(f"longtake: no API key is asked for: everyone on {who} may use the farm", file=sys.stderr, flush=True)
+    if state.prometheus:
+        from serving.cli.prometheus import RULES
+
+        without = "" if RULES.is_dir() else ", without rules: they are in the chart, helm/longtake/rules"
+        print(f"longtake: Prometheus at {state.prometheus}{without}", file=sys.stderr, flush=True)
 
 
-def _start_detached(farm: "FarmHome", config: "FarmConfig") -> None:
+def _start_detached(farm: "FarmHome", config: "FarmConfig", *, with_prometheus: bool) -> None:
     """Starts the supervisor in a session of its own and waits until the farm is ready."""
     with farm.lock():
         if farm.log.exists():
@@ -123,7 +133,8 @@ def _start_detached(farm: "FarmHome", config: "FarmConfig") -> None:
     try:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(json.dumps({"home": str(farm.folder), "config": config.as_json()}).encode())
+            told = {"home": str(farm.folder), "config": config.as_json(), "with_prometheus": with_prometheus}
+            stdin.write(json.dumps(told).encode())
         _say_ready(_wait_until_ready(farm, process), config)
     except BaseException:
         process.terminate()  # also on Ctrl-C: a farm that nobody was told of must not stay

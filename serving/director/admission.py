@@ -4,7 +4,6 @@ Both the API (before anything is stored) and the Director (when it takes a job u
 the work that follows are counted alike. Opens models by their configs only; renders nothing.
 """
 
-import difflib
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from serving.store.jobs import JobStore
 from serving.store.names import frames_artifact
 from serving.store.records import Job, Take
 from serving.storyboard import Storyboard
+from serving.storyboard.places import find_nearest
 from sharding.gang_shape import GangShape
 
 DEFAULT_PRIORITY = 50
@@ -282,11 +282,10 @@ class Admission:
 
     def _named_pool(self, storyboard: Storyboard, name: str) -> PoolConfig:
         pool = self._config.pool(name)
-        names = ", ".join(known.name for known in self._config.pools)
         if pool is None:
-            nearest = difflib.get_close_matches(name, [known.name for known in self._config.pools], n=1)
-            message = f"there is no such pool; the farm has {names}"
-            raise StoryboardError([Problem("pool", message, value=name, nearest=nearest[0] if nearest else None)])
+            names = [known.name for known in self._config.pools]
+            message = f"there is no such pool; the farm has {', '.join(names)}"
+            raise StoryboardError([Problem("pool", message, value=name, nearest=find_nearest(name, names))])
         if pool.model != storyboard.model:
             raise UserError(f"pool {name} serves {pool.model}, but the storyboard asks for {storyboard.model}")
         return pool

@@ -1,11 +1,13 @@
 """The gangs that the Director knows: who is there, what they compute with, and which must go."""
 
 import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from serving import settings
 from serving.director.state import CallKey, FarmState
+from serving.metrics import FarmMetrics, Loss
 from serving.render.orders import GangHello
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,9 @@ class Gangs:
     """Keeps the scheduler's picture of the gangs true."""
 
     state: FarmState
+    metrics: FarmMetrics
+    _started: set[str] = field(default_factory=set)
+    """Gangs that were counted as started, by this Director or the one before."""
     _known: dict[str, _Known] = field(default_factory=dict)
     _condemned: dict[str, tuple[float, tuple[CallKey, ...]]] = field(default_factory=dict)
     """Gangs that must be replaced: when that was found, and the calls that they had, the running one first."""
@@ -39,6 +44,8 @@ class Gangs:
         known = self._known.get(hello.gang)
         if known is None and not self._fits(hello):
             return "replace"
+        if known is None:
+            log.info("gang %s is there", hello.gang, extra={"action": "gang_joined", **_about(hello)})
         self._known[hello.gang] = _Known(hello, handle, now)
         self.state.gang_joined(hello.gang, hello.pool)
         if hello.draining:
@@ -56,13 +63,13 @@ class Gangs:
         """What the bytes of a pool's predictions depend on; None while it has no gang."""
         return next((known.hello.numerics for known in self._known.values() if known.hello.pool == pool), None)
 
-    def condemn(self, gang: str, now: float) -> None:
+    def condemn(self, gang: str, now: float, *, why: Loss) -> None:
         """It is dead, stuck or broken: its calls go elsewhere, and it is told to make room for a new one."""
         if gang in self._condemned:
             return
         held = tuple(self.state.gangs[gang].calls) if gang in self.state.gangs else ()
         self._condemned[gang] = (now, held)
-        self._known.pop(gang, None)
+        self._lose(gang, why)
         self.state.gang_left(gang, now)
 
     def was_working_on(self, gang: str, call: CallKey) -> bool:
@@ -70,16 +77,31 @@ class Gangs:
         known = self.state.gangs.get(gang)
         return known is not None and next(iter(known.calls), None) == call
 
-    def drop_silent(self, now: float) -> None:
-        """Forget gangs that have not been heard of, and condemned ones that are long gone."""
-        for name, known in list(self._known.items()):
-            if now - known.heard_at > settings.GANG_SILENT_S:
-                log.warning("gang %s is silent", name, extra={"action": "gang_silent"})
-                del self._known[name]
-                self.state.gang_left(name, now)
+    def load(self, counted: Mapping[str, Sequence[str]]) -> None:
+        """Gangs, by pool, that the Director before has counted as started."""
+        for names in counted.values():
+            self._started.update(names)
+
+    def count_started(self, pool: str) -> list[str]:
+        """Count the pool's gangs that are new; returns all of it, for `load`."""
+        names = [name for name, known in self._known.items() if known.hello.pool == pool]
+        for name in names:
+            self._count_started(name, pool)
+        return names
+
+    def silent(self, now: float) -> list[str]:
+        """Gangs that have not been heard of for long. Forgets condemned ones that are long gone."""
         for name, (since, _) in list(self._condemned.items()):
             if now - since > settings.CONDEMNED_S:
                 del self._condemned[name]
+        return [name for name, known in self._known.items() if now - known.heard_at > settings.GANG_SILENT_S]
+
+    def drop_silent(self, now: float, *, lost_nodes: Collection[str]) -> None:
+        """Forget gangs that have not been heard of. `lost_nodes`: Ray's ids of nodes that are gone."""
+        for name in self.silent(now):
+            why = _why_silent(self._known[name].hello, lost_nodes)
+            self._lose(name, why)
+            self.state.gang_left(name, now)
 
     def worth_telling(self, pool: str, supply: dict[str, Any]) -> bool:
         """Whether a pool's supply has changed enough, or was told long enough ago, to be written down again."""
@@ -114,6 +136,23 @@ class Gangs:
             if node == known.hello.node or node in known.hello.nodes
         }
 
+    def _lose(self, gang: str, why: Loss) -> None:
+        known = self._known.pop(gang, None)
+        if known is not None:
+            self._count_started(gang, known.hello.pool)
+            self._started.discard(gang)
+            self.metrics.gangs_lost.labels(known.hello.pool, why).inc()
+            fields = {"why": why, **_about(known.hello)}
+            if why in ("drained", "scaled_down"):
+                log.info("gang %s has gone: %s", gang, why, extra={"action": "gang_left", **fields})
+            else:
+                log.warning("gang %s is lost: %s", gang, why, extra={"action": "gang_lost", **fields})
+
+    def _count_started(self, gang: str, pool: str) -> None:
+        if gang not in self._started:
+            self._started.add(gang)
+            self.metrics.gangs_started.labels(pool).inc()
+
     def _fits(self, hello: GangHello) -> bool:
         """All gangs of a pool compute alike, or a film would depend on which of them it met."""
         numerics = self.numerics(hello.pool)
@@ -126,6 +165,19 @@ class Gangs:
                 hello.gang,
                 hello.numerics,
                 numerics,
-                extra={"action": "refuse_gang"},
+                extra={"action": "refuse_gang", **_about(hello)},
             )
         return False
+
+
+def _why_silent(hello: GangHello, lost_nodes: Collection[str]) -> Loss:
+    if not {hello.node, *hello.nodes}.isdisjoint(lost_nodes):
+        return "node_lost"
+    if hello.draining:
+        return "drained" if hello.moves else "scaled_down"
+    return "died"
+
+
+def _about(hello: GangHello) -> dict[str, str]:
+    """As fields of a log line."""
+    return {"gang": hello.gang, "pool": hello.pool, "node": hello.node}

@@ -85,6 +85,8 @@ class Lifecycle:
         def decide(job: Job) -> dict[str, Any]:
             return changes(job, action, reason=reason, now=now, film=film, error=error)
 
+        if error is not None:
+            data = {**(data or {}), "code": error["code"]}
         return self._jobs.transition(
             job_id, decide, kind=action, actor=actor, now=now, tenant=tenant, token=token, data=data
         )

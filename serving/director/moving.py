@@ -38,17 +38,23 @@ class Holder(Protocol):
 
 
 class Mover:
-    """Moves the hosts of one Director. `clock` gives Unix seconds."""
+    """Moves the hosts of one Director. `leaving` names those that are about to move: they are to get no takes. `clock`
+    gives Unix seconds."""
 
     def __init__(
-        self, hosts: Sequence[HostPort], nodes: NodesPort, holder: Holder, *, clock: Callable[[], float]
+        self,
+        hosts: Sequence[HostPort],
+        nodes: NodesPort,
+        holder: Holder,
+        *,
+        leaving: set[int],
+        clock: Callable[[], float],
     ) -> None:
         self._hosts = hosts
         self._nodes = nodes
         self._holder = holder
         self._clock = clock
-        self.leaving: set[int] = set()
-        """Hosts that are about to move: they are given no takes."""
+        self._leaving = leaving
         self._moves: set[asyncio.Task[None]] = set()
         self._stranded: set[int] = set()
         """Hosts on a node that goes, and nowhere to move them to; said once."""
@@ -73,10 +79,12 @@ class Mover:
             self._stranded.clear()
             return
         places = await self.places()
-        going = {host: draining[node] for host, node in places.items() if node in draining and host not in self.leaving}
+        going = {
+            host: draining[node] for host, node in places.items() if node in draining and host not in self._leaving
+        }
         if going and await self._has_room(going, places):
             for host, until in going.items():
-                self.leaving.add(host)
+                self._leaving.add(host)
                 move = asyncio.ensure_future(self._move(host, until))
                 self._moves.add(move)
                 move.add_done_callback(self._moves.discard)
@@ -100,12 +108,14 @@ class Mover:
             return True
         for host in going.keys() - self._stranded:
             words = "host %d is on node %s, which goes, and no other node takes hosts: its takes stay with it"
-            log.warning(words, host, places[host], extra={"action": "host_stranded"})
+            log.warning(
+                words, host, places[host], extra={"action": "host_stranded", "host": host, "node": places[host]}
+            )
         self._stranded |= going.keys()
         return False
 
     async def _move(self, host: int, until: float) -> None:
-        log.info("host %d moves to another node", host, extra={"action": "move_host"})
+        log.warning("host %d moves to another node", host, extra={"action": "move_host", "host": host})
         try:
             stays_s = (until - self._clock() if until else settings.DRAIN_S) - settings.MOVE_MARGIN_S
             takes = [take for take in self._holder.takes_on(host) if take.stage in (Stage.OPENING, Stage.RENDERING)]
@@ -118,9 +128,11 @@ class Mover:
             await self._hosts[host].restart()
             await self._come_back(host)
         except (HostLost, LongtakeError) as error:  # it is gone: its takes are opened from their checkpoints
-            log.warning("host %d could not be moved: %s", host, error, extra={"action": "move_host"})
+            log.warning(
+                "host %d was not moved in order: %s", host, error, extra={"action": "move_failed", "host": host}
+            )
         finally:
-            self.leaving.discard(host)
+            self._leaving.discard(host)
 
     async def _come_back(self, host: int) -> None:
         """Wait until it answers from its new place; takes would only fail to be opened there before."""

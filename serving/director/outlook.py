@@ -74,7 +74,9 @@ class FarmOutlook:
         try:
             self.pools[pool].hear(standing, now)
         except (KeyError, TypeError, ValueError, ValidationError) as error:
-            log.warning("pool %s: its policy is not understood: %s", pool, error, extra={"action": "scale"})
+            log.warning(
+                "pool %s: its policy is not understood: %s", pool, error, extra={"action": "scale", "pool": pool}
+            )
         return {
             "terms": self.pools[pool].terms.model_dump(mode="json"),
             "targets": self._targets[pool],
@@ -90,6 +92,10 @@ class FarmOutlook:
     def backlog_gpu_s(self, pool: str) -> float:
         """As it was measured last."""
         return self._demand[pool].backlog_gpu_s if pool in self._demand else 0.0
+
+    def measured_at(self, pool: str) -> float | None:
+        """Unix seconds at which what the pool has to do was measured last; None before that."""
+        return self._demand[pool].measured_at if pool in self._demand else None
 
     def describe(self, pool: str, now: float) -> dict[str, Any]:
         """As GET /v1/pools shows it; see PoolState."""

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from serving.render.orders import AssembleOrder, CallReport, Decoded, DecodeOrder, TakeId, TakeOpened, TakeOrder
+from serving.render.orders import (
+    Assembled,
+    AssembleOrder,
+    CallReport,
+    Decoded,
+    DecodeOrder,
+    TakeId,
+    TakeOpened,
+    TakeOrder,
+)
 
 
 class HostLost(Exception):
@@ -85,6 +94,6 @@ class DecoderPort(Protocol):
         """Let go of a take that was decoded in part."""
         ...
 
-    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
-        """Join decoded takes into the job's film; returns what Job.film holds."""
+    async def assemble(self, order: AssembleOrder) -> Assembled:
+        """Join decoded takes into the job's film."""
         ...

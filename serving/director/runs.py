@@ -5,6 +5,7 @@ Everything here can be made again from the store, the artifacts and the timeline
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from serving.plan import FilmPlan, TakePlan
 from serving.render.orders import TakeId, TakeProgress
@@ -66,6 +67,12 @@ class TakeRun:
     """Times in a row that its host or decoder failed."""
     not_before: float = 0.0
     """Unix seconds before which it is not opened again."""
+    saved_at: float | None = None
+    """Unix seconds of its last checkpoint, or of its opening, as its host said last."""
+    latents_counted: int = 0
+    """Latents of it that the metrics have counted as finished."""
+    counted: bool = False
+    """The metrics have counted that its latents are there."""
     retries: int = 0
     gpu_seconds: float = 0.0
     wasted_gpu_seconds: float = 0.0
@@ -74,10 +81,26 @@ class TakeRun:
     def taken_up(cls, job_id: str, index: int, plan: TakePlan, content_key: str, stored: Take | None) -> "TakeRun":
         """A take of a job that has just been claimed; `stored` is what the store says of it. How far it was is shown
         until a host has opened it and says how far it is."""
-        progress = None
+        take = cls(TakeId(job_id, plan.key), index, plan, content_key, Stage.WAITING)
         if stored is not None and stored.content_key == content_key and stored.step_counts:
-            progress = TakeProgress(tuple(stored.step_counts), 0, stored.calls_done)
-        return cls(TakeId(job_id, plan.key), index, plan, content_key, Stage.WAITING, progress=progress)
+            take.progress = TakeProgress(tuple(stored.step_counts), 0, stored.calls_done)
+            take.latents_counted, take.counted = stored.latents_finished, stored.status in ("rendered", "decoded")
+        return take
+
+    def hear(self, progress: TakeProgress, now: float) -> None:
+        """Its host says how far it is."""
+        self.progress, self.saved_at = progress, now - progress.unsaved_s
+
+    def count(self, written: Take) -> tuple[int, Literal["rendered", "cache"] | None]:
+        """A record of it is in the store: latents that were finished for it since the last, and, once in its life, by
+        which way its latents came to be there. What was in work before is no find."""
+        latents = 0 if self.cached else max(0, written.latents_finished - self.latents_counted)
+        self.latents_counted += latents
+        if self.counted or written.status not in ("rendered", "decoded"):
+            return latents, None
+        self.counted = True
+        found = self.cached and (self.progress is None or self.progress.calls_done == 0)
+        return latents, "cache" if found else "rendered"
 
     def begin_again(self) -> None:
         """Nobody holds it any more; it is to be opened anew, from its newest checkpoint if it has one. How far it was
@@ -201,10 +224,12 @@ class JobRun:
         self.ledger = {}
         return list(self.unwritten)
 
-    def ledger_written(self, entries: list[LedgerEntry]) -> None:
-        """These are in the store."""
-        written = {entry.id for entry in entries}
-        self.unwritten = [entry for entry in self.unwritten if entry.id not in written]
+    def ledger_written(self, entries: list[LedgerEntry]) -> list[LedgerEntry]:
+        """These are in the store. Returns those of which that was not known."""
+        ids = {entry.id for entry in entries}
+        written = [entry for entry in self.unwritten if entry.id in ids]
+        self.unwritten = [entry for entry in self.unwritten if entry.id not in ids]
+        return written
 
     def progress_written(self, progress: JobProgress) -> None:
         """This is in the store."""

@@ -21,7 +21,7 @@ from serving.models.registry import open_model
 from serving.render.film_assembler import assemble_film
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.orders import AssembleOrder, Decoded, DecodeOrder, GangHello
+from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.rank import Rank
 from serving.render.take_decoder import TakeDecoder
 from serving.store.artifacts import Artifacts
@@ -117,7 +117,7 @@ class LocalDecoder:
     async def forget(self, content_key: str) -> None:
         self.decoder.forget(content_key)
 
-    async def assemble(self, order: AssembleOrder) -> dict[str, Any]:
+    async def assemble(self, order: AssembleOrder) -> Assembled:
         self._maybe_fail()
         return assemble_film(order, self._artifacts, self._scratch)
 

@@ -112,6 +112,6 @@ class WaitingJobs:
         except StoreUnavailable:
             raise
         except LongtakeError as error:
-            log.info("job %s cannot be planned ahead: %s", job_id, error, extra={"action": "plan_ahead"})
+            log.info("it cannot be planned ahead: %s", error, extra={"action": "plan_ahead", "job": job_id})
             return None
         return _Planned(cost_key, window, planned.plan.takes)

@@ -5,8 +5,8 @@ The frames go through the same assembler as in `longtake render`, so the bytes a
 
 import json
 import tempfile
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from serving.errors import ArtifactMissing
 from serving.models.registry import open_model
@@ -14,15 +14,15 @@ from serving.render.assemble import FilmAssembler
 from serving.render.frames import DamagedFrames, read_frames
 from serving.render.manifest import MANIFEST_NAME, build_manifest, manifest_bytes
 from serving.render.messages import Film
-from serving.render.orders import AssembleOrder
+from serving.render.orders import Assembled, AssembleOrder
 from serving.render.scratch import raise_if_full
 from serving.render.stills import Stills
 from serving.store.artifacts import Artifacts
 from serving.store.names import FILM_NAME, film_artifact, frames_artifact, latents_artifact
 
 
-def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> dict[str, Any]:
-    """Make a job's film from its takes' frames; returns what Job.film holds. Done twice it is the same film.
+def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> Assembled:
+    """Make a job's film from its takes' frames. Done twice it is the same film.
 
     The manifest is kept last: where it is, everything else is. Of temporary files in `scratch` none is left.
     Raises ArtifactsUnavailable, OutOfSpace, and ArtifactMissing where a take must be decoded again: frames that turn
@@ -50,7 +50,16 @@ def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> 
         gangs=order.gangs,
     )
     artifacts.put(film_artifact(order.job_id, MANIFEST_NAME), manifest_bytes(manifest))
-    return {key: manifest[key] for key in ("sha256", "frames", "seconds", "bytes", "width", "height", "fps")}
+    return Assembled(
+        film={key: manifest[key] for key in ("sha256", "frames", "seconds", "bytes", "width", "height", "fps")},
+        encode_s=film.encode_s,
+        seam_jumps=_seam_jumps(film),
+    )
+
+
+def _seam_jumps(film: Film) -> tuple[float, ...]:
+    jumps = (seam["jump_ratio"] for seam in film.seams if seam["kind"] == "chunk")
+    return tuple(jump for jump in jumps if isinstance(jump, float) and isfinite(jump))
 
 
 def _assemble(order: AssembleOrder, artifacts: Artifacts, path: Path) -> tuple[Film, Stills]:

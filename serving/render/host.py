@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,8 @@ from serving.render.latent_preview import LatentPreview, learned_rgb
 from serving.render.messages import Array, CallInput, CallOutput, as_tensor
 from serving.render.orders import (
     CallReport,
+    CallTimes,
+    CheckpointCounts,
     Decoded,
     DecodeOrder,
     NotHeld,
@@ -41,6 +43,7 @@ from serving.render.orders import (
     TakeProgress,
 )
 from serving.render.rank import UnknownPrompts
+from serving.render.reached import encode_runs
 from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
@@ -85,9 +88,11 @@ class _HeldTake:
     sequence: Iterator[int]
     calls_done: int
     saved_at: float
-    """Monotonic seconds of the last checkpoint."""
+    """Monotonic seconds at which the last checkpoint was begun."""
     saved_calls: int
     """Calls done at the last checkpoint."""
+    durable_at: float
+    """Monotonic seconds of the last checkpoint that was written, or when it was opened."""
     closed: bool = False
     """It was let go; calls of it may still be out."""
     saving: asyncio.Task[None] | None = None
@@ -108,9 +113,12 @@ class _HeldTake:
         return self.order.content_key
 
     def progress(self) -> TakeProgress:
-        steps = Counter(self.timeline.latent_steps())
-        counts = tuple(steps[i] for i in range(self.order.plan.steps + 1))
-        return TakeProgress(counts, self.timeline.finished_head, self.calls_done)
+        steps = self.timeline.latent_steps()
+        count = Counter(steps)
+        counts = tuple(count[i] for i in range(self.order.plan.steps + 1))
+        reached = encode_runs(steps, most=settings.MAX_TIMELINE_RUNS)
+        unsaved_s = time.monotonic() - self.durable_at
+        return TakeProgress(counts, self.timeline.finished_head, self.calls_done, reached, unsaved_s)
 
     def announce(self) -> tuple[OpenCall, ...]:
         """Calls that are ready and that the Director has not been told of."""
@@ -152,6 +160,8 @@ class TimelineHost:
         self._checkpoint_every_s = checkpoint_every_s
         self._checkpoint_every_steps = checkpoint_every_steps
         self._takes: dict[TakeId, _HeldTake] = {}
+        self._checkpoints = CheckpointCounts()
+        """Since the Director was told of them last."""
         self._tokens: dict[TakeId, int] = {}
         """The highest token seen, kept after a take was closed."""
         self._models: dict[str, WanModel] = {}
@@ -222,9 +232,12 @@ class TimelineHost:
         outcome: Outcome = "done"
         detail = ""
         seconds: float | None = None
+        times: CallTimes | None = None
         try:
             content = call_input(held.timeline, call, take=held.order.take, solver=held.solver)
+            sent = time.monotonic()
             output = await asyncio.wait_for(self._predict(held, content, gang, handle), timeout_s)
+            answered = time.monotonic()
             seconds = output.seconds
             prediction = as_tensor(output.prediction_nChw)
             if held.closed:
@@ -232,6 +245,8 @@ class TimelineHost:
             elif held.timeline.accept(call, prediction):
                 held.show(call, content, prediction)
                 held.calls_done += 1
+                wait_s = max(0.0, answered - sent - seconds)
+                times = CallTimes(sent - started, wait_s, seconds, time.monotonic() - answered)
             else:
                 outcome, detail = "not_ready", "another gang was faster"
         except TimeoutError:
@@ -248,7 +263,7 @@ class TimelineHost:
             held.running.pop((call, gang), None)
         if outcome == "done":
             self._after_call(held)
-        return self._report(held, outcome, time.monotonic() - started if seconds is None else seconds, detail)
+        return self._report(held, outcome, time.monotonic() - started if seconds is None else seconds, detail, times)
 
     async def _predict(self, held: _HeldTake, content: CallInput, gang: str, handle: GangHandle) -> CallOutput:
         if gang not in held.prompts_at:
@@ -260,8 +275,11 @@ class TimelineHost:
             await handle.keep_prompts(held.prompts_key, held.prompts)  # the gang had let them go
             return await handle.predict(content, held.prompts_key)
 
-    def _report(self, held: _HeldTake, outcome: Outcome, seconds: float, detail: str) -> CallReport:
-        return CallReport(outcome, seconds, detail, held.announce(), held.progress())
+    def _report(
+        self, held: _HeldTake, outcome: Outcome, seconds: float, detail: str, times: CallTimes | None = None
+    ) -> CallReport:
+        checkpoints, self._checkpoints = self._checkpoints, CheckpointCounts()
+        return CallReport(outcome, seconds, detail, held.announce(), held.progress(), times, checkpoints)
 
     def _after_call(self, held: _HeldTake) -> None:
         """Begin a preview and a checkpoint where they are due."""
@@ -293,21 +311,35 @@ class TimelineHost:
             if picture is not None:
                 await asyncio.to_thread(self._artifacts.put, preview_artifact(held.order.content_key), picture)
         except Fault as error:  # a picture is not worth a retry
-            log.info("preview of take %s: %s", held.order.take_id, error, extra={"action": "preview"})
+            log.info("its preview failed: %s", error, extra={"action": "preview_failed", **held.order.take_id.ids})
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 
     async def _save(self, held: _HeldTake) -> None:
         """Write a checkpoint of the timeline as it is now."""
-        held.saved_at, held.saved_calls = time.monotonic(), held.calls_done
+        begun_at = held.saved_at = time.monotonic()
+        held.saved_calls = held.calls_done
         snapshot = held.timeline.snapshot()
-        await asyncio.to_thread(held.checkpoints.save, snapshot, token=held.token, sequence=next(held.sequence))
+        try:
+            num_bytes = await asyncio.to_thread(
+                held.checkpoints.save, snapshot, token=held.token, sequence=next(held.sequence)
+            )
+        except Exception as error:
+            problems = (*self._checkpoints.problems, (held.order.take_id, f"{type(error).__name__}: {error}"))
+            kept = problems[-settings.MAX_TOLD_PROBLEMS :]
+            self._checkpoints = replace(self._checkpoints, failed=self._checkpoints.failed + 1, problems=kept)
+            raise
+        held.durable_at = begun_at
+        self._checkpoints = replace(
+            self._checkpoints, written=self._checkpoints.written + 1, bytes=self._checkpoints.bytes + num_bytes
+        )
 
     def _saved(self, held: _HeldTake, task: asyncio.Task[None]) -> None:
         held.saving = None
         error = None if task.cancelled() else task.exception()
         if error is not None:  # the take goes on; the next checkpoint may succeed
-            log.warning("checkpoint of take %s failed: %s", held.order.take_id, error, extra={"action": "checkpoint"})
+            take = held.order.take_id
+            log.warning("its checkpoint failed: %s", error, extra={"action": "checkpoint_failed", **take.ids})
 
     def _load(self, order: TakeOrder) -> tuple[_HeldTake, Resumed]:
         torch.set_num_threads(1)
@@ -334,6 +366,7 @@ class TimelineHost:
             calls_done=calls_done,
             saved_at=time.monotonic(),
             saved_calls=calls_done,
+            durable_at=time.monotonic(),
             preview=None if rgb is None else LatentPreview(order.take.latents, rgb),
         )
         return held, "noise" if loaded is None else "checkpoint"

@@ -3,8 +3,8 @@
 Arrays are numpy, since torch tensors pickle slowly. Spans and counts are latents unless they say frames.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from serving.errors import Fault
 from serving.plan import FilmPlan, TakePlan
@@ -19,6 +19,11 @@ class TakeId:
 
     job_id: str
     take_key: str
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """As fields of a log line."""
+        return {"job": self.job_id, "take": self.take_key}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class OpenCall:
     """Which of the model's experts predicts it, from the noisiest."""
 
 
+Runs = tuple[tuple[int, int], ...]
+"""Run-length code of steps: (step, number of latents in a row that have reached it)."""
+
+
 @dataclass(frozen=True)
 class TakeProgress:
     """How far a take is."""
@@ -63,6 +72,11 @@ class TakeProgress:
     """Latents from the take's first that have taken their last step."""
     calls_done: int
     """Calls that need not be done again."""
+    reached: Runs = ()
+    """The step that each latent has reached, in the order of latents; empty where only the counts are known."""
+
+    unsaved_s: float = 0.0
+    """Seconds since its last checkpoint, or since it was opened."""
 
     @property
     def finished(self) -> int:
@@ -90,6 +104,36 @@ class TakeOpened:
 
 
 @dataclass(frozen=True)
+class CallTimes:
+    """Where the seconds of a call that was done went."""
+
+    input_s: float
+    """Until its input was put together."""
+    wait_s: float
+    """On its way to the gang and back, and beside others there."""
+    compute_s: float
+    """Until it was predicted."""
+    answer_s: float
+    """Until the timeline had taken it in."""
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage."""
+        return {"input": self.input_s, "wait": self.wait_s, "compute": self.compute_s, "answer": self.answer_s}
+
+
+@dataclass(frozen=True)
+class CheckpointCounts:
+    """Checkpoints of all takes of a host, since it told of them last."""
+
+    written: int = 0
+    failed: int = 0
+    bytes: int = 0
+    """Of those written."""
+    problems: tuple[tuple[TakeId, str], ...] = ()
+    """Takes whose checkpoint failed, and why; the last few."""
+
+
+@dataclass(frozen=True)
 class CallReport:
     """From a timeline host: how a call ended."""
 
@@ -100,6 +144,9 @@ class CallReport:
     ready: tuple[OpenCall, ...]
     """Calls that became ready through it."""
     progress: TakeProgress
+    times: CallTimes | None = None
+    """Where it was done."""
+    checkpoints: CheckpointCounts = CheckpointCounts()
 
 
 @dataclass(frozen=True)
@@ -110,6 +157,8 @@ class Decoded:
     frames: int
     complete: bool
     """All frames are durable."""
+    seconds: float = field(default=0.0, compare=False)
+    """That the decoder worked for this answer."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +185,18 @@ class AssembleOrder:
 
 
 @dataclass(frozen=True)
+class Assembled:
+    """From a decoder: the film is among the artifacts."""
+
+    film: dict[str, Any]
+    """What Job.film holds."""
+    encode_s: float
+    """Seconds spent on assembling, encoding and measuring."""
+    seam_jumps: tuple[float, ...]
+    """The jump ratio of every seam between chunks; of those where nothing else moves, none."""
+
+
+@dataclass(frozen=True)
 class GangHello:
     """From a renderer to the Director, again and again: this gang is here."""
 
@@ -153,6 +214,8 @@ class GangHello:
     """Ray's ids of the nodes that they are on."""
     leader: str = ""
     """Unique for ever; gangs that it forms one after the other share it."""
+    moves: bool = False
+    """Where it drains: because of a node that is emptied, and not because it is one too many."""
 
 
 class NotHeld(Fault):

@@ -7,7 +7,7 @@ import itertools
 import shutil
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -54,6 +54,7 @@ class TakeDecoder:
         Where others are missing before them nothing is decoded: the answer says which latent comes next. A take whose
         frames are kept already is complete. Raises ArtifactsUnavailable and OutOfSpace: ask again.
         """
+        started = time.monotonic()
         torch.set_num_threads(1)  # as in one process: the frames must not depend on the machine's cores
         key = order.content_key
         if key not in self._open and self._artifacts.exists(frames_artifact(key)):
@@ -68,7 +69,7 @@ class TakeDecoder:
             raise
         if decoded.complete:
             self._end(key)
-        return decoded
+        return replace(decoded, seconds=time.monotonic() - started)
 
     def decode_stored(self, order: DecodeOrder) -> Decoded:
         """Decode a take whose latents are among the artifacts. Raises ArtifactMissing."""

@@ -1,4 +1,5 @@
-"""Forgets what the database need not know any longer: old events, keys of requests, deliveries, lines of the audit log.
+"""Forgets what the database need not know any longer: old events, keys of requests, deliveries, lines of the
+audit log and of the farm's.
 
 Jobs and the ledger are never forgotten. Rows go in small portions, each a transaction of its own, so that nobody waits.
 """
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 from serving import settings
 from serving.store.database import Database
 from serving.store.records import ENDED
-from serving.store.tables import audit, events, idempotency_keys, jobs, webhook_deliveries
+from serving.store.tables import audit, events, idempotency_keys, jobs, log_lines, webhook_deliveries
 
 
 def forget_old_rows(database: Database, *, now: float, events_kept_s: float | None = settings.EVENTS_KEPT_S) -> int:
@@ -25,6 +26,7 @@ def _old_rows(now: float, events_kept_s: float | None) -> Iterator[tuple[Table, 
     over = webhook_deliveries.c.due_at.is_(None)
     yield webhook_deliveries, over & (webhook_deliveries.c.created_at <= now - settings.WEBHOOKS_KEPT_S)
     yield audit, audit.c.at <= now - settings.AUDIT_KEPT_S
+    yield log_lines, log_lines.c.at <= now - settings.LOG_LINES_KEPT_S
     if events_kept_s is not None:
         job_is_over = (
             select(jobs.c.id)

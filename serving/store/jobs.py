@@ -18,7 +18,7 @@ from serving.store.events import newest_id_of, read_events, settled_id, write_ev
 from serving.store.idempotency import find_reserved, reserve
 from serving.store.learned import Learned
 from serving.store.leases import Leases
-from serving.store.records import ENDED, STATUSES, Event, IdempotencyRecord, Job, JobStatus, JobUse, Take
+from serving.store.records import ENDED, STATUSES, Event, IdempotencyRecord, Job, JobFact, JobStatus, JobUse, Take
 from serving.store.rows import batches, change_job, find_job, job_row, lock_job, take_row, to_job, to_take, whole_jobs
 from serving.store.tables import THERE, job_tags, jobs, storyboards, takes
 from serving.store.webhooks import queue_deliveries
@@ -142,6 +142,20 @@ class JobStore(Leases, Learned):
         with self._database.read() as connection:
             return settled_id(connection) if job_id is None else newest_id_of(connection, job_id)
 
+    def facts_after(self, event_id: int) -> tuple[int, Sequence[JobFact]]:
+        """A page of what happened to all jobs after an event, oldest first, and the id of its last event. Jobs that
+        were deleted count too."""
+        with self._database.read() as connection:
+            page = read_events(connection, event_id, job_id=None, tenant=None, limit=settings.MAX_PAGE)
+            wanted = jobs.c.id, jobs.c.pool, jobs.c.created_at, jobs.c.due_at, jobs.c.film
+            known = {
+                row.id: row
+                for batch in batches({event.job_id: None for event in page})
+                for row in connection.execute(select(*wanted).where(jobs.c.id.in_(batch)))
+            }
+        facts = [_fact(event, known[event.job_id]) for event in page if event.job_id in known]
+        return (page[-1].id if page else event_id), facts
+
     def uses(self) -> Sequence[JobUse]:
         """Every job that ever was, with the takes that it used."""
         query = (
@@ -229,6 +243,18 @@ def page_query(
     found = union_all(*(select(walk.c.id) for walk in walks)).subquery() if len(walks) > 1 else walks[0]
     order = jobs.c.id.desc() if newest_first else jobs.c.id.asc()
     return whole_jobs().join(found, found.c.id == jobs.c.id).order_by(order).limit(limit)
+
+
+def _fact(event: Event, job: Any) -> JobFact:
+    return JobFact(
+        kind=event.kind,
+        at=event.at,
+        pool=job.pool,
+        created_at=job.created_at,
+        due_at=job.due_at,
+        film_s=float((job.film or {}).get("seconds", 0.0)),
+        code=str(event.data.get("code", "")),
+    )
 
 
 def _use(rows: Iterable[Any]) -> JobUse:

@@ -39,6 +39,25 @@ class Learned:
         with self._database.read() as connection:
             return {row.name: row.value for row in connection.execute(query)}
 
+    def advance(self, name: str, *, before: int, after: int, by: int, now: float) -> bool:
+        """Move a mark that says how far something was read, which only rises, from `before` to `after`, for the
+        Director of generation `by`; a mark that is not there stands at 0. False where it is elsewhere: another has
+        moved it. Asked again, because the answer was lost, it says the same."""
+        this = (learned.c.kind == "mark", learned.c.name == name)
+        with self._database.begin() as connection:
+            first = insert_or(connection, learned).values(kind="mark", name=name, value={"n": 0, "by": 0}, at=now)
+            connection.execute(first.on_conflict_do_nothing())
+            value = connection.execute(select(learned.c.value).where(*this).with_for_update()).scalar_one()
+            if value["n"] == before:
+                value = {"n": after, "by": by}
+                connection.execute(update(learned).where(*this).values(value=value, at=now))
+        return bool(value == {"n": after, "by": by})
+
+    def mark(self, name: str) -> int | None:
+        """How far something was read; None where it never was."""
+        value = self.recall("mark", name)
+        return None if value is None else int(value["n"])
+
     def pool_numerics(self, pool: str) -> dict[str, str] | None:
         """What the bytes of a pool's predictions depend on, as its gangs last said."""
         return cast("dict[str, str] | None", self.recall("numerics", pool))

@@ -139,6 +139,21 @@ class Event:
 
 
 @dataclass(frozen=True)
+class JobFact:
+    """An event, with what is counted of its job."""
+
+    kind: str
+    at: float
+    pool: str
+    created_at: float
+    due_at: float | None
+    film_s: float
+    """Seconds of the film; 0 before it is there."""
+    code: str
+    """Of a failure; else empty."""
+
+
+@dataclass(frozen=True)
 class JobProgress:
     """What a Director writes down about a job that it holds."""
 

@@ -252,6 +252,21 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 
+log_lines = Table(
+    "log_lines",
+    metadata,
+    Column("id", _Rising, primary_key=True),
+    Column("at", Double, nullable=False, index=True),
+    Column("level", Integer, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("job_id", _Id),
+    Column("fields", _Json, nullable=False),
+    Index(None, "job_id", "id"),
+    sqlite_autoincrement=True,
+)
+"""What was logged of jobs, and of what went wrong. Few enough that those of a level are looked for one by one."""
+
 learned = Table(
     "learned",
     metadata,

@@ -6,6 +6,7 @@ the same problems with the same lines.
 
 from serving.storyboard.loading import load_storyboard, parse_storyboard
 from serving.storyboard.schema import Dissolve, Shot, Storyboard, Video, storyboard_hash, storyboard_schema
+from serving.storyboard.yaml_writer import write_yaml
 
 __all__ = [
     "Dissolve",
@@ -16,4 +17,5 @@ __all__ = [
     "parse_storyboard",
     "storyboard_hash",
     "storyboard_schema",
+    "write_yaml",
 ]

@@ -34,6 +34,11 @@ def read_yaml(text: str) -> Node:
         raise _translate(error, text) from error
 
 
+def is_text(text: str) -> bool:
+    """Whether an unquoted scalar is text, and no number, truth value or null."""
+    return text not in _WORDS and _NUMBER.fullmatch(text) is None
+
+
 class _YamlReader:
     def __init__(self, text: str) -> None:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -93,9 +98,9 @@ def _scalar(event: yaml.ScalarEvent) -> Scalar:
     text = event.value
     if event.style is not None:  # quoted, or a block of text
         return str(text)
-    if text in _WORDS:
-        return _WORDS[text]
-    return number(text) if _NUMBER.fullmatch(text) else str(text)
+    if is_text(text):
+        return str(text)
+    return _WORDS[text] if text in _WORDS else number(text)
 
 
 def _refuse_tag(event: yaml.NodeEvent) -> None:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import ray
 from ray._private import worker
 from ray.cluster_utils import Cluster
@@ -19,11 +18,11 @@ from serving import app
 from serving.cli.local_ray import start_application
 from serving.farm_config import FarmConfig, PoolConfig
 from serving.settings import CONTROL_RESOURCE
-from tests.farm_process import Json, calls_done, calls_planned, free_port, render
+from tests.e2e.scaled_farm import LIMIT_S, places, wait_for
+from tests.farm_process import Json, calls_done, calls_planned, render, request
 
 GANG = "ulysses=2 x threads=2"
 NODES = 3
-LIMIT_S = 180.0
 BOARD = """
 version: 1
 title: Across nodes
@@ -52,24 +51,20 @@ def main(folder: Path) -> None:
     ray.init(address=cluster.address, log_to_driver=False)
     config = FarmConfig(
         pools=(PoolConfig(gang_shape=GANG, ranks_per_node=1),),
-        port=free_port(),
-        metrics_port=0,
-        store_url=f"sqlite:///{folder / 'farm.db'}",
-        artifacts_url=str(folder / "artifacts"),
-        scratch=str(folder / "scratch"),
+        **places(folder),
     )
     try:
         start_application(app.build(config.as_json()), config, deadline=time.monotonic() + LIMIT_S)
         before = wait_for_gang(config.address, without=())
         assert len(set(before["nodes"])) == 2, before
         job = ask(config.address, "POST", "/v1/jobs", json={"storyboard": board.read_text()})["id"]
-        wait_for(lambda: began(ask(config.address, "GET", f"/v1/jobs/{job}")))
+        wait_for(lambda: began(ask(config.address, "GET", f"/v1/jobs/{job}")), "the film has begun")
         drained = next(node for node in before["nodes"] if node != before["node"])
         drain(drained)
         started = time.monotonic()
         after = wait_for_gang(config.address, without=(drained,))
         moved_s = time.monotonic() - started
-        wait_for(lambda: ask(config.address, "GET", f"/v1/jobs/{job}")["status"] == "completed")
+        wait_for(lambda: ask(config.address, "GET", f"/v1/jobs/{job}")["status"] == "completed", "the film is done")
         film = ask(config.address, "GET", f"/v1/jobs/{job}")
         assert drained not in after["nodes"], after
         assert film["film"]["sha256"] == render(board, gang=GANG)
@@ -104,27 +99,12 @@ def wait_for_gang(address: str, *, without: tuple[str, ...]) -> Json:
         found[:] = [gang for gang in gangs if not set(without) & set(gang["nodes"])]
         return bool(found)
 
-    wait_for(look)
+    wait_for(look, "the pool has a gang elsewhere" if without else "the pool has a gang")
     return found[0]
 
 
-def wait_for(met: Any) -> None:
-    end = time.monotonic() + LIMIT_S
-    while not met():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
-
-
 def ask(address: str, method: str, path: str, **what: Any) -> Json:
-    end = time.monotonic() + LIMIT_S
-    while True:
-        answer = httpx.request(method, address + path, timeout=60, trust_env=False, **what)
-        if answer.status_code < 500:
-            assert answer.is_success, answer.text
-            found: Json = answer.json()
-            return found
-        assert time.monotonic() < end, answer.text
-        time.sleep(0.1)
+    return request(address, method, path, within_s=LIMIT_S, **what)
 
 
 if __name__ == "__main__":

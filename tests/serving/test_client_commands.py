@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from typer.testing import CliRunner, Result
 from serving.cli.farm import FarmHome, FarmState, write_secret
 from serving.cli.main import app
 from serving.errors import Fault, UserError
+from serving.settings import MAX_LOG_LIST
+from serving.store.log_lines import LogLine
 from serving.store.records import LedgerEntry
 from tests.serving.api.api_double import FILM, ApiDouble, running
 
@@ -380,3 +383,46 @@ def test_webhooks_are_added_listed_and_removed(folder: Path) -> None:
     assert output_of("webhooks", "deliveries", webhook["id"]) == "nothing was sent yet\n"
     assert output_of("webhooks", "remove", webhook["id"]) == f"{webhook['id']} is removed\n"
     assert output_of("webhooks", "list") == "no webhooks\n"
+
+
+def log_line(job_id: str, message: str, level: Any = "info", **fields: Any) -> LogLine:
+    return LogLine(time.time(), level, "test", message, job_id, fields)
+
+
+def test_logs_prints_what_was_logged_of_a_job_oldest_first(folder: Path, farm: ApiDouble) -> None:
+    job_id = submitted()
+    farm.services.log_lines.add(
+        [log_line(job_id, "it is taken up"), log_line(job_id, "it hurts", "warning", take="red", gang="g-1", times=3)]
+    )
+    lines = output_of("logs", job_id[-8:]).splitlines()
+    assert [text.split("  ", 1)[1] for text in lines] == [
+        "it is taken up", "warning: it hurts (3 times)  [take red, gang g-1]",
+    ]  # fmt: skip
+    assert len(output_of("logs", job_id, "--level", "warning").splitlines()) == 1
+    read = [json.loads(text) for text in output_of("logs", job_id, "--json").splitlines()]
+    assert [line["message"] for line in read] == ["it is taken up", "it hurts"]
+    assert read[0] == farm.http.get(f"/v1/jobs/{job_id}/logs").json()["data"][0]
+
+
+def test_logs_prints_every_page(folder: Path, farm: ApiDouble) -> None:
+    job_id = submitted()
+    farm.services.log_lines.add([log_line(job_id, f"line {number}") for number in range(MAX_LOG_LIST + 5)])
+    assert len(output_of("logs", job_id).splitlines()) == MAX_LOG_LIST + 5
+
+
+def test_logs_that_follow_go_on_until_the_job_is_over(
+    folder: Path, farm: ApiDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submitted()
+    steps = iter(
+        [
+            lambda: farm.services.log_lines.add([log_line(job_id, "it began")]),
+            lambda: farm.act(job_id, "cancel"),
+            lambda: farm.services.log_lines.add([log_line(job_id, "it ended")]),
+        ]
+    )
+    clock = SimpleNamespace(sleep=lambda seconds: next(steps)())
+    monkeypatch.setattr("serving.cli.logs.time", clock)
+    read = [json.loads(text)["message"] for text in output_of("logs", job_id, "--follow", "--json").splitlines()]
+    assert read == ["it began", "it ended"]
+    assert next(steps, None) is None

@@ -113,7 +113,7 @@ def assemble(rendered: Rendered, artifacts: Artifacts, scratch: Path) -> dict[st
         timings={"total_s": 1.0},
         gangs=1,
     )
-    return assemble_film(order, artifacts, scratch)
+    return assemble_film(order, artifacts, scratch).film
 
 
 def keep_all(rendered: Rendered, artifacts: Artifacts, decoder: TakeDecoder) -> None:

@@ -19,6 +19,7 @@ from serving.director.node_states import find_node
 from serving.director.ports import Node
 from serving.errors import Fault
 from serving.farm_config import FarmConfig, LimitsConfig
+from serving.tallies import ApiReport
 
 WAIT_S = 10.0
 """Seconds that anything in these tests may take."""
@@ -43,9 +44,15 @@ class DeafLive:
     away: bool = False
     pokes: int = 0
     said: dict[str, Any] = field(default_factory=dict)
+    timelines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     there: list[NodeState] = field(default_factory=list)
     drains: dict[str, float] = field(default_factory=dict)
     """Seconds that each node was given."""
+    reports: list[ApiReport] = field(default_factory=list)
+
+    def hear_api(self, report: ApiReport) -> None:
+        self._check()
+        self.reports.append(report)
 
     def poke(self) -> None:
         self._check()
@@ -54,6 +61,10 @@ class DeafLive:
     def explain(self, job_id: str) -> dict[str, Any] | None:
         self._check()
         return self.said.get(job_id)
+
+    def timeline(self, job_id: str) -> list[dict[str, Any]] | None:
+        self._check()
+        return self.timelines.get(job_id)
 
     def metrics(self) -> bytes:
         self._check()

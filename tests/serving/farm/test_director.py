@@ -473,7 +473,7 @@ def test_checkpoints_that_a_killed_host_had_no_time_to_remove_go_with_the_next_d
         for key in left:
             farm.artifacts.put(key, b"of a take that is done")
         farm.hosts[0].kill()
-        for task in first._tasks:  # killed with its process
+        for task in first._desk.tasks:  # killed with its process
             task.cancel()
         async with farm.running(farm.director("second")):
             await farm.until(lambda: farm.status(job) in ("completed", "failed"))
