@@ -1,0 +1,92 @@
+// Talks to the farm's HTTP API, the same as everyone's. It keeps the key (for this tab alone, never in a URL) and turns
+// what goes wrong into errors that a view can show. It draws nothing.
+
+const KEY = "longtake.key";
+const TIMEOUT_MS = 30_000;
+
+/** What the API refused, or that it could not be reached (status 0). */
+export class ApiProblem extends Error {
+  constructor(status, document) {
+    super(document.detail || document.title || String(status));
+    this.status = status;
+    this.code = document.code || "";
+    /** [{path, message, value, nearest, line}] */
+    this.problems = document.problems || [];
+    /** Seconds, where the API says when to come again. */
+    this.retryAfterS = 0;
+  }
+  get isUnreachable() {
+    return this.status === 0 || this.status >= 502;
+  }
+  get wantsKey() {
+    return this.status === 401;
+  }
+}
+
+export const keptKey = () => sessionStorage.getItem(KEY);
+
+/** Keep a key while this tab is open; null forgets it. */
+export function keepKey(key) {
+  if (key === null) sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, key);
+}
+
+/** Headers of every request. */
+export function headers(more = {}) {
+  const key = keptKey();
+  return key ? { ...more, Authorization: `Bearer ${key}` } : { ...more };
+}
+
+/** Send a request; resolves to the answer's JSON (null for 204). Throws ApiProblem.
+ *  `body` is sent as JSON, `yaml` as text; `once` is an idempotency key; `signal` aborts (throws AbortError). */
+export async function send(method, path, { body, yaml, once, signal } = {}) {
+  const response = await open(method, path, { body, yaml, once, signal });
+  return response.status === 204 ? null : response.json();
+}
+
+export const get = (path, options) => send("GET", path, options);
+export const post = (path, body, options) => send("POST", path, { ...options, body });
+export const patch = (path, body, options) => send("PATCH", path, { ...options, body });
+
+/** A key for a request that may be sent twice and must act once. */
+export const onceKey = () => `studio-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
+
+/** The bytes of a picture or film as an object URL; who asked for it revokes it. Throws ApiProblem. */
+export async function fetchBlobUrl(path, { signal } = {}) {
+  const response = await open("GET", path, { signal, timeoutMs: 10 * TIMEOUT_MS });
+  return URL.createObjectURL(await response.blob());
+}
+
+/** The text of an answer. Throws ApiProblem. */
+export async function fetchText(path, accept) {
+  return (await open("GET", path, { accept })).text();
+}
+
+async function open(method, path, { body, yaml, once, signal, accept, timeoutMs = TIMEOUT_MS }) {
+  const more = {};
+  if (body !== undefined) more["Content-Type"] = "application/json";
+  if (yaml !== undefined) more["Content-Type"] = "application/yaml";
+  if (once) more["Idempotency-Key"] = once;
+  if (accept) more.Accept = accept;
+  const limit = AbortSignal.timeout(timeoutMs);
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: headers(more),
+      body: body === undefined ? yaml : JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+      cache: "no-store",
+      credentials: "omit",
+      referrerPolicy: "no-referrer",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiProblem(0, { detail: error.name === "TimeoutError" ? "timeout" : "unreachable" });
+  }
+  if (response.ok) return response;
+  const document = await response.json().catch(() => ({ title: response.statusText }));
+  const problem = new ApiProblem(response.status, document);
+  problem.retryAfterS = Number(response.headers.get("Retry-After")) || 0;
+  throw problem;
+}

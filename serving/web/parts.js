@@ -1,0 +1,121 @@
+// What several views are built of: buttons, fields, badges, dialogs, notices. They keep no state of the farm.
+
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { fetchBlobUrl, keptKey } from "./api.js";
+import { say } from "./words.js";
+
+/** A button; `busy` says that what it began is under way. */
+export function Button({ kind = "plain", busy = false, disabled = false, type = "button", children, ...rest }) {
+  return html`<button type=${type} class="button ${kind}" aria-busy=${busy} disabled=${disabled || busy} ...${rest}>${children}</button>`;
+}
+
+let fieldNumber = 0;
+
+/** A labelled control with the API's own words about what is wrong with it beside it. `control` makes the control from the
+ *  attributes that tie it to label and messages. `problems` as the API sends them; `fix(nearest, problem)` takes a suggestion. */
+export function Field({ label, hint, problems = [], fix, hideLabel = false, control }) {
+  const [id] = useState(() => `field-${++fieldNumber}`);
+  const described = [hint && `${id}-hint`, problems.length && `${id}-problems`].filter(Boolean).join(" ");
+  const attributes = { id, "aria-describedby": described || undefined, "aria-invalid": problems.length > 0 };
+  return html`<div class="field ${problems.length ? "wrong" : ""}">
+    <label for=${id} class=${hideLabel ? "unseen" : ""}>${label}</label>
+    ${control(attributes)}
+    ${hint && html`<p class="hint" id="${id}-hint">${hint}</p>`}
+    ${problems.length > 0 &&
+    html`<ul class="problems" id="${id}-problems">
+      ${problems.map(
+        (problem) => html`<li>
+          ${problem.message}
+          ${problem.nearest &&
+          fix &&
+          html` <button type="button" class="link" onClick=${() => fix(problem.nearest, problem)}>${say("problem.use", problem)}</button>`}
+        </li>`,
+      )}
+    </ul>`}
+  </div>`;
+}
+
+/** The state of a job or take: a sign, a word and a colour. `words` is the beginning of its key in words.js. */
+export function Badge({ state, words = "status" }) {
+  return html`<span class="badge ${state}"><span class="sign" aria-hidden="true"></span>${say(`${words}.${state}`)}</span>`;
+}
+
+/** How far something is, 0..1. */
+export function Progress({ share, label }) {
+  return html`<progress max="1" value=${share} aria-label=${label}></progress>`;
+}
+
+/** A message among the content. `kind`: info, warning, error. */
+export function Notice({ kind = "info", children, action }) {
+  return html`<div class="notice ${kind}" role=${kind === "error" ? "alert" : "status"}>
+    <span class="sign" aria-hidden="true"></span>
+    <div>${children}</div>
+    ${action}
+  </div>`;
+}
+
+/** A modal dialog; open while it is there. `onClose` is called when the person leaves it; without one it cannot be left. */
+export function Dialog({ title, onClose, children }) {
+  const dialog = useRef();
+  useEffect(() => {
+    const shown = dialog.current;
+    const before = document.activeElement;
+    shown.showModal();
+    return () => {
+      shown.close(); // first: nothing beside an open dialog takes the focus
+      if (before?.isConnected) before.focus();
+    };
+  }, []);
+  const cancelled = (event) => (onClose ? onClose() : event.preventDefault());
+  const closed = () => (onClose ? onClose() : dialog.current?.showModal()); // browsers let nobody be held by cancel alone
+  return html`<dialog ref=${dialog} class="dialog" aria-labelledby="dialog-title" onClose=${closed} onCancel=${cancelled}>
+    <h2 id="dialog-title">${title}</h2>
+    ${children}
+  </dialog>`;
+}
+
+/** The words of an error, for a person. */
+export function describeProblem(problem) {
+  if (problem.status === 0) return say(problem.message === "timeout" ? "error.timeout" : "error.unreachable");
+  if (problem.status === 404) return say("error.notFound");
+  return problem.problems?.length === 1 ? problemLine(problem.problems[0]) : problem.message;
+}
+
+/** One of the API's problems in a line. */
+export const problemLine = ({ path, message }) => (path ? `${path}: ${message}` : message);
+
+/** The address by which a picture or film can be shown: where keys are asked for its bytes are fetched first, since an element
+ *  cannot send one. A new `stamp` fetches it again; what was shown stays until the new one is there. */
+export function useMedia(path, stamp = "") {
+  const [url, setUrl] = useState(null);
+  useEffect(() => {
+    if (!path) return setUrl(null);
+    if (!keptKey()) return setUrl(stamp === "" ? path : `${path}?at=${encodeURIComponent(stamp)}`);
+    const ending = new AbortController();
+    fetchBlobUrl(path, { signal: ending.signal }).then(setUrl, () => {});
+    return () => ending.abort();
+  }, [path, stamp]);
+  useEffect(() => () => (url?.startsWith("blob:") ? URL.revokeObjectURL(url) : undefined), [url]);
+  return url;
+}
+
+/** Call `act` now and every `everyMs` while the page is seen and `on` is true. */
+export function useEvery(everyMs, act, inputs, on = true) {
+  useEffect(() => {
+    if (!on) return undefined;
+    let timer = null;
+    let over = false;
+    const tick = async () => {
+      if (!document.hidden) await act();
+      if (!over) timer = setTimeout(tick, everyMs);
+    };
+    tick();
+    return () => ((over = true), clearTimeout(timer));
+  }, [...inputs, on]);
+}
+
+/** Say something to those who cannot see the change. */
+export function announce(text) {
+  const region = document.getElementById("announcer");
+  if (region) region.textContent = text;
+}

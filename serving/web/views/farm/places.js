@@ -1,0 +1,24 @@
+// Why films wait: the Director's explanation of the first few that are shown, asked for now and then.
+
+import { useState } from "../../vendor/htm-preact.js";
+import { useEvery } from "../../parts.js";
+import { tryGet } from "./polled.js";
+
+const EVERY_MS = 10_000;
+const MOST = 8;
+/** Films that are explained without being asked for: each is a question to the Director. */
+
+export const explainPath = (id) => `/v1/jobs/${encodeURIComponent(id)}/explain`;
+
+/** {job id: explanation}. */
+export function usePlaces(jobs) {
+  const [places, setPlaces] = useState({});
+  const waiting = jobs.filter((job) => job.status === "queued").slice(0, MOST);
+  const ids = waiting.map((job) => job.id);
+  const explain = async () => {
+    const found = await Promise.all(ids.map(async (id) => [id, (await tryGet(explainPath(id))).data]));
+    setPlaces((old) => Object.fromEntries(found.map(([id, said]) => [id, said || old[id]])));
+  };
+  useEvery(EVERY_MS, explain, [ids.join()], ids.length > 0);
+  return places;
+}

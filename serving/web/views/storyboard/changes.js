@@ -1,0 +1,38 @@
+// What differs between two storyboards, shot by shot. Pure.
+
+import { isMapping, tidy } from "./draft.js";
+
+/** [{path, before, after}]; shots go by their ids, so that one that was inserted does not change all after it. What
+ *  is as it would be anyway is the same as what is left out; what is missing on a side is undefined there. */
+export function changesBetween(before, after) {
+  return [...differences(byId(before), byId(after), "")];
+}
+
+function byId(storyboard) {
+  const { shots = [], ...film } = tidy(storyboard);
+  const ids = shots.map((shot) => String(shot.id));
+  return { ...film, shots: new Map(shots.map((shot) => [String(shot.id), shot])), order: ids };
+}
+
+function* differences(before, after, path) {
+  const { shots: old, order: oldOrder, ...oldFilm } = before;
+  const { shots: now, order: nowOrder, ...nowFilm } = after;
+  yield* compare(oldFilm, nowFilm, path);
+  for (const id of new Set([...nowOrder, ...oldOrder])) {
+    if (!old.has(id)) yield { path: id, shot: id, before: undefined, after: now.get(id) };
+    else if (!now.has(id)) yield { path: id, shot: id, before: old.get(id), after: undefined };
+    else for (const one of compare(old.get(id), now.get(id), "")) yield { ...one, path: `${id}.${one.path}`, shot: id };
+  }
+  const kept = (order, others) => order.filter((id) => others.has(id)).join("\n");
+  if (kept(oldOrder, now) !== kept(nowOrder, old)) yield { path: "order", before: oldOrder, after: nowOrder };
+}
+
+function* compare(before, after, path) {
+  if (isMapping(before) && isMapping(after)) {
+    for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
+      yield* compare(before[key], after[key], path ? `${path}.${key}` : key);
+    }
+  } else if (JSON.stringify(before) !== JSON.stringify(after)) {
+    yield { path, before, after };
+  }
+}

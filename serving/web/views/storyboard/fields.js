@@ -1,0 +1,76 @@
+// Fields of the storyboard: numbers that may be half typed, and what the farm says about a place.
+
+import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
+import { Field } from "../../parts.js";
+
+/** What was typed as a number; undefined for nothing; the text itself where it is no number. A comma may be the
+ *  point. */
+export function readNumber(text) {
+  const trimmed = text.trim().replace(",", ".");
+  if (trimmed === "") return undefined;
+  const value = Number(trimmed);
+  return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value)) ? value : text;
+}
+
+export const writeNumber = (value) =>
+  value === undefined || value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+
+/** A field for a number that keeps what is typed, `2.` too, until it is left. */
+export function NumberField({ label, hint, value, problems, fix, hideLabel, onChange, placeholder, ...rest }) {
+  const [text, setText] = useState(writeNumber(value));
+  useEffect(() => {
+    if (readNumber(text) !== value) setText(writeNumber(value));
+  }, [value]);
+  const typed = (event) => (setText(event.target.value), onChange(readNumber(event.target.value)));
+  const control = (attributes) =>
+    html`<input type="text" inputmode="decimal" autocomplete="off" value=${text} placeholder=${placeholder}
+      onInput=${typed} onBlur=${() => setText(writeNumber(value))} ...${rest} ...${attributes} />`;
+  return html`<${Field} label=${label} hint=${hint} problems=${problems} fix=${fix} hideLabel=${hideLabel}
+    control=${control} />`;
+}
+
+/** A field for text; `rows` makes it several lines. What is no text is shown as it is, and becomes text when edited. */
+export function TextField({ label, hint, value, problems, fix, hideLabel, onChange, rows, ...rest }) {
+  const shown = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
+  const typed = (event) => onChange(event.target.value);
+  const control = (attributes) =>
+    rows
+      ? html`<textarea rows=${rows} dir="auto" value=${shown} onInput=${typed} ...${rest} ...${attributes}></textarea>`
+      : html`<input type="text" dir="auto" autocomplete="off" value=${shown}
+        onInput=${typed} ...${rest} ...${attributes} />`;
+  return html`<${Field} label=${label} hint=${hint} problems=${problems} fix=${fix} hideLabel=${hideLabel}
+    control=${control} />`;
+}
+
+/** One of some words. `choices` is [[value, words], ...]; a value that is none of them is offered too, as it is. */
+export function ChoiceField({ label, hint, value, choices, problems, fix, hideLabel, onChange, ...rest }) {
+  const shown = choices.some(([one]) => one === value) ? choices : [...choices, [value, writeNumber(value)]];
+  const control = (attributes) =>
+    html`<select value=${value} onChange=${(event) => onChange(event.target.value)} ...${rest} ...${attributes}>
+      ${shown.map(([one, words]) => html`<option value=${one} selected=${one === value}>${words}</option>`)}
+    </select>`;
+  return html`<${Field} label=${label} hint=${hint} problems=${problems} fix=${fix} hideLabel=${hideLabel}
+    control=${control} />`;
+}
+
+/** What is rarely needed. It opens by itself where something in it is wrong, and closes only by hand. */
+export function Disclosure({ kind, summary, isWrong, children }) {
+  const box = useRef();
+  useEffect(() => {
+    if (isWrong) box.current.open = true;
+  }, [isWrong]);
+  return html`<details ref=${box} class=${kind}><summary>${summary}</summary>${children}</details>`;
+}
+
+/** Problems that have no field, each with its path and what one click can do. `fixes(problem)` is [{label, act}]. */
+export function ProblemList({ problems, fixes, withPaths = true }) {
+  if (!problems?.length) return null;
+  return html`<ul class="problems loose">
+    ${problems.map(
+      (problem) => html`<li>
+        ${withPaths && problem.path && html`<code>${problem.path}</code> `}${problem.message}
+        ${fixes(problem).map(({ label, act }) => html` <button type="button" class="link" onClick=${act}>${label}</button>`)}
+      </li>`,
+    )}
+  </ul>`;
+}

@@ -1,0 +1,59 @@
+// The quote of a storyboard while it is written: asked for a moment after each edit, again from time to time, and
+// never more often than the farm allows.
+
+import { useEffect, useRef, useState } from "../../vendor/htm-preact.js";
+import { post } from "../../api.js";
+import { takeStarts } from "./draft.js";
+
+const CALM_MS = 400; // no edit for so long
+const REFRESH_MS = 30_000; // finish times move while others render
+const RETRY_MS = 3000;
+
+/** {quote, problems, of, isPending, isCurrent, trouble}: the last quote, whether it is of what is written now, what
+ *  the farm finds wrong and with which draft, and why it could not be asked. `draft` is what `body` was made of. */
+export function useQuote(path, body, draft) {
+  const unknown = { quote: null, problems: [], of: draft, isPending: true, isCurrent: false, trouble: null };
+  const [state, setState] = useState(unknown);
+  const notBeforeMs = useRef(0);
+  const text = JSON.stringify(body);
+  useEffect(() => {
+    const ending = new AbortController();
+    let timer = null;
+    const later = (ms) => (timer = setTimeout(ask, Math.max(ms, notBeforeMs.current - Date.now())));
+    async function ask() {
+      if (document.hidden) return later(RETRY_MS);
+      try {
+        const quote = await post(path, JSON.parse(text), { signal: ending.signal });
+        if (ending.signal.aborted) return undefined;
+        setState({ quote, problems: [], of: draft, isPending: false, isCurrent: true, trouble: null });
+        return later(REFRESH_MS);
+      } catch (problem) {
+        if (ending.signal.aborted) return undefined;
+        setState((before) => afterFailure(before, problem, draft));
+        notBeforeMs.current = Date.now() + 1000 * (problem.retryAfterS || 0);
+        return problem.isUnreachable || problem.status === 429 ? later(RETRY_MS) : undefined;
+      }
+    }
+    setState((before) => ({ ...before, isPending: true, isCurrent: false }));
+    later(CALM_MS);
+    return () => (clearTimeout(timer), ending.abort());
+  }, [path, text]);
+  return state;
+}
+
+function afterFailure(before, problem, draft) {
+  if (problem.status === 422 && problem.problems?.length) {
+    return { ...before, problems: problem.problems, of: draft, isPending: false, isCurrent: false, trouble: null };
+  }
+  return { ...before, isPending: false, isCurrent: false, trouble: problem };
+}
+
+/** For each card what its take costs by the quote; null where the quote is of another storyboard. */
+export function takesOfCards(quote, cards) {
+  const starts = takeStarts(cards);
+  const ids = new Map();
+  starts.forEach((start, index) => ids.set(start, [...(ids.get(start) || []), cards[index].shot.id]));
+  const byShots = new Map((quote?.takes || []).map((take) => [take.shots.join("\n"), take]));
+  const takes = new Map([...ids].map(([start, names]) => [start, byShots.get(names.join("\n")) || null]));
+  return starts.map((start) => takes.get(start));
+}
