@@ -1,0 +1,124 @@
+"""A real farm of two pools with something to show on every panel, and the Prometheus that `longtake up` starts.
+
+`python -m tests.dashboards.busy_farm MINUTES` works it for that long, and plots the dashboards for docs/dashboards.md.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+from dashboards.asking import Stretch
+from serving.settings import PROMETHEUS_SCRAPE_S
+from tests.farm_process import LONGTAKE, Farm, calls_done, free_port
+
+CONFIG = """
+pools:
+  - {name: draft, model: pocket, min_gangs: 1, max_gangs: 2, price_per_gpu_second: 0.0009,
+     scaling: {drain_within_s: 20, hold_s: 20, idle_for_s: 5}}
+  - {name: final, model: pocket, price_per_gpu_second: 0.0018}
+limits: {spend_limit_usd_per_day: 2.0}
+"""
+
+STORYBOARD = """
+version: 1
+title: Day and night
+seed: {seed}
+shots:
+  - {{id: day, prompt: "a red ball moves right, day", seconds: {seconds}}}
+  - {{id: night, prompt: "a white star falls, night", seconds: {seconds}}}
+"""
+
+
+class BusyFarm:
+    """The farm, and what is done with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        metrics = {"LONGTAKE_METRICS_PORT": str(free_port()), "LONGTAKE_CHECKPOINT_EVERY_STEPS": "2"}
+        self.farm = Farm(folder / "home", extra=metrics)
+        self.started_at = 0.0
+
+    def up(self) -> None:
+        config = self.folder / "farm.yaml"
+        config.write_text(CONFIG)
+        self.farm.run("up", "--detach", "--with-prometheus", "--config", str(config))
+        self.started_at = time.time()
+
+    @property
+    def prometheus(self) -> str:
+        """Its address."""
+        return str(self.farm.state["prometheus"])
+
+    def submit(self, *options: str, seed: int, seconds: int, pool: str) -> str:
+        board = self.folder / f"film-{seed}.yaml"
+        board.write_text(STORYBOARD.format(seed=seed, seconds=seconds))
+        told = self.farm.run("submit", str(board), "--json", "--pool", pool, *options)
+        return str(json.loads(told)["id"])
+
+    def watch(self, job_id: str) -> "subprocess.Popen[bytes]":
+        """Somebody who is told of every event of a job."""
+        command = [LONGTAKE, "watch", job_id]
+        return subprocess.Popen(
+            command, env=self.farm.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def lose_a_gang(self, job_id: str) -> None:
+        """Kill the rank of a gang, and a whole gang, while they have calls of this job."""
+        self.farm.wait_for(job_id, lambda job: calls_done(job) > 0)
+        for name in ("ray::RankActor", "ray::ServeReplica:longtake:Renderer-draft"):
+            for process in self.farm.processes(name)[:1]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def ask_in_vain(self) -> None:
+        """A request that is refused."""
+        httpx.get(f"{self.farm.address}/v1/jobs/none", timeout=30, trust_env=False)
+
+    def work(self, *, seed: int, seconds: int) -> None:
+        """One round: films with due times and budgets, a gang that is lost, a film whose takes are there already."""
+        first = self.submit("--due", "in 1h", "--budget", "1", seed=seed, seconds=seconds, pool="draft")
+        other = self.submit("--due", "in 20s", seed=seed + 1, seconds=seconds, pool="final")
+        watcher = self.watch(first)
+        self.lose_a_gang(first)
+        self.ask_in_vain()
+        for job_id in (first, other):
+            self.farm.wait_for(job_id, lambda job: job["status"] == "completed", every_s=0.5)
+        watcher.wait(60)
+        again = self.submit(seed=seed, seconds=seconds, pool="draft")
+        self.farm.wait_for(again, lambda job: job["status"] == "completed")
+
+    def stretch(self) -> Stretch:
+        """All the time since it was started."""
+        end = time.time()
+        step_s = max(5.0, round((end - self.started_at) / 120))
+        return Stretch(self.started_at, end, step_s, PROMETHEUS_SCRAPE_S)
+
+
+def main() -> None:
+    """Works a farm and plots what it did."""
+    from dashboards.plot import plot_all
+
+    minutes = float(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        busy = BusyFarm(Path(folder))
+        busy.up()
+        try:
+            seed = 100
+            while time.time() - busy.started_at < 60 * minutes:
+                busy.work(seed=seed, seconds=8)
+                seed += 10
+            time.sleep(2 * PROMETHEUS_SCRAPE_S)  # so that what happened last is seen
+            plot_all(busy.prometheus, busy.stretch())
+        finally:
+            busy.farm.down()
+
+
+if __name__ == "__main__":
+    main()
