@@ -28,6 +28,7 @@ def job_json(job: Job, takes: Sequence[Take]) -> Json:
         "kind": job.kind,
         "model": job.model,
         "pool": job.pool,
+        "steps": job.steps,
         "priority": job.priority,
         "due_at": whole(job.due_at),
         "at_risk": job.at_risk,

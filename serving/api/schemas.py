@@ -124,6 +124,7 @@ class Job(BaseModel):
     kind: Literal["native", "video"]
     model: str
     pool: str
+    steps: int | None = Field(description="Denoising steps, where they are others than those of the quality.")
     priority: int
     due_at: int | None
     at_risk: bool = Field(description="Its due time will probably be missed.")

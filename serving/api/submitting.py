@@ -52,7 +52,14 @@ class Order:
         pool = self.options.pool
         if pool is None and self.previous is not None and self.previous.model == self.storyboard.model:
             pool = self.previous.pool
-        return {"pool": pool, "steps": self.options.steps, "due_at": self.options.due_at}
+        return {"pool": pool, "steps": self._steps(), "due_at": self.options.due_at}
+
+    def _steps(self) -> int | None:
+        """As asked for; else as in the version before, unless the quality is another, which brings its own."""
+        asked = "steps" in self.options.model_fields_set
+        if asked or self.previous is None or self.previous.storyboard["quality"] != self.storyboard.quality:
+            return self.options.steps
+        return self.previous.steps
 
 
 def check_due(services: Services, order: Order) -> None:

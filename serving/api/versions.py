@@ -72,7 +72,10 @@ def finalize(
 ) -> JSONResponse:
     """Makes the next version: the same storyboard and seeds, quality `final`."""
     previous = find_job(services, caller, job_id)
-    order = Order(as_final(previous), options or JobOptions(), kind=previous.kind, previous=previous)
+    wanted = options or JobOptions()
+    if "steps" not in wanted.model_fields_set:
+        wanted = wanted.model_copy(update={"steps": None})  # those of the quality, not of the draft
+    order = Order(as_final(previous), wanted, kind=previous.kind, previous=previous)
     return _next_version(services, poker, caller, incoming, order=order, dry_run=dry_run)
 
 

@@ -89,6 +89,21 @@ def test_a_final_has_the_drafts_shots_and_seeds(api: ApiDouble) -> None:
     assert (dry.status_code, dry.json()["object"]) == (200, "quote")
 
 
+def test_a_version_has_the_steps_of_the_one_before_unless_it_says_otherwise(api: ApiDouble) -> None:
+    first = api.submit(steps=4)
+
+    def revised(storyboard: dict[str, Any], **options: Any) -> int | None:
+        body = {"storyboard": storyboard, **options}
+        steps: int | None = api.http.post(f"/v1/jobs/{first['id']}/revise", json=body).json()["steps"]
+        return steps
+
+    assert first["steps"] == 4
+    assert revised(edited(prompt="a green ball")) == 4
+    assert revised(edited(prompt="a green ball"), steps=6) == 6
+    assert revised(edited(prompt="a green ball"), steps=None) is None
+    assert revised({**edited(prompt="a green ball"), "quality": "final"}) is None
+
+
 def test_versions_are_compared_shot_by_shot(api: ApiDouble) -> None:
     first = api.submit()
     longer = copy.deepcopy(STORYBOARD)
