@@ -1,4 +1,4 @@
-"""One run: a film that nobody has rendered before is rendered on a farm that meets two faults on the way, each when a
+"""One run: a film that nobody has rendered before is rendered on a farm that meets faults on the way, each when a
 drawn part of its calls is done. Shared by the tests and benchmarks/chaos.py.
 """
 

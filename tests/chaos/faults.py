@@ -164,15 +164,15 @@ FAULTS = (
 )
 
 
-def draw_faults(runs: Sequence[int], *, seed: int) -> dict[int, tuple[Fault, ...]]:
-    """Faults for each run, two at a time from one urn that is filled anew when nothing in it fits: all come about
+def draw_faults(runs: Sequence[int], *, seed: int, per_run: int = FAULTS_PER_RUN) -> dict[int, tuple[Fault, ...]]:
+    """Faults for each run, `per_run` at a time from one urn that is filled anew when nothing in it fits: all come about
     equally often. Those that only one farm can have go first, so that few runs meet them too."""
     rng = random.Random(seed)
     urn: list[Fault] = []
     drawn = {}
     for run in runs:
         faults: list[Fault] = []
-        while len(faults) < FAULTS_PER_RUN:
+        while len(faults) < per_run:
             fault = next((one for one in urn if one.stage in ("", stage_of(run)) and one not in faults), None)
             if fault is None:
                 urn += sorted(rng.sample(FAULTS, len(FAULTS)), key=lambda one: not one.stage)
