@@ -53,6 +53,7 @@ function Studio() {
       scrollTo(0, 0);
     }
     isFirst.current = false;
+    document.title = shown.place ? `${say(`nav.${shown.place}`)} · ${say("app.name")}` : say("app.name");
   }, [hash]);
   return html`
     <a class="skip" href="#content" onClick=${skip}>${say("app.skip")}</a>

@@ -52,6 +52,12 @@ def test_each_place_of_the_navigation_is_reached_and_marked(page: Page) -> None:
         expect(page.get_by_role("main")).to_be_focused()
 
 
+def test_the_title_of_the_window_names_the_place(page: Page) -> None:
+    expect(page).to_have_title("Storyboard · Longtake")
+    go(page, "#/farm")
+    expect(page).to_have_title("Farm · Longtake")
+
+
 def test_an_address_that_leads_nowhere_says_so(page: Page) -> None:
     go(page, "#/nowhere/at/all")
     expect(page.get_by_text("There is no such page.")).to_be_visible()
