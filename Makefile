@@ -15,7 +15,7 @@ test: check
 	$(BIN)/pytest -m slow
 
 test-fast: .venv/ready
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow and not browser" -n 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ from tests.studio.browsing import DESKTOP, PHONE, Visitor, go
 from tests.studio.studio_double import Studio
 
 pytest_plugins = ["tests.studio.studio_fixtures"]
+pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=document.title='owned'> </script><script>document.title='owned'</script> {{x}}"
 BOARD = {

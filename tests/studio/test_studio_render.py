@@ -20,6 +20,7 @@ from tests.studio.browsing import PHONE, Trouble, Visitor, go
 from tests.studio.studio_double import Studio
 
 pytest_plugins = ["tests.studio.studio_fixtures"]
+pytestmark = pytest.mark.browser
 
 POCKET = Capabilities(
     grid=Grid(4),

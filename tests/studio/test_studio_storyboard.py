@@ -14,6 +14,7 @@ from tests.studio.browsing import PHONE, Trouble, Visitor, go
 from tests.studio.studio_double import Studio
 
 pytest_plugins = ["tests.studio.studio_fixtures"]
+pytestmark = pytest.mark.browser
 
 BOARD: dict[str, Any] = {
     "version": 1,
