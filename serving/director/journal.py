@@ -53,7 +53,7 @@ class Journal(logging.Handler):
             return
         if line is None:
             return
-        key = (line.action, line.message, line.job_id)
+        key = _key(line)
         before = self._said.get(key)
         if before is not None and not before.handed_out:
             before.times += 1
@@ -116,7 +116,7 @@ class Journal(logging.Handler):
 
     def _forget_first(self) -> None:
         first = self._kept.popleft()
-        key = (first.line.action, first.line.message, first.line.job_id)
+        key = _key(first.line)
         if self._said.get(key) is first:
             del self._said[key]
 
@@ -139,6 +139,11 @@ def read_record(record: logging.LogRecord) -> LogLine | None:
     if record.levelno >= logging.WARNING:
         level = "error" if record.levelno >= logging.ERROR else "warning"
     return LogLine(record.created, level, action, _text(message), None if job_id is None else str(job_id), fields)
+
+
+def _key(line: LogLine) -> tuple[str, str, str | None]:
+    """What it says, whenever that was."""
+    return line.action, line.message, line.job_id
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ class Publishing:
         desk.metrics.generation.set(desk.generation)
         desk.metrics.leases.set(len(desk.runs))
         desk.metrics.checkpoint_age.set(self._checkpoint_age_s(now))
+        told = False
         for pool in desk.config.pools:
             demand = desk.state.demand(pool.name, now)
             self._show_pool(pool.name, demand, now)
@@ -35,9 +36,11 @@ class Publishing:
             if desk.gangs.worth_telling(pool.name, supply):
                 await asyncio.to_thread(desk.jobs.learn, "supply", pool.name, supply, now=now)
                 await asyncio.to_thread(desk.jobs.learn, GANGS, pool.name, gangs, now=now)
-                await asyncio.to_thread(desk.jobs.learn, "costs", "calls", desk.costs.dump(), now=now)
-                counts = await asyncio.to_thread(desk.jobs.count)
-                desk.metrics.count_jobs({str(status): number for status, number in counts.items()})
+                told = True
+        if told:  # what holds for all pools, once
+            await asyncio.to_thread(desk.jobs.learn, "costs", "calls", desk.costs.dump(), now=now)
+            counts = await asyncio.to_thread(desk.jobs.count)
+            desk.metrics.count_jobs({str(status): number for status, number in counts.items()})
 
     def _show_pool(self, pool: str, demand: PoolDemand, now: float) -> None:
         metrics, outlook = self._desk.metrics, self._desk.outlook

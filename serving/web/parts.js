@@ -1,7 +1,7 @@
 // What several views are built of: buttons, fields, badges, dialogs, notices. They keep no state of the farm.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { fetchBlobUrl, keptKey } from "./api.js";
+import { ApiProblem, fetchBlobUrl, keptKey } from "./api.js";
 import { say } from "./words.js";
 
 /** A button; `busy` says that what it began is under way. */
@@ -97,6 +97,24 @@ export function useMedia(path, stamp = "") {
   }, [path, stamp]);
   useEffect(() => () => (url?.startsWith("blob:") ? URL.revokeObjectURL(url) : undefined), [url]);
   return url;
+}
+
+/** The request of a dialog: {busy, problem, carryOut}. It stays busy when it went well, for the dialog closes then; what the API
+ *  refused stays to be read, and it may be tried again. */
+export function useRequest() {
+  const [problem, setProblem] = useState(null);
+  const [busy, setBusy] = useState(false);
+  const carryOut = async (act) => {
+    setBusy(true);
+    try {
+      await act();
+    } catch (error) {
+      if (!(error instanceof ApiProblem)) throw error;
+      setProblem(error);
+      setBusy(false);
+    }
+  };
+  return { busy, problem, carryOut };
 }
 
 /** Call `act` now and every `everyMs` while the page is seen and `on` is true. */

@@ -1,8 +1,8 @@
 // The machines of the farm, for administrators: what is on each, and emptying one before it goes.
 
 import { html, useState } from "../../vendor/htm-preact.js";
-import { ApiProblem, post } from "../../api.js";
-import { Button, Dialog, Field, Notice, announce, describeProblem } from "../../parts.js";
+import { post } from "../../api.js";
+import { Button, Dialog, Field, Notice, announce, describeProblem, useRequest } from "../../parts.js";
 import { number, say, sayNumber } from "../../words.js";
 import { nameOf } from "./health.js";
 
@@ -52,22 +52,16 @@ function Row({ node, drain }) {
 function Drain({ node, close, reload }) {
   const [reason, setReason] = useState("");
   const [minutes, setMinutes] = useState(String(MINUTES));
-  const [problem, setProblem] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const drain = async (event) => {
+  const { busy, problem, carryOut } = useRequest();
+  const drain = (event) => {
     event.preventDefault();
-    setBusy(true);
-    try {
+    carryOut(async () => {
       const body = { cause: "operator", reason, deadline_s: Number(minutes) * MINUTE_S };
       await post(`/v1/nodes/${encodeURIComponent(node.id)}/drain`, body);
       announce(say("farm.drain.done", { node: nameOf(node) }));
       await reload();
       close();
-    } catch (error) {
-      if (!(error instanceof ApiProblem)) throw error;
-      setProblem(error);
-      setBusy(false);
-    }
+    });
   };
   return html`<${Dialog} title=${say("farm.drain.title", { node: nameOf(node) })} onClose=${close}>
     <form class="stack" onSubmit=${drain}>

@@ -1,8 +1,8 @@
 // The pools of the farm: what each has, what it has to do, why it has as many gangs as it has; its terms may be changed here.
 
 import { html, useState } from "../../vendor/htm-preact.js";
-import { ApiProblem, send } from "../../api.js";
-import { Button, Dialog, Field, Notice, announce, describeProblem } from "../../parts.js";
+import { send } from "../../api.js";
+import { Button, Dialog, Field, Notice, announce, describeProblem, useRequest } from "../../parts.js";
 import { duration, money, number, say, sayNumber } from "../../words.js";
 import { changedTerms, gangsOf } from "./health.js";
 
@@ -77,21 +77,15 @@ function boundsOf({ is_scaled, terms, live }) {
 
 function Terms({ pool, close, reload }) {
   const [wanted, setWanted] = useState({ ...pool.terms });
-  const [problem, setProblem] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const apply = async (event) => {
+  const { busy, problem, carryOut } = useRequest();
+  const apply = (event) => {
     event.preventDefault();
-    setBusy(true);
-    try {
+    carryOut(async () => {
       await send("PUT", `/v1/pools/${encodeURIComponent(pool.name)}/terms`, { body: changedTerms(pool.terms, wanted) });
       announce(say("farm.terms.done", { pool: pool.name }));
       await reload();
       close();
-    } catch (error) {
-      if (!(error instanceof ApiProblem)) throw error;
-      setProblem(error);
-      setBusy(false);
-    }
+    });
   };
   const of = (path) => problem?.problems.filter((one) => one.path === path) ?? [];
   const set = (name) => (event) => setWanted({ ...wanted, [name]: event.target.value });

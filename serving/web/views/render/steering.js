@@ -3,7 +3,7 @@
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { ApiProblem, onceKey, patch, post } from "../../api.js";
-import { Button, Dialog, Field, announce, describeProblem } from "../../parts.js";
+import { Button, Dialog, Field, announce, describeProblem, useRequest } from "../../parts.js";
 import { clock, fromNow, money, number, say } from "../../words.js";
 
 const PRIORITY_STEP = 10;
@@ -105,22 +105,16 @@ function Terms({ job, path, onJob, onClose }) {
     budget_usd: job.budget_usd === null ? "" : String(job.budget_usd),
   };
   const [values, setValues] = useState(before);
-  const [problem, setProblem] = useState(null);
-  const [busy, setBusy] = useState(false);
-  const save = async (event) => {
+  const { busy, problem, carryOut } = useRequest();
+  const save = (event) => {
     event.preventDefault();
     const changes = changedTerms(before, values);
     if (Object.keys(changes).length === 0) return onClose();
-    setBusy(true);
-    try {
+    carryOut(async () => {
       onJob(await patch(path, changes));
       announce(say("render.didIt.terms"));
       onClose();
-    } catch (error) {
-      if (!(error instanceof ApiProblem)) throw error;
-      setProblem(error);
-      setBusy(false);
-    }
+    });
   };
   const field = (name, more) => html`<${Field}
     label=${say(`render.term.${name}`)}
