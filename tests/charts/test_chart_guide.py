@@ -8,7 +8,7 @@ import click
 import pytest
 import typer
 
-from cluster.cli import app as cluster_app
+from cluster.commands.cli import app as cluster_app
 from serving.cli.main import app as main_app
 from tests.charts.chart_rendering import CHART, EXAMPLES, ROOT, render
 from tests.charts.test_chart_examples import backing, example

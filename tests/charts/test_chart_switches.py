@@ -309,7 +309,7 @@ def granted(manifests: list[Manifest]) -> set[tuple[str, str, str, str]]:
 
 @pytest.mark.parametrize("watches_nodes", [True, False])
 def test_the_controller_may_do_what_it_needs_and_no_more(watches_nodes: bool) -> None:
-    from cluster.permissions import PERMISSIONS
+    from cluster.commands.permissions import PERMISSIONS
 
     needed = {
         ({"namespace": NAMESPACE}.get(one.where, one.where), one.resource.group, one.name, verb)

@@ -12,11 +12,11 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
-from cluster.cli import app
+from cluster.commands.cli import app
+from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
 from cluster.contract import NodeState
 from cluster.crd import render_pool_crd
 from cluster.errors import FarmUnavailable, UserMistake
-from cluster.manual_drain import find_ray_nodes, wait_for_drain
 from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World
 from tests.cluster.farm_double import KEY, node_state
 
@@ -203,7 +203,8 @@ def test_waiting_has_an_end() -> None:
 
 
 def test_the_commands_cost_the_others_no_heavy_import() -> None:
-    program = "import sys, cluster.cli; print(sorted({'kubernetes', 'httpx', 'yaml', 'rich.table'} & set(sys.modules)))"
+    heavy = {"kubernetes", "httpx", "yaml", "rich.table"}
+    program = f"import sys, cluster.commands.cli; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

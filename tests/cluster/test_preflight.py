@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.crd import CRD_NAME, RENDER_POOLS, render_pool_crd
-from cluster.farm_client import FarmClient
-from cluster.findings import Finding
-from cluster.kube import Kube, connect
-from cluster.kube_resources import CRDS
-from cluster.permissions import PERMISSIONS
-from cluster.preflight import (
+from cluster.commands.findings import Finding
+from cluster.commands.permissions import PERMISSIONS
+from cluster.commands.preflight import (
     APPLY_CRD,
     Wishes,
     check_cluster,
@@ -23,6 +19,10 @@ from cluster.preflight import (
     judge_gpus,
     judge_memory,
 )
+from cluster.crd import CRD_NAME, RENDER_POOLS, render_pool_crd
+from cluster.farm_client import FarmClient
+from cluster.kube import Kube, connect
+from cluster.kube_resources import CRDS
 from cluster.topology import read_topology
 from tests.cluster.controller_world import World
 from tests.cluster.farm_double import KEY

@@ -79,11 +79,11 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show pools, their gangs, nodes and drains."""
+    from cluster.commands.overview import Seen, describe_cluster
     from cluster.crd import RENDER_POOLS
     from cluster.errors import ClusterError
     from cluster.kube_errors import Forbidden, NotFound
     from cluster.kube_resources import NODES, PODS
-    from cluster.overview import Seen, describe_cluster
     from cluster.render_pool import read_render_pool
 
     kube = _connect(kubeconfig, context)
@@ -135,11 +135,11 @@ def drain(
     """
     from pydantic import ValidationError
 
+    from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
     from cluster.contract import DrainRequest
     from cluster.errors import UserMistake
     from cluster.kube_errors import KubeError
     from cluster.kube_resources import PODS
-    from cluster.manual_drain import find_ray_nodes, wait_for_drain
 
     try:
         request = DrainRequest(cause="operator", reason=reason, deadline_s=deadline)
@@ -207,7 +207,7 @@ def preflight(
     as_json: AsJson = False,
 ) -> None:
     """Check that this cluster can run Longtake; exit code 1 where it cannot."""
-    from cluster.preflight import Wishes, check_cluster
+    from cluster.commands.preflight import Wishes, check_cluster
 
     wishes = Wishes(namespace, lease_name, weights_gib, shared_storage_class)
     kube = _connect(kubeconfig, context)

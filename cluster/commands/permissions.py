@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.commands.findings import Finding
 from cluster.crd import RENDER_POOLS
-from cluster.findings import Finding
 from cluster.kube import Kube
 from cluster.kube_resources import EVENTS, LEASES, NODES, PODS, Resource
 

@@ -1,0 +1,1 @@
+"""What an operator does with a cluster by hand: `longtake cluster ...`."""
