@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.autoscale_day import DUE_SHARE, DayJob, draw_day, read_day
 from benchmarks.autoscale_farm import MAX_GANGS, AutoscaledFarm, Planner, QueueLength, Scaler
-from cluster.planner import ScalingTargets
+from cluster.contract.planner import ScalingTargets
 
 HOUR_S = 3600.0
 RECORDED_DAY = Path(__file__).parent / "data" / "autoscale_day.csv"

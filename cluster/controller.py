@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from cluster.candidacy import Timing
+from cluster.contract.log_lines import choose_formatter
 from cluster.controller_metrics import ControllerMetrics
 from cluster.controller_settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
@@ -29,7 +30,6 @@ from cluster.kube import Json, Kube, connect
 from cluster.kube_errors import KubeError
 from cluster.kube_events import EventRecorder
 from cluster.kube_resources import NODES, PODS
-from cluster.log_lines import choose_formatter
 from cluster.mirror import ChangeKind
 from cluster.pacing import Pace
 from cluster.reconciler import Reconciler

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 from cluster.draining import Danger
 from cluster.render_pool import GROUP
 from cluster.signals import Notice, read_notices, read_pod_notices

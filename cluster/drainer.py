@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cluster.acting import Acts
-from cluster.contract import DrainRequest, NodeState
+from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from cluster.controller_metrics import ControllerMetrics
 from cluster.dangers import Outlook, drain_annotations, look_out
 from cluster.draining import Danger, Drain, DrainLimits, DrainPlan, plan_drains, pool_of

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.contract import MAX_DRAIN_S, DrainRequest, NodeState
+from cluster.contract.pools_and_nodes import MAX_DRAIN_S, DrainRequest, NodeState
 from cluster.signals import Notice
 from cluster.timestamps import write_time
 

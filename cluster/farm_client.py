@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from cluster.contract import DrainRequest, NodeState, PoolState, PoolTerms
+from cluster.contract.pools_and_nodes import DrainRequest, NodeState, PoolState, PoolTerms
 from cluster.errors import FarmRefused, FarmUnavailable
 
 MAX_ANSWER_BYTES = 32 << 20

@@ -7,7 +7,7 @@ interrupted anywhere and begun again. Whoever carries it out is controller.py.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cluster.contract import PoolState, PoolTerms
+from cluster.contract.pools_and_nodes import PoolState, PoolTerms
 from cluster.errors import did_you_mean
 from cluster.render_pool import RenderPool, RenderPoolSpec, RenderPoolStatus, same_shape
 from cluster.status import READY, FarmReport, Verdict, describe_pool, is_worth_writing

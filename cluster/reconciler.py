@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from cluster.acting import Acts
-from cluster.contract import PoolTerms
+from cluster.contract.pools_and_nodes import PoolTerms
 from cluster.controller_metrics import ControllerMetrics
 from cluster.crd import RENDER_POOLS
 from cluster.drainer import about_pool

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from cluster.contract import MAX_GANGS, PoolTerms, ScalingMode, SpotPolicy
+from cluster.contract.pools_and_nodes import MAX_GANGS, PoolTerms, ScalingMode, SpotPolicy
 from cluster.timestamps import read_time
 
 GROUP = "longtake.dev"

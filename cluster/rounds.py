@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.acting import Acts
-from cluster.contract import NodeState, PoolState
+from cluster.contract.pools_and_nodes import NodeState, PoolState
 from cluster.controller_metrics import ControllerMetrics
 from cluster.crd import RENDER_POOLS
 from cluster.drainer import Drainer, Surroundings

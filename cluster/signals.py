@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from cluster.contract import DrainCause
+from cluster.contract.pools_and_nodes import DrainCause
 from cluster.timestamps import read_time
 from cluster.topology import read_topology
 

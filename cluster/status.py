@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster.contract import MAX_GANGS, MAX_REASON_CHARS, PoolState
+from cluster.contract.pools_and_nodes import MAX_GANGS, MAX_REASON_CHARS, PoolState
 from cluster.render_pool import (
     MAX_MESSAGE_CHARS,
     POOL_LABEL,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 
 Json = Mapping[str, Any]
 

@@ -2,7 +2,7 @@
 
 It runs in Serve's controller several times a second, so it never waits: one question to the Director is on its way at a
 time, and what is not answered yet is asked about next time. With each question goes the decision that stands, so that
-the Director can show it. It decides nothing by itself: cluster/planner.py does, from demand, supply and terms.
+the Director can show it. It decides nothing by itself: cluster/contract/planner.py does, from demand, supply and terms.
 
 Serve sends this module to its controller by value; so what it shares with others is in other modules.
 """
@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from cluster.contract import MAX_GANGS, PoolDecision, PoolDemand, PoolSupply, PoolTerms
-from cluster.planner import PlannerMemory, ScalingTargets, plan_gangs
+from cluster.contract.planner import PlannerMemory, ScalingTargets, plan_gangs
+from cluster.contract.pools_and_nodes import MAX_GANGS, PoolDecision, PoolDemand, PoolSupply, PoolTerms
 from serving import settings
 
 log = logging.getLogger(__name__)

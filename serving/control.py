@@ -21,7 +21,7 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from cluster.contract import DrainRequest
+from cluster.contract.pools_and_nodes import DrainRequest
 from serving import settings
 from serving.director.director import Director
 from serving.director.gangs import Answer

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from cluster.contract import PoolTerms, SpotPolicy
-from cluster.planner import ScalingTargets
+from cluster.contract.planner import ScalingTargets
+from cluster.contract.pools_and_nodes import PoolTerms, SpotPolicy
 from serving.config_reading import read_config
 from serving.settings import (
     DAY_S,
@@ -86,7 +86,7 @@ class _Part(BaseModel):
 
 
 class ScalingConfig(_Part):
-    """By what a pool's gangs follow its backlog; the targets of cluster/planner.py."""
+    """By what a pool's gangs follow its backlog; the targets of cluster/contract/planner.py."""
 
     drain_within_s: Annotated[float, Field(strict=True, ge=1, le=86_400, allow_inf_nan=False)] = (
         ScalingTargets.drain_within_s

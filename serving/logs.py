@@ -1,12 +1,13 @@
 """Sets up the log of a process of ours: every one calls this once, and nothing else configures logging.
 
-Lines go to stderr: words on a terminal, else JSON as cluster/log_lines.py has it; LONGTAKE_LOG=json or text decides.
+Lines go to stderr: words on a terminal, else JSON as cluster/contract/log_lines.py has it; LONGTAKE_LOG=json or text
+decides.
 """
 
 import logging
 import sys
 
-from cluster.log_lines import FORMS, TEXT, choose_formatter
+from cluster.contract.log_lines import FORMS, TEXT, choose_formatter
 from serving.settings import log_form
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.contract import PoolTerms
+from cluster.contract.pools_and_nodes import PoolTerms
 from serving.farm_config import FarmConfig
 
 TERMS = "terms"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.log_lines import JsonLines, choose_formatter, extra_of
+from cluster.contract.log_lines import JsonLines, choose_formatter, extra_of
 
 ROOT = Path(__file__).parent.parent
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}

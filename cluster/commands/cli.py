@@ -136,7 +136,7 @@ def drain(
     from pydantic import ValidationError
 
     from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
-    from cluster.contract import DrainRequest
+    from cluster.contract.pools_and_nodes import DrainRequest
     from cluster.errors import UserMistake
     from cluster.kube_errors import KubeError
     from cluster.kube_resources import PODS

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 from cluster.errors import FarmUnavailable, UserMistake, did_you_mean
 from cluster.topology import place_ray_nodes
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.contract import NodeState, PoolState
+from cluster.contract.pools_and_nodes import NodeState, PoolState
 from cluster.dangers import DRAINED_FOR, DRAINED_UNTIL
 from cluster.draining import pool_of
 from cluster.render_pool import RenderPool

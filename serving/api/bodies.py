@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cluster.contract import DrainRequest, PoolTerms
+from cluster.contract.pools_and_nodes import DrainRequest, PoolTerms
 from serving.settings import (
     MAX_MODEL_CHARS,
     MAX_PROMPT_CHARS,

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 from serving.api.bodies import Drain
 from serving.api.caller import ADMIN_TENANT, Admin
 from serving.api.docs import failures

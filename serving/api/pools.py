@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from cluster.contract import PoolTerms
+from cluster.contract.pools_and_nodes import PoolTerms
 from serving.api.bodies import NewTerms
 from serving.api.caller import ADMIN_TENANT, Admin, AnyCaller
 from serving.api.docs import failures

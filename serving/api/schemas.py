@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cluster.contract import NodeState, PoolDecision, PoolDemand, PoolSupply, PoolTerms, SpotPolicy
+from cluster.contract.pools_and_nodes import NodeState, PoolDecision, PoolDemand, PoolSupply, PoolTerms, SpotPolicy
 
 Status = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cluster.contract import DrainRequest, NodeState
+from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving import settings
 from serving.director.admission import Admission
 from serving.director.cost_model import CostModel

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cluster.log_lines import extra_of
+from cluster.contract.log_lines import extra_of
 from serving import settings
 from serving.errors import StoreUnavailable
 from serving.store.log_lines import Level, LogLine, LogLines

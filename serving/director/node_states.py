@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 from serving.director.gangs import Gangs
 from serving.director.ports import Node
 from serving.errors import NotFound, WrongState

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.contract import PoolDemand, PoolSupply
+from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply
 from serving.director.due_times import gangs_for
 from serving.director.scaling import COLD_START, PoolScaling, open_scaling
 from serving.director.state import FarmState, PoolSpec

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.contract import PoolDecision, PoolSupply, PoolTerms
+from cluster.contract.pools_and_nodes import PoolDecision, PoolSupply, PoolTerms
 from serving.farm_config import PoolConfig
 from serving.settings import COLD_START_S, COLD_START_SAMPLES, MAX_COLD_STARTS, MAX_POOL_GANGS
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.contract import MAX_GANGS
+from cluster.contract.pools_and_nodes import MAX_GANGS
 from cluster.render_pool import POOL_LABEL, read_render_pool, same_shape
 from serving import settings
 from serving.farm_config import FarmConfig, PoolConfig, ScalingConfig, load_config

@@ -1,4 +1,5 @@
-"""A farm for the controller's tests: real HTTP on loopback that keeps to cluster/contract.py, and faults to order.
+"""A farm for the controller's tests: real HTTP on loopback that keeps to cluster/contract/pools_and_nodes.py, and
+faults to order.
 
 It plays the Director: pools have gangs on nodes, terms are kept, a drain marks its node. Tests move it on by hand.
 """
@@ -12,7 +13,15 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from cluster.contract import DrainRequest, NodeState, PoolDecision, PoolDemand, PoolState, PoolSupply, PoolTerms
+from cluster.contract.pools_and_nodes import (
+    DrainRequest,
+    NodeState,
+    PoolDecision,
+    PoolDemand,
+    PoolState,
+    PoolSupply,
+    PoolTerms,
+)
 
 KEY = "lt_admin"
 

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.autoscale_day import DayJob, draw_day, read_day, write_day
 from benchmarks.autoscale_farm import COLD_START_S, NODE_IDLE_S, AutoscaledFarm, Planner, QueueLength
 from benchmarks.autoscale_replay import RECORDED_DAY, best_queue, main, play, smallest_fleets
-from cluster.contract import PoolDemand, PoolSupply
-from cluster.planner import ScalingTargets
+from cluster.contract.planner import ScalingTargets
+from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply
 
 HOUR_S = 3600.0
 

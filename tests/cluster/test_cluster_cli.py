@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cluster.commands.cli import app
 from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 from cluster.crd import render_pool_crd
 from cluster.errors import FarmUnavailable, UserMistake
 from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World

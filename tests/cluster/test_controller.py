@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cluster.candidacy import Timing
-from cluster.contract import PoolSupply
+from cluster.contract.pools_and_nodes import PoolSupply
 from cluster.controller import Controller
 from cluster.controller_settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS

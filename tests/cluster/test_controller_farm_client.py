@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.contract import DrainRequest, PoolTerms
+from cluster.contract.pools_and_nodes import DrainRequest, PoolTerms
 from cluster.errors import FarmRefused, FarmUnavailable
 from cluster.farm_client import FarmClient
 from serving.farm_config import PoolConfig, ScalingConfig

@@ -17,7 +17,7 @@ from jsonschema.exceptions import ValidationError as SchemaError
 from jsonschema.validators import extend
 from pydantic import ValidationError
 
-from cluster.contract import PoolTerms
+from cluster.contract.pools_and_nodes import PoolTerms
 from cluster.crd import RENDER_POOLS, crd_yaml, render_pool_crd, render_pool_schema
 from cluster.kube import Kube, connect
 from cluster.kube_errors import Invalid

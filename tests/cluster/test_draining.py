@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.contract import NodeState
+from cluster.contract.pools_and_nodes import NodeState
 from cluster.dangers import DRAINED_NODE, DRAINED_UNTIL, drain_annotations, look_out
 from cluster.draining import Danger, DrainLimits, DrainPlan, plan_drains, pool_of
 from cluster.signals import SIGNALS, Notice, Signal

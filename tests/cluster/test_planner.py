@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cluster.contract import PoolDecision, PoolDemand, PoolSupply, PoolTerms
-from cluster.planner import MAX_HOLD_S, PlannerMemory, ScalingTargets, plan_gangs
+from cluster.contract.planner import MAX_HOLD_S, PlannerMemory, ScalingTargets, plan_gangs
+from cluster.contract.pools_and_nodes import PoolDecision, PoolDemand, PoolSupply, PoolTerms
 
 START = 1_000_000.0
 TARGETS = ScalingTargets(drain_within_s=600, stale_after_s=60, hold_s=300, idle_for_s=60, due_margin=1.25)

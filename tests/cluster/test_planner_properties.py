@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cluster.contract import MAX_GANGS, PoolDecision, PoolDemand, PoolSupply, PoolTerms
-from cluster.planner import PlannerMemory, ScalingTargets, plan_gangs
+from cluster.contract.planner import PlannerMemory, ScalingTargets, plan_gangs
+from cluster.contract.pools_and_nodes import MAX_GANGS, PoolDecision, PoolDemand, PoolSupply, PoolTerms
 
 START = 1_000_000.0
 LOOK_S = 10.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.contract import PoolState, PoolSupply, PoolTerms
+from cluster.contract.pools_and_nodes import PoolState, PoolSupply, PoolTerms
 from cluster.reconcile import (
     judge,
     plan_first_replicas,

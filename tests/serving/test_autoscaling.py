@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.contract import PoolDemand, PoolSupply, PoolTerms
-from cluster.planner import ScalingTargets
+from cluster.contract.planner import ScalingTargets
+from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply, PoolTerms
 from serving.autoscaling import PoolScaler
 from serving.settings import SCALE_POLL_S
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from cluster.planner import ScalingTargets
+from cluster.contract.planner import ScalingTargets
 from serving.config_reading import hide_secrets, variable_names
 from serving.errors import UserError
 from serving.farm_config import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, ScalingConfig, load_config

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from cluster.contract import DrainRequest
+from cluster.contract.pools_and_nodes import DrainRequest
 from serving.api.app import create_api
 from serving.api.services import Services, open_services
 from serving.director.director import Director

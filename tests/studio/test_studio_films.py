@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from cluster.contract import PoolTerms
+from cluster.contract.pools_and_nodes import PoolTerms
 from serving.farm_config import PoolConfig, ScalingConfig
 from tests.serving.api.api_double import ApiDouble, running
 from tests.studio.browsing import PHONE, Visitor, go

@@ -12,7 +12,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from cluster.contract import DrainRequest, NodeState
+from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving.api.app import create_api
 from serving.api.services import Services, open_services
 from serving.director.node_states import find_node

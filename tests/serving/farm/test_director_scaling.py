@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.contract import DrainRequest, PoolDemand, PoolSupply, PoolTerms
+from cluster.contract.pools_and_nodes import DrainRequest, PoolDemand, PoolSupply, PoolTerms
 from serving.director.director import Director
 from serving.director.scaling import COLD_START
 from serving.director.testing import LocalFarm

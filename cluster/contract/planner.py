@@ -8,7 +8,7 @@ worked example; benchmarks/autoscale_replay.py what they are worth.
 import math
 from dataclasses import dataclass, field, fields, replace
 
-from cluster.contract import PoolDecision, PoolDemand, PoolSupply, PoolTerms
+from cluster.contract.pools_and_nodes import PoolDecision, PoolDemand, PoolSupply, PoolTerms
 
 MAX_HOLD_S = 7200.0
 """Seconds; a cold start that is measured as longer does not make gangs be kept for longer than this."""
