@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from cluster.controller_metrics import ControllerMetrics
+from cluster.controller.metrics import ControllerMetrics
 from serving.metrics import FarmMetrics
 from serving.tallies import MergedHistogram
 

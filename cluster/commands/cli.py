@@ -172,7 +172,7 @@ def drain(
 @_told
 def controller() -> None:
     """Run the controller, as its Deployment does; docs/controller.md lists its settings."""
-    from cluster.controller import main
+    from cluster.controller.process import main
 
     raise typer.Exit(main())
 

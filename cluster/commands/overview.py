@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.contract.pools_and_nodes import NodeState, PoolState
-from cluster.dangers import DRAINED_FOR, DRAINED_UNTIL
-from cluster.draining import pool_of
+from cluster.controller.departures import DRAINED_FOR, DRAINED_UNTIL
+from cluster.controller.drain_plan import pool_of
 from cluster.render_pool import RenderPool
 from cluster.signals import read_notices, read_pod_notices
 from cluster.topology import NodeTopology, Placement, place_ray_nodes, read_topology

@@ -282,7 +282,7 @@ def test_the_migration_runs_before_anything_else_and_with_the_key() -> None:
 
 
 def test_the_controller_is_told_what_it_understands() -> None:
-    from cluster.controller_settings import load_settings
+    from cluster.controller.settings import load_settings
 
     deployment = only(render(values_of("hpa")), "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]

@@ -19,12 +19,12 @@ import pytest
 
 from cluster.candidacy import Timing
 from cluster.contract.pools_and_nodes import PoolSupply
-from cluster.controller import Controller
-from cluster.controller_settings import ControllerSettings, load_settings
+from cluster.controller.pacing import pause_after
+from cluster.controller.process import Controller
+from cluster.controller.rounds import RoundEnd
+from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
 from cluster.errors import UserMistake
-from cluster.pacing import pause_after
-from cluster.rounds import RoundEnd
 from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World, wait_until
 from tests.cluster.farm_double import KEY, pool_state
 

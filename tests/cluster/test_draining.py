@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.contract.pools_and_nodes import NodeState
-from cluster.dangers import DRAINED_NODE, DRAINED_UNTIL, drain_annotations, look_out
-from cluster.draining import Danger, DrainLimits, DrainPlan, plan_drains, pool_of
+from cluster.controller.departures import DRAINED_NODE, DRAINED_UNTIL, drain_annotations, look_out
+from cluster.controller.drain_plan import Danger, DrainLimits, DrainPlan, plan_drains, pool_of
 from cluster.signals import SIGNALS, Notice, Signal
 from cluster.timestamps import write_time
 from tests.cluster.farm_double import node_state

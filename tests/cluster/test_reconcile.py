@@ -7,15 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.contract.pools_and_nodes import PoolState, PoolSupply, PoolTerms
-from cluster.reconcile import (
+from cluster.controller.pool_plan import (
     judge,
     plan_first_replicas,
     plan_statuses,
     plan_terms,
     with_terms,
 )
+from cluster.controller.pool_status import (
+    PATIENCE_S,
+    REFRESH_S,
+    FarmReport,
+    RenderPoolStatus,
+    Verdict,
+    as_patch,
+    describe_pool,
+)
 from cluster.render_pool import RenderPool, read_render_pool
-from cluster.status import PATIENCE_S, REFRESH_S, FarmReport, RenderPoolStatus, Verdict, as_patch, describe_pool
 from cluster.timestamps import write_time
 from tests.cluster.farm_double import pool_state
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from cluster.acting import NotLeader
-from cluster.controller_metrics import ControllerMetrics
+from cluster.controller.acting import NotLeader
+from cluster.controller.drain_plan import DrainLimits
+from cluster.controller.drainer import Drainer
+from cluster.controller.metrics import ControllerMetrics
+from cluster.controller.reconciler import Reconciler
+from cluster.controller.rounds import RoundEnd, Rounds
 from cluster.crd import RENDER_POOLS
-from cluster.drainer import Drainer
-from cluster.draining import DrainLimits
 from cluster.farm_client import FarmClient
 from cluster.kube_events import EventRecorder
-from cluster.reconciler import Reconciler
-from cluster.rounds import RoundEnd, Rounds
 from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World
 from tests.cluster.farm_double import KEY, pool_state
 from tests.cluster.kube_fixtures import NewWorld

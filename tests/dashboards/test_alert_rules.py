@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.controller_metrics import ControllerMetrics
+from cluster.controller.metrics import ControllerMetrics
 from dashboards.alerts import ALERTS
 from dashboards.rules import RUNBOOKS_URL, Alert
 from dashboards.written import CHART, GROUPS

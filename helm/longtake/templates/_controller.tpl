@@ -1,4 +1,4 @@
-{{/* How the controller is told what to do; cluster/controller_settings.py reads it. */}}
+{{/* How the controller is told what to do; cluster/controller/settings.py reads it. */}}
 {{- define "longtake.controllerVariables" -}}
 - name: POD_NAME
   valueFrom:

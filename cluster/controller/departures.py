@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.contract.pools_and_nodes import NodeState
-from cluster.draining import Danger
+from cluster.controller.drain_plan import Danger
 from cluster.render_pool import GROUP
 from cluster.signals import Notice, read_notices, read_pod_notices
 from cluster.timestamps import read_time, write_time

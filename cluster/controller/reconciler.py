@@ -4,15 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from cluster.acting import Acts
 from cluster.contract.pools_and_nodes import PoolTerms
-from cluster.controller_metrics import ControllerMetrics
-from cluster.crd import RENDER_POOLS
-from cluster.drainer import about_pool
-from cluster.errors import FarmRefused, FarmUnavailable
-from cluster.kube import Json, Kube
-from cluster.kube_events import EventType
-from cluster.reconcile import (
+from cluster.controller.acting import Acts
+from cluster.controller.drainer import about_pool
+from cluster.controller.metrics import ControllerMetrics
+from cluster.controller.pool_plan import (
     TERMS_PENDING,
     TERMS_REFUSED,
     PutTerms,
@@ -23,8 +19,12 @@ from cluster.reconcile import (
     plan_terms,
     with_terms,
 )
+from cluster.controller.pool_status import READY, FarmReport, Verdict, as_patch
+from cluster.crd import RENDER_POOLS
+from cluster.errors import FarmRefused, FarmUnavailable
+from cluster.kube import Json, Kube
+from cluster.kube_events import EventType
 from cluster.render_pool import RenderPool
-from cluster.status import READY, FarmReport, Verdict, as_patch
 
 log = logging.getLogger(__name__)
 

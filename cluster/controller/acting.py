@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from cluster.controller_metrics import ControllerMetrics
+from cluster.controller.metrics import ControllerMetrics
 from cluster.errors import FarmRefused, FarmUnavailable
 from cluster.kube import Json
 from cluster.kube_errors import Conflict, KubeError, NotFound, Unavailable

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from cluster.acting import NotLeader
-from cluster.controller_metrics import ControllerMetrics
-from cluster.rounds import RoundEnd
+from cluster.controller.acting import NotLeader
+from cluster.controller.metrics import ControllerMetrics
+from cluster.controller.rounds import RoundEnd
 
 log = logging.getLogger(__name__)
 

@@ -17,23 +17,21 @@ from random import Random
 
 from cluster.candidacy import Timing
 from cluster.contract.log_lines import choose_formatter
-from cluster.controller_metrics import ControllerMetrics
-from cluster.controller_settings import ControllerSettings, load_settings
+from cluster.controller.drain_plan import DrainLimits
+from cluster.controller.drainer import Drainer
+from cluster.controller.exporter import Exporter
+from cluster.controller.metrics import ControllerMetrics
+from cluster.controller.pacing import Pace
+from cluster.controller.reconciler import Reconciler
+from cluster.controller.rounds import Rounds
+from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
-from cluster.drainer import Drainer
-from cluster.draining import DrainLimits
 from cluster.election import Election
-from cluster.errors import ClusterError
-from cluster.exporter import Exporter
 from cluster.farm_client import FarmClient
 from cluster.kube import Json, Kube, connect
-from cluster.kube_errors import KubeError
 from cluster.kube_events import EventRecorder
 from cluster.kube_resources import NODES, PODS
 from cluster.mirror import ChangeKind
-from cluster.pacing import Pace
-from cluster.reconciler import Reconciler
-from cluster.rounds import Rounds
 from cluster.signals import read_notices, read_pod_notices
 from cluster.watching import WATCH_S, Informer
 
@@ -229,11 +227,3 @@ def set_up_logs(form: str) -> None:
     handler.setFormatter(choose_formatter(form, is_terminal=sys.stderr.isatty()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (ClusterError, KubeError) as error:
-        print(f"longtake: {error}", file=sys.stderr)
-        sys.exit(2)

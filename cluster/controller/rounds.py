@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.acting import Acts
 from cluster.contract.pools_and_nodes import NodeState, PoolState
-from cluster.controller_metrics import ControllerMetrics
+from cluster.controller.acting import Acts
+from cluster.controller.drainer import Drainer, Surroundings
+from cluster.controller.metrics import ControllerMetrics
+from cluster.controller.pool_status import FarmReport
+from cluster.controller.reconciler import Reconciler
 from cluster.crd import RENDER_POOLS
-from cluster.drainer import Drainer, Surroundings
 from cluster.errors import FarmRefused, FarmUnavailable
 from cluster.kube import Json, Kube
 from cluster.kube_errors import KubeError
 from cluster.kube_events import EventRecorder
-from cluster.reconciler import Reconciler
 from cluster.render_pool import RenderPool, read_render_pool
-from cluster.status import FarmReport
 
 log = logging.getLogger(__name__)
 

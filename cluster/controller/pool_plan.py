@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.contract.pools_and_nodes import PoolState, PoolTerms
+from cluster.controller.pool_status import READY, FarmReport, Verdict, describe_pool, is_worth_writing
 from cluster.errors import did_you_mean
 from cluster.render_pool import RenderPool, RenderPoolSpec, RenderPoolStatus, same_shape
-from cluster.status import READY, FarmReport, Verdict, describe_pool, is_worth_writing
 
 TERMS_REFUSED = "TermsRefused"
 TERMS_PENDING = "TermsPending"

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cluster.acting import Acts
 from cluster.contract.pools_and_nodes import DrainRequest, NodeState
-from cluster.controller_metrics import ControllerMetrics
-from cluster.dangers import Outlook, drain_annotations, look_out
-from cluster.draining import Danger, Drain, DrainLimits, DrainPlan, plan_drains, pool_of
+from cluster.controller.acting import Acts
+from cluster.controller.departures import Outlook, drain_annotations, look_out
+from cluster.controller.drain_plan import Danger, Drain, DrainLimits, DrainPlan, plan_drains, pool_of
+from cluster.controller.metrics import ControllerMetrics
 from cluster.kube import Json, Kube
 from cluster.kube_events import EventType
 from cluster.kube_resources import PODS
