@@ -6,7 +6,7 @@ helm/longtake/crds/renderpools.yaml is what `longtake cluster crd` prints; a tes
 
 from typing import Any
 
-from cluster.kube_resources import Resource
+from cluster.kube.resources import Resource
 from cluster.render_pool import GROUP, KIND, PLURAL, VERSION, RenderPoolSpec, RenderPoolStatus
 
 RENDER_POOLS = Resource(GROUP, VERSION, PLURAL, KIND)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from cluster.contract.pools_and_nodes import MAX_GANGS, PoolTerms, ScalingMode, SpotPolicy
-from cluster.timestamps import read_time
+from cluster.kube.timestamps import read_time
 
 GROUP = "longtake.dev"
 VERSION = "v1alpha1"

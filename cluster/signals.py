@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from cluster.contract.pools_and_nodes import DrainCause
-from cluster.timestamps import read_time
+from cluster.kube.timestamps import read_time
 from cluster.topology import read_topology
 
 Json = Mapping[str, Any]

@@ -45,7 +45,7 @@ def names_an_action(value: ast.expr, scope: ast.AST) -> bool:
             return any(isinstance(key, ast.Constant) and key.value == "action" for key in value.keys)
         case ast.BinOp(left=left, op=ast.BitOr()):
             return names_an_action(left, scope)
-        case ast.Call(func=ast.Attribute(attr="_log_fields"), args=[ast.Constant(), *_]):  # cluster/watching.py
+        case ast.Call(func=ast.Attribute(attr="_log_fields"), args=[ast.Constant(), *_]):  # cluster/kube/informer.py
             return True
         case ast.Name(name):
             given = [

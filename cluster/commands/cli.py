@@ -18,7 +18,7 @@ import typer
 
 if TYPE_CHECKING:
     from cluster.farm_client import FarmClient
-    from cluster.kube import Kube
+    from cluster.kube.client import Kube
 
 app = typer.Typer(no_args_is_help=True, help="Pools, nodes and drains on Kubernetes; for operators.")
 
@@ -54,7 +54,7 @@ def _told(command: Callable[_P, _R]) -> Callable[_P, _R]:
     @functools.wraps(command)
     def run(*arguments: _P.args, **options: _P.kwargs) -> _R:
         from cluster.errors import ClusterError, FarmRefused, UserMistake
-        from cluster.kube_errors import Forbidden, KubeError, NoCluster, NotFound
+        from cluster.kube.errors import Forbidden, KubeError, NoCluster, NotFound
 
         try:
             return command(*arguments, **options)
@@ -82,8 +82,8 @@ def status(
     from cluster.commands.overview import Seen, describe_cluster
     from cluster.crd import RENDER_POOLS
     from cluster.errors import ClusterError
-    from cluster.kube_errors import Forbidden, NotFound
-    from cluster.kube_resources import NODES, PODS
+    from cluster.kube.errors import Forbidden, NotFound
+    from cluster.kube.resources import NODES, PODS
     from cluster.render_pool import read_render_pool
 
     kube = _connect(kubeconfig, context)
@@ -138,8 +138,8 @@ def drain(
     from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
     from cluster.contract.pools_and_nodes import DrainRequest
     from cluster.errors import UserMistake
-    from cluster.kube_errors import KubeError
-    from cluster.kube_resources import PODS
+    from cluster.kube.errors import KubeError
+    from cluster.kube.resources import PODS
 
     try:
         request = DrainRequest(cause="operator", reason=reason, deadline_s=deadline)
@@ -228,7 +228,7 @@ def preflight(
 
 
 def _connect(kubeconfig: Path | None, context: str | None) -> "Kube":
-    from cluster.kube import connect
+    from cluster.kube.client import connect
 
     return connect(kubeconfig=kubeconfig, context=context)
 

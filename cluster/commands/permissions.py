@@ -6,8 +6,8 @@ from typing import Literal
 
 from cluster.commands.findings import Finding
 from cluster.crd import RENDER_POOLS
-from cluster.kube import Kube
-from cluster.kube_resources import EVENTS, LEASES, NODES, PODS, Resource
+from cluster.kube.client import Kube
+from cluster.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from cluster.commands.permissions import check_permissions
 from cluster.crd import CRD_NAME, RENDER_POOLS, render_pool_crd
 from cluster.errors import ClusterError, did_you_mean
 from cluster.farm_client import FarmClient
-from cluster.kube import Kube
-from cluster.kube_errors import Forbidden, KubeError, NotFound
-from cluster.kube_resources import CRDS, DEPLOYMENTS, NODES, STORAGE_CLASSES
+from cluster.kube.client import Kube
+from cluster.kube.errors import Forbidden, KubeError, NotFound
+from cluster.kube.resources import CRDS, DEPLOYMENTS, NODES, STORAGE_CLASSES
 from cluster.render_pool import VERSION, read_render_pool
 from cluster.topology import NodeTopology, read_topology
 

@@ -4,7 +4,7 @@ import sys
 
 from cluster.controller.process import main
 from cluster.errors import ClusterError
-from cluster.kube_errors import KubeError
+from cluster.kube.errors import KubeError
 
 if __name__ == "__main__":
     try:

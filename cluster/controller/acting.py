@@ -10,9 +10,9 @@ from typing import Literal
 
 from cluster.controller.metrics import ControllerMetrics
 from cluster.errors import FarmRefused, FarmUnavailable
-from cluster.kube import Json
-from cluster.kube_errors import Conflict, KubeError, NotFound, Unavailable
-from cluster.kube_events import EventRecorder, EventType
+from cluster.kube.client import Json
+from cluster.kube.errors import Conflict, KubeError, NotFound, Unavailable
+from cluster.kube.events import EventRecorder, EventType
 
 Server = Literal["farm", "kubernetes"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from cluster.contract.pools_and_nodes import NodeState
 from cluster.controller.drain_plan import Danger
+from cluster.kube.timestamps import read_time, write_time
 from cluster.render_pool import GROUP
 from cluster.signals import Notice, read_notices, read_pod_notices
-from cluster.timestamps import read_time, write_time
 from cluster.topology import Placement, place_ray_nodes
 
 Json = Mapping[str, Any]

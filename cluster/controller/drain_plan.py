@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.contract.pools_and_nodes import MAX_DRAIN_S, DrainRequest, NodeState
+from cluster.kube.timestamps import write_time
 from cluster.signals import Notice
-from cluster.timestamps import write_time
 
 MIN_DEADLINE_S = 1.0
 

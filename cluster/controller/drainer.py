@@ -14,9 +14,9 @@ from cluster.controller.acting import Acts
 from cluster.controller.departures import Outlook, drain_annotations, look_out
 from cluster.controller.drain_plan import Danger, Drain, DrainLimits, DrainPlan, plan_drains, pool_of
 from cluster.controller.metrics import ControllerMetrics
-from cluster.kube import Json, Kube
-from cluster.kube_events import EventType
-from cluster.kube_resources import PODS
+from cluster.kube.client import Json, Kube
+from cluster.kube.events import EventType
+from cluster.kube.resources import PODS
 from cluster.render_pool import API_VERSION, KIND, RenderPool
 from cluster.topology import read_topology
 

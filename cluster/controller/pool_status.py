@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.contract.pools_and_nodes import MAX_GANGS, MAX_REASON_CHARS, PoolState
+from cluster.kube.timestamps import read_time, write_time
 from cluster.render_pool import (
     MAX_MESSAGE_CHARS,
     POOL_LABEL,
@@ -17,7 +18,6 @@ from cluster.render_pool import (
     RenderPool,
     RenderPoolStatus,
 )
-from cluster.timestamps import read_time, write_time
 
 READY = "Ready"
 FARM_REACHABLE = "FarmReachable"

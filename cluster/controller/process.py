@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from random import Random
 
-from cluster.candidacy import Timing
 from cluster.contract.log_lines import choose_formatter
 from cluster.controller.drain_plan import DrainLimits
 from cluster.controller.drainer import Drainer
@@ -26,14 +25,15 @@ from cluster.controller.reconciler import Reconciler
 from cluster.controller.rounds import Rounds
 from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
-from cluster.election import Election
 from cluster.farm_client import FarmClient
-from cluster.kube import Json, Kube, connect
-from cluster.kube_events import EventRecorder
-from cluster.kube_resources import NODES, PODS
-from cluster.mirror import ChangeKind
+from cluster.kube.client import Json, Kube, connect
+from cluster.kube.election import Election
+from cluster.kube.events import EventRecorder
+from cluster.kube.informer import WATCH_S, Informer
+from cluster.kube.lease import Timing
+from cluster.kube.mirror import ChangeKind
+from cluster.kube.resources import NODES, PODS
 from cluster.signals import read_notices, read_pod_notices
-from cluster.watching import WATCH_S, Informer
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from cluster.controller.pool_plan import (
 from cluster.controller.pool_status import READY, FarmReport, Verdict, as_patch
 from cluster.crd import RENDER_POOLS
 from cluster.errors import FarmRefused, FarmUnavailable
-from cluster.kube import Json, Kube
-from cluster.kube_events import EventType
+from cluster.kube.client import Json, Kube
+from cluster.kube.events import EventType
 from cluster.render_pool import RenderPool
 
 log = logging.getLogger(__name__)

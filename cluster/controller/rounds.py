@@ -17,9 +17,9 @@ from cluster.controller.pool_status import FarmReport
 from cluster.controller.reconciler import Reconciler
 from cluster.crd import RENDER_POOLS
 from cluster.errors import FarmRefused, FarmUnavailable
-from cluster.kube import Json, Kube
-from cluster.kube_errors import KubeError
-from cluster.kube_events import EventRecorder
+from cluster.kube.client import Json, Kube
+from cluster.kube.errors import KubeError
+from cluster.kube.events import EventRecorder
 from cluster.render_pool import RenderPool, read_render_pool
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.crd import RENDER_POOLS, render_pool_crd
-from cluster.kube import Kube, connect
-from cluster.kube_errors import AlreadyExists, Forbidden, NotFound
-from cluster.kube_events import CLUSTER_WIDE
-from cluster.kube_resources import CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
+from cluster.kube.client import Kube, connect
+from cluster.kube.errors import AlreadyExists, Forbidden, NotFound
+from cluster.kube.events import CLUSTER_WIDE
+from cluster.kube.resources import CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
 from cluster.render_pool import RenderPool, read_render_pool
 from tests.cluster.farm_double import FarmDouble, node_state, pool_state
 from tests.cluster.kube_server import KubeServer

@@ -1,7 +1,8 @@
 """Several candidates for one Lease in simulated time: slow and lost messages, pauses, crashes, resignations.
 
 The network is worse than a real one: a request that its sender gave up long ago may still arrive and be carried out.
-Candidates decide by cluster.candidacy alone; each has a clock of its own, set differently, that runs at the true speed.
+Candidates decide by cluster.kube.lease alone; each has a clock of its own, set differently, that runs at the true
+speed.
 """
 
 import heapq
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from cluster import candidacy
-from cluster.candidacy import Candidacy, Record, Timing, decide, lease_spec, record_of, released_spec, resigned, see
+from cluster.kube import lease
+from cluster.kube.lease import Candidacy, Record, Timing, decide, lease_spec, record_of, released_spec, resigned, see
 
 Json = dict[str, Any]
 TIMING = Timing(duration_s=15, renew_deadline_s=10.0, retry_s=2.0)
@@ -76,7 +77,7 @@ class Simulation:
     random: Random
     candidates: int
     weather: Weather
-    grant: Grant = candidacy.granted
+    grant: Grant = lease.granted
     timing: Timing = TIMING
     now: float = 0.0
     lease: Lease = field(default_factory=Lease)

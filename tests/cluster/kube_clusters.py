@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.kube import Kube
-from cluster.kube_errors import NotFound
-from cluster.kube_resources import Resource
+from cluster.kube.client import Kube
+from cluster.kube.errors import NotFound
+from cluster.kube.resources import Resource
 from tests.cluster.kube_server import KubeServer
 
 Json = dict[str, Any]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.kube import Kube, connect
-from cluster.kube_errors import AlreadyExists
-from cluster.kube_resources import CRDS, NAMESPACES
+from cluster.kube.client import Kube, connect
+from cluster.kube.errors import AlreadyExists
+from cluster.kube.resources import CRDS, NAMESPACES
 from tests.cluster.controller_world import BreakableWorld, World, open_breakable_world, open_world
 from tests.cluster.kube_clusters import WIDGET_CRD, WIDGETS, Ground, wait_for
 from tests.cluster.kube_server import KubeServer

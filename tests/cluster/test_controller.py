@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from cluster.candidacy import Timing
 from cluster.contract.pools_and_nodes import PoolSupply
 from cluster.controller.pacing import pause_after
 from cluster.controller.process import Controller
@@ -25,6 +24,7 @@ from cluster.controller.rounds import RoundEnd
 from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
 from cluster.errors import UserMistake
+from cluster.kube.lease import Timing
 from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World, wait_until
 from tests.cluster.farm_double import KEY, pool_state
 

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 
 from cluster.contract.pools_and_nodes import PoolTerms
 from cluster.crd import RENDER_POOLS, crd_yaml, render_pool_crd, render_pool_schema
-from cluster.kube import Kube, connect
-from cluster.kube_errors import Invalid
-from cluster.kube_resources import CRDS
+from cluster.kube.client import Kube, connect
+from cluster.kube.errors import Invalid
+from cluster.kube.resources import CRDS
 from cluster.render_pool import RenderPoolSpec, RenderPoolStatus, read_render_pool, same_shape
 from tests.cluster.kube_server import KubeServer
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from cluster.contract.pools_and_nodes import NodeState
 from cluster.controller.departures import DRAINED_NODE, DRAINED_UNTIL, drain_annotations, look_out
 from cluster.controller.drain_plan import Danger, DrainLimits, DrainPlan, plan_drains, pool_of
+from cluster.kube.timestamps import write_time
 from cluster.signals import SIGNALS, Notice, Signal
-from cluster.timestamps import write_time
 from tests.cluster.farm_double import node_state
 
 Json = dict[str, Any]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.candidacy import Candidacy, Record, Timing, decide, granted, lease_spec, record_of, resigned, see
-from cluster.election import Election
-from cluster.kube import Kube, connect
-from cluster.kube_resources import LEASES
+from cluster.kube.client import Kube, connect
+from cluster.kube.election import Election
+from cluster.kube.lease import Candidacy, Record, Timing, decide, granted, lease_spec, record_of, resigned, see
+from cluster.kube.resources import LEASES
 from tests.cluster.election_simulation import FINE, TIMING, Simulation, Weather
 from tests.cluster.kube_clusters import TIME_LIMIT_S, Ground, wait_for
 from tests.cluster.kube_server import KubeServer

@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kube import Kube, connect
-from cluster.kube_errors import (
+from cluster.kube.client import Kube, connect
+from cluster.kube.errors import (
     MAX_RETRY_AFTER_S,
     AlreadyExists,
     Conflict,
@@ -26,9 +26,9 @@ from cluster.kube_errors import (
     Unavailable,
     error_of,
 )
-from cluster.kube_events import EventRecorder, describe
-from cluster.kube_resources import CONFIG_MAPS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
-from cluster.kube_stream import MAX_EVENT_BYTES, events_of
+from cluster.kube.events import EventRecorder, describe
+from cluster.kube.resources import CONFIG_MAPS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
+from cluster.kube.stream import MAX_EVENT_BYTES, events_of
 from tests.cluster import kube_http
 from tests.cluster.kube_clusters import WIDGETS, Ground, wait_for
 from tests.cluster.kube_server import KubeServer
@@ -240,7 +240,7 @@ def test_names_cannot_leave_their_place_in_a_path() -> None:
 def test_a_long_list_comes_whole_in_pages(kube_server: KubeServer, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(25):
         kube_server.put({"apiVersion": "v1", "kind": "ConfigMap", **config_map(f"c{index:02}")})
-    monkeypatch.setattr("cluster.kube.PAGE_SIZE", 10)
+    monkeypatch.setattr("cluster.kube.client.PAGE_SIZE", 10)
     listing = kube.list_all(CONFIG_MAPS, namespace="default")
     assert [one["metadata"]["name"] for one in listing.items] == [f"c{index:02}" for index in range(25)]
     assert listing.version == str(kube_server.store.version)
@@ -252,7 +252,7 @@ def test_a_list_whose_moment_is_forgotten_between_two_pages_is_gone(
 ) -> None:
     for name in "abc":
         kube_server.put({"apiVersion": "v1", "kind": "ConfigMap", **config_map(name)})
-    monkeypatch.setattr("cluster.kube.PAGE_SIZE", 1)
+    monkeypatch.setattr("cluster.kube.client.PAGE_SIZE", 1)
     kube_server.delay("GET .*continue=", 0.3)
     failed: list[type] = []
 
@@ -280,7 +280,7 @@ def test_every_write_says_who_we_are(kube_server: KubeServer, kube: Kube) -> Non
 
 def test_a_silent_stream_is_given_up(kube_server: KubeServer, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the other end vanishes without a word: the server never ends the watch that it promised to end."""
-    monkeypatch.setattr("cluster.kube.STREAM_GRACE_S", 0.2)
+    monkeypatch.setattr("cluster.kube.client.STREAM_GRACE_S", 0.2)
     monkeypatch.setattr(kube_http.Watch, "_wait", lambda self, until: time.sleep(3.0) or [])
     stream = kube.watch(CONFIG_MAPS, since=str(kube_server.store.version), watch_s=1.0)
     began = time.monotonic()

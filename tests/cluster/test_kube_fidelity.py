@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cluster.kube import Kube
-from cluster.kube_errors import AlreadyExists, Conflict, Gone, Invalid, KubeError, NotFound, Unavailable
-from cluster.kube_resources import CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
+from cluster.kube.client import Kube
+from cluster.kube.errors import AlreadyExists, Conflict, Gone, Invalid, KubeError, NotFound, Unavailable
+from cluster.kube.resources import CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
 from tests.cluster.kube_clusters import WIDGET_CRD, WIDGETS, Ground, is_gone, wait_for
 
 pytest_plugins = ["tests.cluster.kube_fixtures"]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.kube import Listing
-from cluster.kube_errors import Forbidden, Gone, KubeError, Unavailable
-from cluster.mirror import BACKOFF_MOST_S, Change, Mirror, backoff_s, decide_next, key_of
+from cluster.kube.client import Listing
+from cluster.kube.errors import Forbidden, Gone, KubeError, Unavailable
+from cluster.kube.mirror import BACKOFF_MOST_S, Change, Mirror, backoff_s, decide_next, key_of
 
 Json = dict[str, Any]
 

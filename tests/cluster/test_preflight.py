@@ -21,8 +21,8 @@ from cluster.commands.preflight import (
 )
 from cluster.crd import CRD_NAME, RENDER_POOLS, render_pool_crd
 from cluster.farm_client import FarmClient
-from cluster.kube import Kube, connect
-from cluster.kube_resources import CRDS
+from cluster.kube.client import Kube, connect
+from cluster.kube.resources import CRDS
 from cluster.topology import read_topology
 from tests.cluster.controller_world import World
 from tests.cluster.farm_double import KEY

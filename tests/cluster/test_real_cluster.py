@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cluster.kube import Kube, connect
-from cluster.kube_resources import EVENTS, NAMESPACES, NODES, PODS
+from cluster.kube.client import Kube, connect
+from cluster.kube.resources import EVENTS, NAMESPACES, NODES, PODS
 from tests.cluster.controller_world import SPOT_TAINT, wait_until
 
 ROOT = Path(__file__).parents[2]

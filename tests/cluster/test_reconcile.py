@@ -23,8 +23,8 @@ from cluster.controller.pool_status import (
     as_patch,
     describe_pool,
 )
+from cluster.kube.timestamps import write_time
 from cluster.render_pool import RenderPool, read_render_pool
-from cluster.timestamps import write_time
 from tests.cluster.farm_double import pool_state
 
 Json = dict[str, Any]

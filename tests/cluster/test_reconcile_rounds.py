@@ -14,7 +14,7 @@ from cluster.controller.reconciler import Reconciler
 from cluster.controller.rounds import RoundEnd, Rounds
 from cluster.crd import RENDER_POOLS
 from cluster.farm_client import FarmClient
-from cluster.kube_events import EventRecorder
+from cluster.kube.events import EventRecorder
 from tests.cluster.controller_world import SPOT_TAINT, BreakableWorld, World
 from tests.cluster.farm_double import KEY, pool_state
 from tests.cluster.kube_fixtures import NewWorld

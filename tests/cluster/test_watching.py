@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from cluster.kube import Kube, connect
-from cluster.kube_errors import NotFound
-from cluster.kube_resources import CONFIG_MAPS, NODES, Resource
-from cluster.mirror import ChangeKind, Key, key_of
-from cluster.watching import Informer, OnChange
+from cluster.kube.client import Kube, connect
+from cluster.kube.errors import NotFound
+from cluster.kube.informer import Informer, OnChange
+from cluster.kube.mirror import ChangeKind, Key, key_of
+from cluster.kube.resources import CONFIG_MAPS, NODES, Resource
 from tests.cluster.kube_clusters import TIME_LIMIT_S, WIDGETS, Ground, wait_for
 from tests.cluster.kube_server import KubeServer
 

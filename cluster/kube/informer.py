@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Mapping
 from random import Random
 
-from cluster.kube import Json, Kube
-from cluster.kube_errors import KubeError
-from cluster.kube_resources import Resource
-from cluster.kube_stream import WatchStream
-from cluster.mirror import HEALTHY_S, ChangeKind, Key, Mirror, decide_next
+from cluster.kube.client import Json, Kube
+from cluster.kube.errors import KubeError
+from cluster.kube.mirror import HEALTHY_S, ChangeKind, Key, Mirror, decide_next
+from cluster.kube.resources import Resource
+from cluster.kube.stream import WatchStream
 
 WATCH_S = 60.0
 """Seconds of one watch. Short, because a connection that died without a word is noticed only when its watch should

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from cluster.candidacy import Candidacy, Timing, decide, granted, lease_spec, record_of, released_spec, resigned, see
-from cluster.kube import Json, Kube
-from cluster.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
-from cluster.kube_resources import LEASES
+from cluster.kube.client import Json, Kube
+from cluster.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from cluster.kube.lease import Candidacy, Timing, decide, granted, lease_spec, record_of, released_spec, resigned, see
+from cluster.kube.resources import LEASES
 
 log = logging.getLogger(__name__)
 

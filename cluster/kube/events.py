@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from cluster.kube import FIELD_MANAGER, Json, Kube
-from cluster.kube_errors import AlreadyExists, Conflict, KubeError, NotFound
-from cluster.kube_resources import EVENTS
+from cluster.kube.client import FIELD_MANAGER, Json, Kube
+from cluster.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from cluster.kube.resources import EVENTS
 
 EventType = Literal["Normal", "Warning"]
 

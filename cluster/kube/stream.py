@@ -11,7 +11,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from cluster.kube_errors import Unavailable
+from cluster.kube.errors import Unavailable
 
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 """Bytes of one event. An object has 1.5 MiB at most in etcd; JSON with escapes and managedFields is longer."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from cluster.kube_errors import NoCluster, Unavailable, error_of
+from cluster.kube.errors import NoCluster, Unavailable, error_of
 
 if TYPE_CHECKING:
     from kubernetes.client.api_client import ApiClient

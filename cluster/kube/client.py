@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.kube_connection import Connection, open_connection
-from cluster.kube_errors import Invalid, NotFound
-from cluster.kube_resources import ACCESS_REVIEWS, Resource
-from cluster.kube_stream import WatchStream
+from cluster.kube.connection import Connection, open_connection
+from cluster.kube.errors import Invalid, NotFound
+from cluster.kube.resources import ACCESS_REVIEWS, Resource
+from cluster.kube.stream import WatchStream
 
 FIELD_MANAGER = "longtake-controller"
 """Who we are where Kubernetes keeps account of who set which field."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from cluster.kube import Json, Listing
-from cluster.kube_errors import Gone, KubeError, Unavailable, error_of_event
+from cluster.kube.client import Json, Listing
+from cluster.kube.errors import Gone, KubeError, Unavailable, error_of_event
 
 ChangeKind = Literal["added", "modified", "deleted"]
 Key = tuple[str, str]
