@@ -12,10 +12,13 @@ from typing import Any
 import anyio
 from fastapi import FastAPI
 
-from serving.api import (
+from serving.api import docs, errors
+from serving.api.caller import ADMIN_TENANT, Caller
+from serving.api.feed import Feed
+from serving.api.gate import Gate
+from serving.api.latency import Latencies, Stopwatch, report_forever
+from serving.api.routes import (
     access,
-    docs,
-    errors,
     events,
     farm,
     files,
@@ -28,10 +31,6 @@ from serving.api import (
     versions,
     videos,
 )
-from serving.api.caller import ADMIN_TENANT, Caller
-from serving.api.feed import Feed
-from serving.api.gate import Gate
-from serving.api.latency import Latencies, Stopwatch, report_forever
 from serving.api.services import Poker, Services
 from serving.api.webhooks import WebhookSender, send_forever
 from serving.settings import API_REPORT_S, READY_S, TENANT_CACHE_S, WEBHOOK_EVERY_S

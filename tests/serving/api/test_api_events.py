@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from serving.api import feed as feed_module
 from serving.api.errors import ApiError
-from serving.api.events import stream
 from serving.api.feed import Feed
+from serving.api.routes.events import stream
 from serving.director.lifecycle import Lifecycle
 from serving.errors import StoreUnavailable
 from serving.store.database import open_database

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.api import studio
 from serving.api.app import openapi_document
+from serving.api.routes import studio
 from serving.storyboard import Storyboard, parse_storyboard, write_yaml
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 from tests.serving.api.test_api_document import check

@@ -17,13 +17,13 @@ from serving.api.bodies import JobOptions, NewVideo
 from serving.api.caller import AnyCaller, Caller
 from serving.api.docs import binary, failures, video_body
 from serving.api.errors import ApiError, not_found, refuse
-from serving.api.events import OVER
-from serving.api.files import film_media
 from serving.api.forms import fields_of_form
-from serving.api.jobs import find_job
 from serving.api.media import send_media
 from serving.api.reading import JSON_TYPE, check, read_json, read_storyboard
 from serving.api.repeats import REPLAYED, name_request
+from serving.api.routes.events import OVER
+from serving.api.routes.files import film_media
+from serving.api.routes.jobs import find_job
 from serving.api.schemas import OpenAIVideo, VideoDeleted, VideoList
 from serving.api.services import Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.api.caller import Admin, AnyCaller
 from serving.api.docs import METRICS, failures
-from serving.api.jobs import find_job
+from serving.api.routes.jobs import find_job
 from serving.api.schemas import Health, Me, ModelList, UsageList
 from serving.api.services import TheServices
 from serving.director.admission import open_known_model

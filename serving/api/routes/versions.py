@@ -12,9 +12,9 @@ from serving.api.caller import AnyCaller, Caller
 from serving.api.docs import failures, job_body
 from serving.api.errors import refuse
 from serving.api.job_json import Json, job_json, list_json
-from serving.api.jobs import JobId, find_job
 from serving.api.reading import read_new_job
 from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
+from serving.api.routes.jobs import JobId, find_job
 from serving.api.schemas import Diff, Job, JobList, Quote
 from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, as_final, check_due, plan_order, tenant_of

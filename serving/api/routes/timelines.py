@@ -5,7 +5,7 @@ from starlette.responses import JSONResponse
 
 from serving.api.caller import AnyCaller
 from serving.api.docs import failures
-from serving.api.jobs import JobId, find_job
+from serving.api.routes.jobs import JobId, find_job
 from serving.api.schemas import TimelineView
 from serving.api.services import TheServices
 from serving.director.timelines import describe_stored

@@ -16,7 +16,7 @@ from serving.settings import MAX_STUDIO_FILE_BYTES
 
 router = APIRouter(include_in_schema=False)
 
-FOLDER = Path(__file__).parent.parent / "web"
+FOLDER = Path(__file__).parents[2] / "web"
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
