@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 from fastapi import FastAPI
 
-from serving.api import docs, errors
+from serving.api import errors
 from serving.api.caller import ADMIN_TENANT, Caller
 from serving.api.feed import Feed
 from serving.api.gate import Gate
@@ -33,6 +33,7 @@ from serving.api.routes import (
 )
 from serving.api.services import Poker, Services
 from serving.api.webhooks import WebhookSender, send_forever
+from serving.api.wire import openapi
 from serving.settings import API_REPORT_S, READY_S, TENANT_CACHE_S, WEBHOOK_EVERY_S
 from serving.store.artifacts import Artifacts
 from serving.store.keys import ApiKeys, TenantSettings
@@ -58,7 +59,7 @@ def create_api(services: Services) -> FastAPI:
 
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document, the same for every farm of this release."""
-    return docs.describe(_make_app())
+    return openapi.describe(_make_app())
 
 
 def _make_app() -> FastAPI:
@@ -66,11 +67,11 @@ def _make_app() -> FastAPI:
     app = FastAPI(
         title="Longtake",
         version=importlib.metadata.version("longtake"),
-        description=docs.DESCRIPTION,
-        openapi_tags=docs.TAGS,
+        description=openapi.DESCRIPTION,
+        openapi_tags=openapi.TAGS,
         docs_url=None,  # FastAPI's pages load scripts from elsewhere
         redoc_url=None,
-        responses=docs.EVERYWHERE,
+        responses=openapi.EVERYWHERE,
         lifespan=_live,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
@@ -78,7 +79,7 @@ def _make_app() -> FastAPI:
     for part in (jobs, versions, timelines, events, logs, files, videos, farm, pools, nodes, access, studio):
         app.include_router(part.router)
     errors.install(app)
-    app.openapi = functools.cache(functools.partial(docs.describe, app))  # type: ignore[method-assign]
+    app.openapi = functools.cache(functools.partial(openapi.describe, app))  # type: ignore[method-assign]
     return app
 
 

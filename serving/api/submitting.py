@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.api.bodies import JobOptions
 from serving.api.caller import Caller
 from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
 from serving.api.services import Poker, Services
+from serving.api.wire.requests import JobOptions
 from serving.errors import Problem, UserError
 from serving.store.records import IdempotencyRecord, Job, Take
 from serving.storyboard import Storyboard

@@ -7,13 +7,11 @@ from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse
 
 from serving.api.addresses import check_address
-from serving.api.bodies import NewKey, NewWebhook, TenantName, TenantSettings
 from serving.api.caller import Admin, AnyCaller
-from serving.api.docs import failures
 from serving.api.errors import not_found
-from serving.api.job_json import Json, list_json, whole
 from serving.api.repeats import TheRequest, answer_once
-from serving.api.schemas import (
+from serving.api.services import TheServices
+from serving.api.wire.answers import (
     ApiKey,
     ApiKeyList,
     AuditList,
@@ -24,7 +22,9 @@ from serving.api.schemas import (
     Webhook,
     WebhookList,
 )
-from serving.api.services import TheServices
+from serving.api.wire.job_json import Json, list_json, whole
+from serving.api.wire.openapi import failures
+from serving.api.wire.requests import NewKey, NewWebhook, TenantName, TenantSettings
 from serving.settings import MAX_LIST
 from serving.store import keys as stored_keys
 from serving.store.audit import AuditEntry

@@ -17,11 +17,11 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from serving.api.caller import AnyCaller
-from serving.api.docs import EVENT_STREAM, failures
 from serving.api.errors import ApiError, not_found
 from serving.api.feed import Channel, Feed
-from serving.api.job_json import event_json, job_json
 from serving.api.services import TheFeed, TheServices
+from serving.api.wire.job_json import event_json, job_json
+from serving.api.wire.openapi import EVENT_STREAM, failures
 from serving.settings import KEEP_ALIVE_S, STREAM_S, STREAM_SEND_S
 from serving.store.records import Event, Job
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from serving.api.caller import Admin, AnyCaller
-from serving.api.docs import METRICS, failures
 from serving.api.routes.jobs import find_job
-from serving.api.schemas import Health, Me, ModelList, UsageList
 from serving.api.services import TheServices
+from serving.api.wire.answers import Health, Me, ModelList, UsageList
+from serving.api.wire.openapi import METRICS, failures
 from serving.director.admission import open_known_model
 from serving.errors import Fault, ModelError
 from serving.models.registry import DESCRIPTIONS

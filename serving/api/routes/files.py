@@ -4,11 +4,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from serving.api.caller import AnyCaller
-from serving.api.docs import binary
 from serving.api.errors import not_found
 from serving.api.media import Media, file_name, send_media
 from serving.api.routes.jobs import JobId, find_job
 from serving.api.services import Services, TheServices
+from serving.api.wire.openapi import binary
 from serving.store.names import FILM_NAME, film_artifact, head_artifact, preview_artifact
 from serving.store.records import Job, Take
 

@@ -5,17 +5,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from serving.api.bodies import JobChanges, Reason
 from serving.api.caller import AnyCaller, Caller
-from serving.api.docs import failures, job_body, storyboard_answer
 from serving.api.errors import ApiError, not_found, refuse
-from serving.api.job_json import Json, job_json, list_json, whole
-from serving.api.reading import YAML_TYPES, read_new_job
 from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
 from serving.api.routes.events import OVER
-from serving.api.schemas import Deleted, Explanation, Job, JobList, Quote, Status
 from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, check_due, plan_order, tenant_of
+from serving.api.wire.answers import Deleted, Explanation, Job, JobList, Quote, Status
+from serving.api.wire.job_json import Json, job_json, list_json, whole
+from serving.api.wire.openapi import failures, job_body, storyboard_answer
+from serving.api.wire.reading import YAML_TYPES, read_new_job
+from serving.api.wire.requests import JobChanges, Reason
 from serving.director.lifecycle import Action, allowed_actions
 from serving.errors import Problem
 from serving.settings import MAX_LIST

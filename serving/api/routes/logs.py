@@ -6,12 +6,12 @@ from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse
 
 from serving.api.caller import Admin, AnyCaller, Caller
-from serving.api.docs import failures
-from serving.api.job_json import list_json
-from serving.api.log_json import log_line_json
 from serving.api.routes.jobs import JobId, find_job
-from serving.api.schemas import LogLineList
 from serving.api.services import Services, TheServices
+from serving.api.wire.answers import LogLineList
+from serving.api.wire.job_json import list_json
+from serving.api.wire.log_json import log_line_json
+from serving.api.wire.openapi import failures
 from serving.settings import MAX_LOG_LIST
 from serving.store.log_lines import Level
 

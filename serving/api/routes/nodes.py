@@ -4,11 +4,11 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from cluster.contract.pools_and_nodes import NodeState
-from serving.api.bodies import Drain
 from serving.api.caller import ADMIN_TENANT, Admin
-from serving.api.docs import failures
-from serving.api.schemas import NodeList
 from serving.api.services import TheServices
+from serving.api.wire.answers import NodeList
+from serving.api.wire.openapi import failures
+from serving.api.wire.requests import Drain
 from serving.store.audit import AuditEntry
 
 router = APIRouter(tags=["farm"])

@@ -6,12 +6,12 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from cluster.contract.pools_and_nodes import PoolTerms
-from serving.api.bodies import NewTerms
 from serving.api.caller import ADMIN_TENANT, Admin, AnyCaller
-from serving.api.docs import failures
 from serving.api.errors import ApiError
-from serving.api.schemas import Pool, PoolList
 from serving.api.services import Services, ThePoker, TheServices
+from serving.api.wire.answers import Pool, PoolList
+from serving.api.wire.openapi import failures
+from serving.api.wire.requests import NewTerms
 from serving.errors import Fault, Problem, WrongState
 from serving.farm_config import PoolConfig
 from serving.pool_terms import TERMS, read_terms

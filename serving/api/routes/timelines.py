@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from serving.api.caller import AnyCaller
-from serving.api.docs import failures
 from serving.api.routes.jobs import JobId, find_job
-from serving.api.schemas import TimelineView
 from serving.api.services import TheServices
+from serving.api.wire.answers import TimelineView
+from serving.api.wire.openapi import failures
 from serving.director.timelines import describe_stored
 from serving.errors import Fault
 from serving.settings import QUALITY_STEPS

@@ -7,17 +7,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query
 from starlette.responses import JSONResponse
 
-from serving.api.bodies import JobOptions
 from serving.api.caller import AnyCaller, Caller
-from serving.api.docs import failures, job_body
 from serving.api.errors import refuse
-from serving.api.job_json import Json, job_json, list_json
-from serving.api.reading import read_new_job
 from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
 from serving.api.routes.jobs import JobId, find_job
-from serving.api.schemas import Diff, Job, JobList, Quote
 from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, as_final, check_due, plan_order, tenant_of
+from serving.api.wire.answers import Diff, Job, JobList, Quote
+from serving.api.wire.job_json import Json, job_json, list_json
+from serving.api.wire.openapi import failures, job_body
+from serving.api.wire.reading import read_new_job
+from serving.api.wire.requests import JobOptions
 from serving.errors import Problem
 from serving.settings import MAX_LIST
 from serving.store.records import Job as JobRecord

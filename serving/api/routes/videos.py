@@ -13,21 +13,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse, Response
 
-from serving.api.bodies import JobOptions, NewVideo
 from serving.api.caller import AnyCaller, Caller
-from serving.api.docs import binary, failures, video_body
 from serving.api.errors import ApiError, not_found, refuse
-from serving.api.forms import fields_of_form
 from serving.api.media import send_media
-from serving.api.reading import JSON_TYPE, check, read_json, read_storyboard
 from serving.api.repeats import REPLAYED, name_request
 from serving.api.routes.events import OVER
 from serving.api.routes.files import film_media
 from serving.api.routes.jobs import find_job
-from serving.api.schemas import OpenAIVideo, VideoDeleted, VideoList
 from serving.api.services import Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept
-from serving.api.video_json import poll_after_ms, storyboard_of, video_json
+from serving.api.wire.answers import OpenAIVideo, VideoDeleted, VideoList
+from serving.api.wire.forms import fields_of_form
+from serving.api.wire.openapi import binary, failures, video_body
+from serving.api.wire.reading import JSON_TYPE, check, read_json, read_storyboard
+from serving.api.wire.requests import JobOptions, NewVideo
+from serving.api.wire.video_json import poll_after_ms, storyboard_of, video_json
 from serving.errors import Problem
 from serving.settings import MAX_FORM_FIELDS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
 from serving.store.records import Job

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.api.log_json import hide_insides
+from serving.api.wire.log_json import hide_insides
 from serving.store.log_lines import LogLine
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 from tests.serving.api.test_api_document import check

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from serving.api.bodies import NewJob
 from serving.api.errors import ApiError, explain, refuse
+from serving.api.wire.requests import NewJob
 from serving.errors import Problem, StoryboardError
 from serving.storyboard import Storyboard, parse_storyboard
 

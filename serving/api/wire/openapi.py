@@ -6,8 +6,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from serving.api import bodies, schemas
 from serving.api.errors import PROBLEM_TYPE, VIDEOS
+from serving.api.wire import answers, requests
 from serving.storyboard import Storyboard
 
 DESCRIPTION = """ Longtake renders films longer than any model can hold. Post a storyboard to `/v1/jobs`, watch
@@ -87,7 +87,7 @@ def job_body() -> dict[str, Any]:
         "schema": {"type": "string"},
         "example": "version: 1\nshots:\n  - id: ball\n    prompt: a red ball rolls\n    seconds: 2\n",
     }
-    json = {"schema": {"$ref": "#/components/schemas/NewJob"}, "examples": _examples(bodies.NewJob)}
+    json = {"schema": {"$ref": "#/components/schemas/NewJob"}, "examples": _examples(requests.NewJob)}
     content = {"application/json": json, "application/yaml": yaml}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -104,7 +104,7 @@ def storyboard_answer() -> Responses:
 def video_body() -> dict[str, Any]:
     """The body that makes a video."""
     schema = {"schema": {"$ref": "#/components/schemas/NewVideo"}}
-    content = {"application/json": schema | {"examples": _examples(bodies.NewVideo)}, "multipart/form-data": schema}
+    content = {"application/json": schema | {"examples": _examples(requests.NewVideo)}, "multipart/form-data": schema}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -129,7 +129,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _own_schemas() -> dict[str, Any]:
-    models = (schemas.ProblemDocument, schemas.OpenAIError, bodies.NewJob, bodies.NewVideo, Storyboard)
+    models = (answers.ProblemDocument, answers.OpenAIError, requests.NewJob, requests.NewVideo, Storyboard)
     _, found = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
     )

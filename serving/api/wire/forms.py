@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving.api.errors import refuse
-from serving.api.reading import read_json
+from serving.api.wire.reading import read_json
 from serving.errors import Problem
 
 _ITEM = re.compile(r"shots\[\d*\]\[(\w{1,30})\]")
