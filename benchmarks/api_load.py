@@ -38,8 +38,8 @@ from sqlalchemy import Text, cast, func, insert, literal, literal_column, select
 
 from serving.api.app import create_api
 from serving.api.services import open_services
+from serving.config.farm import FarmConfig, LimitsConfig
 from serving.errors import Fault
-from serving.farm_config import FarmConfig, LimitsConfig
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.tables import events, jobs, storyboards, takes

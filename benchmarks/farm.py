@@ -48,8 +48,8 @@ from serving.cli.farm import FarmHome
 from serving.cli.leftovers import end_farm
 from serving.cli.local_ray import set_environment, shut_ray_down, start_ray
 from serving.cli.source import plan_film, read_storyboard
+from serving.config.farm import FarmConfig
 from serving.control import GangActorPort
-from serving.farm_config import FarmConfig
 from serving.gang_actors import RankActor
 from serving.models.quiet import quiet_loading
 from serving.models.testing import TEXT_DIM, write_tiny_checkpoint

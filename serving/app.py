@@ -27,13 +27,13 @@ from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
 from serving.autoscaling import PoolPolicy
+from serving.config.farm import FarmConfig, PoolConfig, load_config
+from serving.config.gang_shapes import settle_shapes
+from serving.config.pool_terms import TERMS, with_stored_spot
 from serving.control import LiveDirector, keep_director, scratch_of
 from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
-from serving.farm_config import FarmConfig, PoolConfig, load_config
 from serving.gang_actors import Renderer
-from serving.gang_choice import settle_shapes
 from serving.logs import set_up_logs
-from serving.pool_terms import TERMS, with_stored_spot
 from serving.render.messages import Array
 from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder
 from serving.store.artifacts import Artifacts

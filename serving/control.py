@@ -23,6 +23,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from cluster.contract.pools_and_nodes import DrainRequest
 from serving import settings
+from serving.config.farm import FarmConfig
 from serving.director.director import Director
 from serving.director.gangs import Answer
 from serving.director.lifecycle import Lifecycle
@@ -30,7 +31,6 @@ from serving.director.node_states import host_name
 from serving.director.ports import HostLost
 from serving.director.timelines import describe_timeline
 from serving.errors import Fault, LongtakeError, StoreUnavailable
-from serving.farm_config import FarmConfig
 from serving.logs import set_up_logs
 from serving.ray_nodes import RayNodes
 from serving.render.host import GangDied, TimelineHost

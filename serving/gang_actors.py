@@ -21,8 +21,8 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import settings
+from serving.config.farm import PoolConfig
 from serving.control import find_director
-from serving.farm_config import PoolConfig
 from serving.logs import set_up_logs
 from serving.ray_nodes import draining_nodes
 from serving.render.messages import Array, CallInput, CallOutput

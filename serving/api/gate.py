@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.caller import LOCAL, Caller
 from serving.api.errors import ApiError, as_api_error, respond
+from serving.config.farm import FarmConfig
 from serving.errors import LongtakeError
-from serving.farm_config import FarmConfig
 
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 """What needs no key and is not counted: probes, the description of the API, the studio's page."""

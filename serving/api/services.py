@@ -14,9 +14,9 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Request
 
 from serving.api.feed import Feed
+from serving.config.farm import FarmConfig
 from serving.director.lifecycle import Lifecycle
 from serving.errors import Fault
-from serving.farm_config import FarmConfig
 from serving.plan import FilmPlan
 from serving.store.artifacts import Artifacts
 from serving.store.audit import AuditLog

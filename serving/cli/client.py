@@ -206,7 +206,7 @@ def farm() -> Iterator[FarmClient]:
     own_url = own.url if own is not None else DEFAULT_URL
     url = (os.environ.get("LONGTAKE_URL") or own_url).rstrip("/")
     if not _is_web_address(url):
-        from serving.config_reading import hide_secrets
+        from serving.config.reading import hide_secrets
 
         raise UserError(
             f"LONGTAKE_URL: must begin with http:// or https:// and name a host (got {hide_secrets(url)!r})"

@@ -23,7 +23,7 @@ def migrate(
     as_json: AsJson = False,
 ) -> None:
     """Bring the database's tables up to this release; several at once do it once."""
-    from serving.farm_config import load_config
+    from serving.config.farm import load_config
     from serving.store.database import open_database
 
     database = open_database(load_config(config, os.environ).store_url)

@@ -68,7 +68,7 @@ def plan(
 
 def _advise(film: "FilmPlan", model: "WanModel", *, gpus: int, gpu_gib: float, gpus_per_node: int) -> "Advice":
     """Raises UserError where the film does not fit these GPUs."""
-    from serving.gang_choice import parts_to_fit
+    from serving.config.gang_shapes import parts_to_fit
     from sharding.advice import advise
 
     latents = min(model.capabilities.window, max(take.latents for take in film.takes))

@@ -16,8 +16,8 @@ import psutil
 import yaml
 
 from serving.cli.farm import FarmHome
+from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
-from serving.farm_config import FarmConfig
 from serving.settings import (
     LOG_TAIL_LINES,
     PROMETHEUS_EVALUATE_S,

@@ -55,7 +55,7 @@ def render(
 
 def read_shape(text: str, plan: "FilmPlan", model: "WanModel") -> "GangShape":
     """Raises UserError for what is no shape, or one that cannot share out the film's calls."""
-    from serving.farm_config import AUTO
+    from serving.config.farm import AUTO
     from sharding.gang_shape import GangShape
 
     try:
@@ -73,7 +73,7 @@ def _fitting_shape(plan: "FilmPlan", model: "WanModel") -> "GangShape":
     ValueError."""
     import torch
 
-    from serving.gang_choice import GIB, choose_gang
+    from serving.config.gang_shapes import GIB, choose_gang
     from sharding.gang_shape import GangShape
 
     if not torch.cuda.is_available():

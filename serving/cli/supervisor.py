@@ -25,9 +25,9 @@ from serving.cli.farm import FarmHome, FarmState
 from serving.cli.leftovers import end_farm, is_living
 from serving.cli.local_ray import prepare, put_work_down, set_environment, shut_ray_down, start_application, start_ray
 from serving.cli.prometheus import Prometheus, check_prometheus, start_prometheus
+from serving.config.farm import FarmConfig
+from serving.config.gang_shapes import settle_shapes
 from serving.errors import Fault, LongtakeError, UserError
-from serving.farm_config import FarmConfig
-from serving.gang_choice import settle_shapes
 from serving.logs import set_up_logs
 from serving.settings import FARM_START_S, FARM_WATCH_S, debug
 

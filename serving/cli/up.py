@@ -21,7 +21,7 @@ from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHU
 
 if TYPE_CHECKING:
     from serving.cli.farm import FarmHome, FarmState
-    from serving.farm_config import FarmConfig
+    from serving.config.farm import FarmConfig
 
 _GRACE_S = 15.0
 """Seconds that a supervisor gets beyond its own limits before it is taken for stuck."""
@@ -99,7 +99,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 def _read_config(path: Path | None, *, port: int | None, host: str | None) -> "FarmConfig":
-    from serving.farm_config import load_config
+    from serving.config.farm import load_config
 
     given = {"LONGTAKE_PORT": port, "LONGTAKE_HOST": host}
     return load_config(path, {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from serving.compile import compile_storyboard
+from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.cost_model import CostModel
 from serving.errors import Problem, StoryboardError, UserError
-from serving.farm_config import FarmConfig, PoolConfig
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
 from serving.plan import FilmPlan, TakePlan

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.config.farm import FarmConfig
 from serving.director.cost_model import CostModel
 from serving.director.counting import Counting
 from serving.director.gangs import Gangs
@@ -20,7 +21,6 @@ from serving.director.ports import DecoderPort, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.director.state import CallKey, FarmState, JobSpec
 from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, StoreUnavailable, WrongState
-from serving.farm_config import FarmConfig
 from serving.metrics import FarmMetrics
 from serving.store.artifacts import Artifacts
 from serving.store.jobs import JobStore

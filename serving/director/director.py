@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving import settings
+from serving.config.farm import FarmConfig
 from serving.director.admission import Admission
 from serving.director.cost_model import CostModel
 from serving.director.counting import Counting, EventCounting
@@ -36,7 +37,6 @@ from serving.director.taking_up import TakingUp
 from serving.director.tidying import Tidier
 from serving.director.waiting import WaitingJobs
 from serving.errors import StoreUnavailable
-from serving.farm_config import FarmConfig
 from serving.metrics import FarmMetrics
 from serving.render.orders import GangHello
 from serving.store.artifacts import Artifacts

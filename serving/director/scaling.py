@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.contract.pools_and_nodes import PoolDecision, PoolSupply, PoolTerms
-from serving.farm_config import PoolConfig
+from serving.config.farm import PoolConfig
 from serving.settings import COLD_START_S, COLD_START_SAMPLES, MAX_COLD_STARTS, MAX_POOL_GANGS
 
 COLD_START = "cold_start"

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.director import Director
 from serving.director.lifecycle import Lifecycle
 from serving.director.ports import HostLost, Node
-from serving.farm_config import FarmConfig, PoolConfig
 from serving.models.registry import open_model
 from serving.render.film_assembler import assemble_film
 from serving.render.host import GangDied, TimelineHost

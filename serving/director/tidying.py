@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable, Collection
 
 from serving import settings
+from serving.config.farm import RetentionConfig, seconds
 from serving.errors import ArtifactsUnavailable, StoreUnavailable
-from serving.farm_config import RetentionConfig, seconds
 from serving.store.artifacts import Artifacts
 from serving.store.database import Database
 from serving.store.expiry import forget_old_rows

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from serving.farm_config import load_config
+from serving.config.farm import load_config
 from serving.store.artifacts import Artifacts
 from tests.chaos.ground import CutConnection, SmallDisk, small_disk
 from tests.farm_process import Farm, Json, title

@@ -14,7 +14,7 @@ import yaml
 from cluster.contract.pools_and_nodes import MAX_GANGS
 from cluster.render_pool import POOL_LABEL, read_render_pool, same_shape
 from serving import settings
-from serving.farm_config import FarmConfig, PoolConfig, ScalingConfig, load_config
+from serving.config.farm import FarmConfig, PoolConfig, ScalingConfig, load_config
 from sharding.gang_shape import GangShape
 from tests.charts.chart_rendering import (
     CHART,

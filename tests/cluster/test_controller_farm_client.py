@@ -12,7 +12,7 @@ import pytest
 from cluster.contract.pools_and_nodes import DrainRequest, PoolTerms
 from cluster.errors import FarmRefused, FarmUnavailable
 from cluster.farm_client import FarmClient
-from serving.farm_config import PoolConfig, ScalingConfig
+from serving.config.farm import PoolConfig, ScalingConfig
 from tests.cluster.farm_double import KEY, FarmDouble, node_state, pool_state
 from tests.serving.api.api_double import running
 

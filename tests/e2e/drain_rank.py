@@ -16,7 +16,7 @@ from ray.core.generated import autoscaler_pb2
 
 from serving import app
 from serving.cli.local_ray import start_application
-from serving.farm_config import FarmConfig, PoolConfig
+from serving.config.farm import FarmConfig, PoolConfig
 from serving.settings import CONTROL_RESOURCE
 from tests.e2e.scaled_farm import LIMIT_S, places, wait_for
 from tests.farm_process import Json, calls_done, calls_planned, render, request

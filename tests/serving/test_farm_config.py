@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from cluster.contract.planner import ScalingTargets
-from serving.config_reading import hide_secrets, variable_names
+from serving.config.farm import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, ScalingConfig, load_config
+from serving.config.reading import hide_secrets, variable_names
 from serving.errors import UserError
-from serving.farm_config import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, ScalingConfig, load_config
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "farm.md"
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from serving.config.farm import load_config
+from serving.config.pool_terms import TERMS
 from serving.errors import UserError
-from serving.farm_config import load_config
-from serving.pool_terms import TERMS
 from serving.settings import CONTROL_RESOURCE
 from serving.store.database import open_database
 from serving.store.jobs import JobStore

@@ -18,8 +18,8 @@ from serving.cli.farm import FarmHome, FarmState, write_secret
 from serving.cli.leftovers import end_farm, find_processes
 from serving.cli.main import app
 from serving.cli.supervisor import check_port, clear_leftovers
+from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
-from serving.farm_config import FarmConfig
 from serving.settings import MAX_RAY_FOLDER_CHARS
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"

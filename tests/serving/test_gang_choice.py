@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.config.farm import FarmConfig, PoolConfig
+from serving.config.gang_shapes import choose_gang, parts_to_fit, settle_shapes
 from serving.errors import UserError
-from serving.farm_config import FarmConfig, PoolConfig
-from serving.gang_choice import choose_gang, parts_to_fit, settle_shapes
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 

@@ -17,11 +17,11 @@ import httpx
 from cluster.contract.pools_and_nodes import DrainRequest
 from serving.api.app import create_api
 from serving.api.services import Services, open_services
+from serving.config.farm import LimitsConfig
 from serving.director.director import Director
 from serving.director.testing import LocalFarm
 from serving.director.timelines import describe_timeline
 from serving.errors import Fault
-from serving.farm_config import LimitsConfig
 from serving.tallies import ApiReport
 from tests.serving.api.api_double import WAIT_S, serving_at
 

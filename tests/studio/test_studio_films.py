@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from cluster.contract.pools_and_nodes import PoolTerms
-from serving.farm_config import PoolConfig, ScalingConfig
+from serving.config.farm import PoolConfig, ScalingConfig
 from tests.serving.api.api_double import ApiDouble, running
 from tests.studio.browsing import PHONE, Visitor, go
 from tests.studio.studio_double import Studio

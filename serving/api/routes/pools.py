@@ -12,9 +12,9 @@ from serving.api.services import Services, ThePoker, TheServices
 from serving.api.wire.answers import Pool, PoolList
 from serving.api.wire.openapi import failures
 from serving.api.wire.requests import NewTerms
+from serving.config.farm import PoolConfig
+from serving.config.pool_terms import TERMS, read_terms
 from serving.errors import Fault, Problem, WrongState
-from serving.farm_config import PoolConfig
-from serving.pool_terms import TERMS, read_terms
 from serving.store.audit import AuditEntry
 from serving.storyboard.places import find_nearest
 

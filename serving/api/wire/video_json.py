@@ -5,8 +5,8 @@ from typing import Any
 from serving.api.errors import refuse
 from serving.api.wire.job_json import Json, whole
 from serving.api.wire.requests import NewVideo
+from serving.config.farm import FarmConfig
 from serving.errors import Problem
-from serving.farm_config import FarmConfig
 from serving.settings import MAX_POLL_S, MAX_TITLE_CHARS, MIN_POLL_S
 from serving.store.records import Job
 

@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving.api.app import create_api
 from serving.api.services import Services, open_services
+from serving.config.farm import FarmConfig, LimitsConfig
 from serving.director.node_states import find_node
 from serving.director.ports import Node
 from serving.errors import Fault
-from serving.farm_config import FarmConfig, LimitsConfig
 from serving.tallies import ApiReport
 
 WAIT_S = 10.0

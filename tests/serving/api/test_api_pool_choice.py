@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.config.farm import PoolConfig
 from serving.director.cost_model import CostModel
-from serving.farm_config import PoolConfig
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 
 POOLS = (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cluster.contract.pools_and_nodes import NodeState, PoolState, PoolTerms
-from serving.farm_config import PoolConfig, ScalingConfig
-from serving.pool_terms import TERMS, read_terms
+from serving.config.farm import PoolConfig, ScalingConfig
+from serving.config.pool_terms import TERMS, read_terms
 from tests.serving.api.api_double import ApiDouble, running
 
 POOLS = (

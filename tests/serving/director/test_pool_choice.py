@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.admission import Admission
 from serving.director.cost_model import CostModel
 from serving.errors import StoryboardError, UserError
-from serving.farm_config import FarmConfig, PoolConfig
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from serving import settings
+from serving.config.farm import RetentionConfig
 from serving.director.tidying import Tidier
 from serving.errors import ArtifactsUnavailable
-from serving.farm_config import RetentionConfig
 from serving.store.artifacts import Artifacts
 from serving.store.database import Database, open_database
 from serving.store.jobs import JobStore

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from cluster.contract.pools_and_nodes import DrainRequest, PoolDemand, PoolSupply, PoolTerms
+from serving.config.farm import PoolConfig, ScalingConfig
+from serving.config.pool_terms import TERMS
 from serving.director.director import Director
 from serving.director.scaling import COLD_START
 from serving.director.testing import LocalFarm
 from serving.errors import NotFound, WrongState
-from serving.farm_config import PoolConfig, ScalingConfig
 from serving.models.testing import write_tiny_checkpoint
-from serving.pool_terms import TERMS
 from serving.render.messages import CallInput
 from serving.settings import COLD_START_S
 from serving.storyboard import Shot, Storyboard

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from cluster.contract.planner import ScalingTargets
 from cluster.contract.pools_and_nodes import PoolTerms, SpotPolicy
-from serving.config_reading import read_config
+from serving.config.reading import read_config
 from serving.settings import (
     DAY_S,
     DRAIN_S,
@@ -175,7 +175,7 @@ class PoolConfig(_Part):
 
     @property
     def shape(self) -> GangShape:
-        """Raises ValueError where it is still `auto` (serving.gang_choice settles that)."""
+        """Raises ValueError where it is still `auto` (serving.config.gang_shapes settles that)."""
         return GangShape.parse(self.gang_shape)
 
     def for_gangs(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ decides a film's bytes. Arithmetic is in sharding/gang_shape.py.
 
 from typing import TYPE_CHECKING
 
+from serving.config.farm import AUTO, FarmConfig, PoolConfig
 from serving.errors import ModelError, UserError
-from serving.farm_config import AUTO, FarmConfig, PoolConfig
 from sharding.gang_shape import GangShape, choose_shape, fewest_ranks
 
 if TYPE_CHECKING:

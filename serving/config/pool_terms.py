@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cluster.contract.pools_and_nodes import PoolTerms
-from serving.farm_config import FarmConfig
+from serving.config.farm import FarmConfig
 
 TERMS = "terms"
 """Kind of these facts in the store; their names are those of the pools."""

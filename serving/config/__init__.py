@@ -1,0 +1,1 @@
+"""The settings of a farm: farm.yaml, environment, pool terms."""
