@@ -15,7 +15,7 @@ from benchmarks.farm_replay import new_spec
 from benchmarks.farm_simulation import POOL, CallKey, Gang, Job, Simulation, Take
 from cluster.contract.planner import PlannerMemory, ScalingTargets, plan_gangs
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply, PoolTerms
-from serving.director.due_times import gangs_for
+from serving.scheduler.due_times import gangs_for
 
 DAY_S = 86_400.0
 

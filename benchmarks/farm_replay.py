@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from benchmarks.farm_simulation import POOL, STEPS, TRUE_CURVE, WINDOW, Job, Simulation, Totals
-from serving.director.state import JobSpec, TenantSpec
+from serving.scheduler.state import JobSpec, TenantSpec
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S

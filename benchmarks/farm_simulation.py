@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TypeVar
 
-from serving.director.cost_model import CostModel, Curve
-from serving.director.failures import FailureKind
-from serving.director.policy import assign, wake_at
-from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.scheduler.cost_model import CostModel, Curve
+from serving.scheduler.failures import FailureKind
+from serving.scheduler.policy import assign, wake_at
+from serving.scheduler.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
 from sharding.chunks import ChunkLimits, plan_chunks
 
 Result = TypeVar("Result")

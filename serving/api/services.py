@@ -162,7 +162,7 @@ class Poker:
 def open_services(config: FarmConfig, live: Live) -> Services:
     """The real store, artifacts and admission of a farm. Raises StoreUnavailable, UserError."""
     from serving.director.admission import Admission as RealAdmission
-    from serving.director.cost_model import CostModel
+    from serving.scheduler.cost_model import CostModel
 
     database = open_database(config.store_url)
     jobs, artifacts, costs = JobStore(database), Artifacts.open(config.artifacts_url), CostModel()

@@ -12,12 +12,12 @@ from typing import Any
 
 from serving.compile import compile_storyboard
 from serving.config.farm import FarmConfig, PoolConfig
-from serving.director.cost_model import CostModel
 from serving.errors import Problem, StoryboardError, UserError
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
 from serving.plan import FilmPlan, TakePlan
 from serving.render.content import content_key
+from serving.scheduler.cost_model import CostModel
 from serving.store.artifacts import Artifacts
 from serving.store.ids import new_id
 from serving.store.jobs import JobStore

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.config.farm import FarmConfig
-from serving.director.cost_model import CostModel
 from serving.director.counting import Counting
 from serving.director.gangs import Gangs
 from serving.director.lifecycle import Lifecycle
 from serving.director.outlook import FarmOutlook
 from serving.director.ports import DecoderPort, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
-from serving.director.state import CallKey, FarmState, JobSpec
 from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, StoreUnavailable, WrongState
 from serving.metrics import FarmMetrics
+from serving.scheduler.cost_model import CostModel
+from serving.scheduler.state import CallKey, FarmState, JobSpec
 from serving.store.artifacts import Artifacts
 from serving.store.jobs import JobStore
 from serving.store.ledger import Ledger

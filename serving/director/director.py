@@ -16,11 +16,9 @@ from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving import settings
 from serving.config.farm import FarmConfig
 from serving.director.admission import Admission
-from serving.director.cost_model import CostModel
 from serving.director.counting import Counting, EventCounting
 from serving.director.desk import Desk
 from serving.director.endings import Endings
-from serving.director.explain import explain
 from serving.director.finishing import Finishing
 from serving.director.gangs import Answer, Gangs
 from serving.director.journal import Journal
@@ -32,13 +30,15 @@ from serving.director.ports import DecoderPort, EncoderPort, HostPort, NodesPort
 from serving.director.publishing import GANGS, Publishing
 from serving.director.rendering import Rendering
 from serving.director.runs import JobRun, Stage
-from serving.director.state import FarmState
 from serving.director.taking_up import TakingUp
 from serving.director.tidying import Tidier
 from serving.director.waiting import WaitingJobs
 from serving.errors import StoreUnavailable
 from serving.metrics import FarmMetrics
 from serving.render.orders import GangHello
+from serving.scheduler.cost_model import CostModel
+from serving.scheduler.explain import explain
+from serving.scheduler.state import FarmState
 from serving.store.artifacts import Artifacts
 from serving.store.database import Database
 from serving.store.jobs import JobStore

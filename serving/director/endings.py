@@ -11,13 +11,13 @@ from typing import Any
 
 from serving import settings
 from serving.director.desk import Desk, NoRoomOrStore
-from serving.director.explain import explain
 from serving.director.lifecycle import Action
 from serving.director.ports import HostLost
 from serving.director.publishing import Publishing
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError, StoreUnavailable
 from serving.render.orders import NotHeld, StaleToken
+from serving.scheduler.explain import explain
 from serving.store.records import Job
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import math
 from serving import settings
 from serving.director.desk import Desk
 from serving.director.runs import JobRun, Stage
-from serving.director.state import PoolDemand
+from serving.scheduler.state import PoolDemand
 
 GANGS = "gangs"
 """Kind under which the store keeps the gangs of each pool that were counted as started."""

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from serving.director.desk import Desk
 from serving.director.endings import Endings
 from serving.director.finishing import Finishing
-from serving.director.policy import assign
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
-from serving.director.state import Assignment, CallKey, ReadyCall
 from serving.errors import LongtakeError
 from serving.metrics import Loss
 from serving.render.content import take_texts
 from serving.render.orders import CallReport, NotHeld, OpenCall, Outcome, StaleToken, TakeOpened, TakeOrder
+from serving.scheduler.policy import assign
+from serving.scheduler.state import Assignment, CallKey, ReadyCall
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from serving.director.endings import Endings
 from serving.director.finishing import Finishing
 from serving.director.ports import EncoderPort
 from serving.director.runs import JobRun, TakeRun
-from serving.director.state import TenantSpec
 from serving.errors import LongtakeError, StoreUnavailable, UserError
 from serving.render.content import take_texts
+from serving.scheduler.state import TenantSpec
 from serving.store.keys import ApiKeys
 from serving.store.names import prompt_artifact
 from serving.store.records import Job

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.config.farm import PoolConfig
-from serving.director.cost_model import CostModel
+from serving.scheduler.cost_model import CostModel
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 
 POOLS = (

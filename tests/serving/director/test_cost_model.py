@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.director.cost_model import CostModel, Curve, analytic_curve
+from serving.scheduler.cost_model import CostModel, Curve, analytic_curve
 from serving.settings import COST_SAMPLES, FIRST_GUESS_S, MAX_COST_KEYS, MAX_COST_SIZES
 
 SECONDS = st.floats(1e-4, 1e5)

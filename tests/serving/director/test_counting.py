@@ -11,11 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.director.cost_model import CostModel
 from serving.director.counting import Counting, EventCounting
 from serving.director.gangs import Gangs
 from serving.director.lifecycle import Lifecycle
-from serving.director.state import FarmState, PoolSpec
 from serving.errors import StoreUnavailable
 from serving.metrics import CALL_REASONS, CALL_STAGES, FAILURES, STATUSES, FarmMetrics
 from serving.render.orders import (
@@ -28,6 +26,8 @@ from serving.render.orders import (
     Outcome,
     TakeProgress,
 )
+from serving.scheduler.cost_model import CostModel
+from serving.scheduler.state import FarmState, PoolSpec
 from serving.settings import GANG_SILENT_S
 from serving.store.database import Database
 from serving.store.jobs import JobStore

@@ -5,11 +5,11 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.director.cost_model import CostModel, Curve
-from serving.director.due_times import gangs_for, least_s, review
-from serving.director.queues import JobState
-from serving.director.specs import DueWork
-from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.scheduler.cost_model import CostModel, Curve
+from serving.scheduler.due_times import gangs_for, least_s, review
+from serving.scheduler.queues import JobState
+from serving.scheduler.specs import DueWork
+from serving.scheduler.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
 from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN
 
 GANGS = 10

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.director.cost_model import CostModel, Curve
-from serving.director.explain import Explanation, estimate, explain
-from serving.director.policy import assign
-from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.scheduler.cost_model import CostModel, Curve
+from serving.scheduler.explain import Explanation, estimate, explain
+from serving.scheduler.policy import assign
+from serving.scheduler.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
 
 POOL = "gpus"
 

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.director.cost_model import CostModel, Curve
-from serving.director.failures import (
+from serving.scheduler.cost_model import CostModel, Curve
+from serving.scheduler.failures import (
     GANG_LOST,
     NOT_COUNTED,
     Attempt,
@@ -14,8 +14,8 @@ from serving.director.failures import (
     Verdict,
     judge,
 )
-from serving.director.policy import assign, wake_at
-from serving.director.state import Assignment, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall
+from serving.scheduler.policy import assign, wake_at
+from serving.scheduler.state import Assignment, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall
 from serving.settings import GANG_STRIKES, MAX_CALL_TRIES, MAX_RETRY_WAIT_S, POISON_GANGS, RETRY_WAIT_S
 
 KINDS: tuple[FailureKind, ...] = (

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.farm_replay import draw_latents, new_spec
 from benchmarks.farm_simulation import Job, Simulation
-from serving.director.state import TenantSpec
+from serving.scheduler.state import TenantSpec
 
 
 @pytest.mark.parametrize("seed", range(4))

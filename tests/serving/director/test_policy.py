@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from serving.director.cost_model import CostModel, Curve
-from serving.director.policy import assign, wake_at
-from serving.director.state import (
+from serving.scheduler.cost_model import CostModel, Curve
+from serving.scheduler.policy import assign, wake_at
+from serving.scheduler.state import (
     Assignment,
     CallKey,
     FarmState,

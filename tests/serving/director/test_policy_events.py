@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from serving.director.cost_model import CostModel, Curve
-from serving.director.failures import NOT_COUNTED, FailureKind
-from serving.director.policy import assign
-from serving.director.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.scheduler.cost_model import CostModel, Curve
+from serving.scheduler.failures import NOT_COUNTED, FailureKind
+from serving.scheduler.policy import assign
+from serving.scheduler.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
 from serving.settings import MIN_DEADLINE_S
 
 POOL = "p"

@@ -7,8 +7,8 @@ import pytest
 
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.admission import Admission
-from serving.director.cost_model import CostModel
 from serving.errors import StoryboardError, UserError
+from serving.scheduler.cost_model import CostModel
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.director.ranking import Ranking
+from serving.scheduler.ranking import Ranking
 
 Change = tuple[str, int, int]
 

@@ -9,9 +9,9 @@ every gang has a first, and shortly before it is done with that: what comes mean
 
 from collections.abc import Iterator, Sequence
 
-from serving.director.queues import GangState, JobState, PoolState, PriorityClass, Share, WaitingCall
-from serving.director.specs import Assignment
-from serving.director.state import FarmState
+from serving.scheduler.queues import GangState, JobState, PoolState, PriorityClass, Share, WaitingCall
+from serving.scheduler.specs import Assignment
+from serving.scheduler.state import FarmState
 from serving.settings import DUE_REVIEW_S, EQUAL_CHOICES, LONG_PATH_FACTOR, MAX_PRESSING_IN_A_ROW, SEND_AHEAD_S
 
 

@@ -14,8 +14,8 @@ cannot wait for another that is due earlier and could still use the whole pool.
 import heapq
 from collections.abc import Sequence
 
-from serving.director.queues import JobState, PoolState
-from serving.director.specs import DueWork
+from serving.scheduler.queues import JobState, PoolState
+from serving.scheduler.specs import DueWork
 from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN, SEND_AHEAD_S
 
 

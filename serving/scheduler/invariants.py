@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from serving.director.queues import Flight, GangState, JobState, PoolState, Share, TenantState
-from serving.director.specs import CallKey
+from serving.scheduler.queues import Flight, GangState, JobState, PoolState, Share, TenantState
+from serving.scheduler.specs import CallKey
 
 
 def check(

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from serving.director.due_times import least_s
-from serving.director.queues import JobState, PoolState, Share
-from serving.director.state import FarmState
+from serving.scheduler.due_times import least_s
+from serving.scheduler.queues import JobState, PoolState, Share
+from serving.scheduler.state import FarmState
 
 
 @dataclass(frozen=True, slots=True)

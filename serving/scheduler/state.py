@@ -7,12 +7,12 @@ presses. How things stand in order is in queues.py. Every count that it keeps is
 
 from collections.abc import Iterable, Sequence
 
-from serving.director.cost_model import CostModel
-from serving.director.due_times import least_s, review
-from serving.director.failures import Attempt, FailureKind, GangRecord, Trouble, Verdict, judge
-from serving.director.invariants import check
-from serving.director.queues import Flight, GangState, JobState, PoolState, TenantState, WaitingCall, Warmth
-from serving.director.specs import (
+from serving.scheduler.cost_model import CostModel
+from serving.scheduler.due_times import least_s, review
+from serving.scheduler.failures import Attempt, FailureKind, GangRecord, Trouble, Verdict, judge
+from serving.scheduler.invariants import check
+from serving.scheduler.queues import Flight, GangState, JobState, PoolState, TenantState, WaitingCall, Warmth
+from serving.scheduler.specs import (
     Assignment,
     CallKey,
     DueWork,

@@ -12,9 +12,9 @@ found by taking the first at each level, whatever the number of jobs.
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from serving.director.failures import Trouble
-from serving.director.ranking import Ranking
-from serving.director.specs import CallKey, JobSpec, PoolSpec, ReadyCall, TenantSpec
+from serving.scheduler.failures import Trouble
+from serving.scheduler.ranking import Ranking
+from serving.scheduler.specs import CallKey, JobSpec, PoolSpec, ReadyCall, TenantSpec
 
 
 class Warmth(NamedTuple):
