@@ -16,23 +16,23 @@ from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving import settings
 from serving.config.farm import FarmConfig
 from serving.director.admission import Admission
-from serving.director.counting import Counting, EventCounting
-from serving.director.desk import Desk
-from serving.director.endings import Endings
+from serving.director.claiming import TakingUp
+from serving.director.cleanup import Tidier
+from serving.director.context import Desk
+from serving.director.counters import Counting, EventCounting
 from serving.director.finishing import Finishing
 from serving.director.gangs import Answer, Gangs
+from serving.director.gauges import GANGS, Publishing
+from serving.director.host_moves import Mover
 from serving.director.journal import Journal
 from serving.director.lifecycle import Lifecycle
-from serving.director.moving import Mover
 from serving.director.node_states import describe_node, find_node
-from serving.director.outlook import FarmOutlook
+from serving.director.outcomes import Endings
+from serving.director.pool_demand import FarmOutlook
 from serving.director.ports import DecoderPort, EncoderPort, HostPort, NodesPort
-from serving.director.publishing import GANGS, Publishing
 from serving.director.rendering import Rendering
 from serving.director.runs import JobRun, Stage
-from serving.director.taking_up import TakingUp
-from serving.director.tidying import Tidier
-from serving.director.waiting import WaitingJobs
+from serving.director.waiting_jobs import WaitingJobs
 from serving.errors import StoreUnavailable
 from serving.metrics import FarmMetrics
 from serving.render.orders import GangHello

@@ -8,8 +8,8 @@ import contextlib
 import logging
 
 from serving import settings
-from serving.director.desk import Desk, NoRoomOrStore
-from serving.director.endings import Endings
+from serving.director.context import Desk, NoRoomOrStore
+from serving.director.outcomes import Endings
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError

@@ -6,9 +6,9 @@ Which call goes where is the policy's affair, what follows from a failure that o
 import logging
 from collections.abc import Mapping, Sequence
 
-from serving.director.desk import Desk
-from serving.director.endings import Endings
+from serving.director.context import Desk
 from serving.director.finishing import Finishing
+from serving.director.outcomes import Endings
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import LongtakeError

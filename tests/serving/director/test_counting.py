@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.director.counting import Counting, EventCounting
+from serving.director.counters import Counting, EventCounting
 from serving.director.gangs import Gangs
 from serving.director.lifecycle import Lifecycle
 from serving.errors import StoreUnavailable

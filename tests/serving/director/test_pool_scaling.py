@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.config.farm import PoolConfig, ScalingConfig
-from serving.director.scaling import PoolScaling
+from serving.director.pool_scaling import PoolScaling
 from serving.settings import COLD_START_S, COLD_START_SAMPLES
 
 SCALED = PoolConfig(min_gangs=0, max_gangs=8, scaling=ScalingConfig())

@@ -9,7 +9,7 @@ import pytest
 
 from serving import settings
 from serving.config.farm import RetentionConfig
-from serving.director.tidying import Tidier
+from serving.director.cleanup import Tidier
 from serving.errors import ArtifactsUnavailable
 from serving.store.artifacts import Artifacts
 from serving.store.database import Database, open_database

@@ -12,7 +12,7 @@ from cluster.contract.pools_and_nodes import DrainRequest, PoolDemand, PoolSuppl
 from serving.config.farm import PoolConfig, ScalingConfig
 from serving.config.pool_terms import TERMS
 from serving.director.director import Director
-from serving.director.scaling import COLD_START
+from serving.director.pool_scaling import COLD_START
 from serving.director.testing import LocalFarm
 from serving.errors import NotFound, WrongState
 from serving.models.testing import write_tiny_checkpoint
@@ -95,7 +95,7 @@ def test_a_pool_without_gangs_knows_the_work_of_jobs_that_nobody_has_taken_up(mo
 def test_the_work_of_jobs_that_are_not_planned_yet_is_taken_to_be_alike(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.director.waiting.WAITING_PLANNED", 2)
+    monkeypatch.setattr("serving.director.waiting_jobs.WAITING_PLANNED", 2)
     farm = scaled_farm(tmp_path, model, gangs=0)
 
     async def body() -> None:

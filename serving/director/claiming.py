@@ -7,9 +7,9 @@ import asyncio
 import logging
 
 from serving.director.admission import Admission, open_known_model
-from serving.director.desk import Desk
-from serving.director.endings import Endings
+from serving.director.context import Desk
 from serving.director.finishing import Finishing
+from serving.director.outcomes import Endings
 from serving.director.ports import EncoderPort
 from serving.director.runs import JobRun, TakeRun
 from serving.errors import LongtakeError, StoreUnavailable, UserError

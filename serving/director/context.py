@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving.config.farm import FarmConfig
-from serving.director.counting import Counting
+from serving.director.counters import Counting
 from serving.director.gangs import Gangs
 from serving.director.lifecycle import Lifecycle
-from serving.director.outlook import FarmOutlook
+from serving.director.pool_demand import FarmOutlook
 from serving.director.ports import DecoderPort, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, StoreUnavailable, WrongState

@@ -7,7 +7,7 @@ import asyncio
 import math
 
 from serving import settings
-from serving.director.desk import Desk
+from serving.director.context import Desk
 from serving.director.runs import JobRun, Stage
 from serving.scheduler.state import PoolDemand
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from serving import settings
-from serving.director.desk import Desk, NoRoomOrStore
+from serving.director.context import Desk, NoRoomOrStore
+from serving.director.gauges import Publishing
 from serving.director.lifecycle import Action
 from serving.director.ports import HostLost
-from serving.director.publishing import Publishing
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError, StoreUnavailable
 from serving.render.orders import NotHeld, StaleToken

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.config.pool_terms import TERMS, read_terms
-from serving.director.scaling import COLD_START, PoolScaling, open_scaling
-from serving.director.waiting import WaitingJobs
+from serving.director.pool_scaling import COLD_START, PoolScaling, open_scaling
+from serving.director.waiting_jobs import WaitingJobs
 from serving.scheduler.due_times import gangs_for
 from serving.scheduler.state import FarmState, PoolSpec
 from serving.store.jobs import JobStore
