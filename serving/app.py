@@ -31,6 +31,7 @@ from serving.config.farm import FarmConfig, PoolConfig, load_config
 from serving.config.gang_shapes import settle_shapes
 from serving.config.pool_terms import TERMS, with_stored_spot
 from serving.control import LiveDirector, keep_director, scratch_of
+from serving.documents.places import find_nearest
 from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
 from serving.gang_actors import Renderer
 from serving.logs import set_up_logs
@@ -40,7 +41,6 @@ from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.names import frames_artifact
-from serving.storyboard.places import find_nearest
 
 log = logging.getLogger(__name__)
 

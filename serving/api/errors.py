@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from serving.documents.places import find_nearest, show, write_path
 from serving.errors import (
     ArtifactMissing,
     Fault,
@@ -26,7 +27,6 @@ from serving.errors import (
     UserError,
     WrongState,
 )
-from serving.storyboard.places import find_nearest, show, write_path
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from serving.settings import (
 )
 
 if TYPE_CHECKING:
-    from serving.storyboard.places import Lines
+    from serving.documents.places import Lines
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

@@ -16,11 +16,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from serving.documents.document import to_document
+from serving.documents.places import Lines, Place, find_nearest, show, write_path
+from serving.documents.yaml_reader import read_yaml
 from serving.errors import Problem, StoryboardError, UserError
 from serving.settings import MAX_FILE_BYTES
-from serving.storyboard.document import to_document
-from serving.storyboard.places import Lines, Place, find_nearest, show, write_path
-from serving.storyboard.yaml_reader import read_yaml
 
 PREFIX = "LONGTAKE_"
 

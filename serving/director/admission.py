@@ -12,6 +12,7 @@ from typing import Any
 
 from serving.compile import compile_storyboard
 from serving.config.farm import FarmConfig, PoolConfig
+from serving.documents.places import find_nearest
 from serving.errors import Problem, StoryboardError, UserError
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
@@ -24,7 +25,6 @@ from serving.store.jobs import JobStore
 from serving.store.names import frames_artifact
 from serving.store.records import Job, Take
 from serving.storyboard import Storyboard
-from serving.storyboard.places import find_nearest
 from sharding.gang_shape import GangShape
 
 DEFAULT_PRIORITY = 50

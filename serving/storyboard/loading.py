@@ -6,15 +6,15 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from serving.documents.document import fail, to_document
+from serving.documents.json_reader import read_json
+from serving.documents.places import Lines
+from serving.documents.yaml_reader import read_yaml
 from serving.errors import Problem, StoryboardError
 from serving.settings import MAX_FILE_BYTES, MAX_PROBLEMS
-from serving.storyboard.document import fail, to_document
-from serving.storyboard.json_reader import read_json
-from serving.storyboard.places import Lines
 from serving.storyboard.problems import explain
 from serving.storyboard.rules import check_rules
 from serving.storyboard.schema import Storyboard
-from serving.storyboard.yaml_reader import read_yaml
 
 Form = Literal["yaml", "json"]
 

@@ -6,8 +6,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from serving.documents.places import Lines, Place, find_nearest, show
 from serving.errors import Problem
-from serving.storyboard.places import Lines, Place, find_nearest, show
 from serving.storyboard.schema import TRANSITION_TAGS, Allowed, Storyboard
 
 _ROOT = Allowed("a mapping with at least version and shots")

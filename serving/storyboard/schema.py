@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator
 
+from serving.documents.places import Lines
 from serving.settings import (
     MAX_CHARACTERS,
     MAX_DISSOLVE_S,
@@ -26,7 +27,6 @@ from serving.settings import (
     MIN_SIDE_PIXELS,
 )
 from serving.storyboard.characters import write_out
-from serving.storyboard.places import Lines
 
 Quality = Literal["draft", "standard", "final"]
 

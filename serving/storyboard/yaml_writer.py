@@ -4,8 +4,8 @@ from typing import Any
 
 import yaml
 
+from serving.documents.yaml_reader import is_text
 from serving.storyboard.schema import Storyboard
-from serving.storyboard.yaml_reader import is_text
 
 
 class _Dumper(yaml.SafeDumper):

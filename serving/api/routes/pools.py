@@ -14,9 +14,9 @@ from serving.api.wire.openapi import failures
 from serving.api.wire.requests import NewTerms
 from serving.config.farm import PoolConfig
 from serving.config.pool_terms import TERMS, read_terms
+from serving.documents.places import find_nearest
 from serving.errors import Fault, Problem, WrongState
 from serving.store.audit import AuditEntry
-from serving.storyboard.places import find_nearest
 
 router = APIRouter(tags=["farm"])
 

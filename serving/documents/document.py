@@ -7,9 +7,9 @@ before it is expanded.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from serving.documents.places import Lines, Place
 from serving.errors import Problem, StoryboardError
 from serving.settings import MAX_DEPTH, MAX_VALUES
-from serving.storyboard.places import Lines, Place
 
 Scalar = str | int | float | bool | None
 

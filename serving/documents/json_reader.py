@@ -3,7 +3,7 @@
 import json
 import re
 
-from serving.storyboard.document import Budget, Node, Scalar, fail, list_node, mapping_node, number
+from serving.documents.document import Budget, Node, Scalar, fail, list_node, mapping_node, number
 
 _TOKEN = re.compile(
     r"[ \t\r\n]*(?:"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import yaml
 
+from serving.documents.document import Budget, Node, Scalar, fail, list_node, mapping_node, number
 from serving.errors import StoryboardError
-from serving.storyboard.document import Budget, Node, Scalar, fail, list_node, mapping_node, number
 
 _WORDS: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),

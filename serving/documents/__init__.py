@@ -1,0 +1,1 @@
+"""Reading YAML and JSON with the place of everything, for storyboards, farm.yaml and requests."""
