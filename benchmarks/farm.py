@@ -44,13 +44,13 @@ import yaml
 from ray import serve
 from torch import Tensor
 
-from serving.cli.farm import FarmHome
-from serving.cli.leftovers import end_farm
-from serving.cli.local_ray import set_environment, shut_ray_down, start_ray
 from serving.cli.source import plan_film, read_storyboard
 from serving.config.farm import FarmConfig
 from serving.control import GangActorPort
 from serving.gang_actors import RankActor
+from serving.local_farm.home import FarmHome
+from serving.local_farm.leftovers import end_farm
+from serving.local_farm.ray_cluster import set_environment, shut_ray_down, start_ray
 from serving.models.quiet import quiet_loading
 from serving.models.testing import TEXT_DIM, write_tiny_checkpoint
 from serving.render.film import render_film

@@ -16,7 +16,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.cli.leftovers import find_processes, is_living
+from serving.local_farm.leftovers import find_processes, is_living
 
 LONGTAKE = str(Path(sys.executable).with_name("longtake"))
 TIME_LIMIT_S = 300.0

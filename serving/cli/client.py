@@ -255,7 +255,7 @@ class _OwnFarm:
 
 
 def _own_farm() -> _OwnFarm | None:
-    from serving.cli.farm import FarmHome
+    from serving.local_farm.home import FarmHome
 
     own = FarmHome(home().absolute())
     state = own.read()

@@ -20,8 +20,8 @@ from serving.logs import set_up_logs
 from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHUTDOWN_S, home
 
 if TYPE_CHECKING:
-    from serving.cli.farm import FarmHome, FarmState
     from serving.config.farm import FarmConfig
+    from serving.local_farm.home import FarmHome, FarmState
 
 _GRACE_S = 15.0
 """Seconds that a supervisor gets beyond its own limits before it is taken for stuck."""
@@ -42,26 +42,26 @@ def up(
     """Start a farm on this machine; it goes on with the jobs that an earlier one left."""
     settings = _read_config(config, port=port, host=host)
 
-    from serving.cli.farm import FarmHome
+    from serving.local_farm.home import FarmHome
 
     farm = FarmHome(home().absolute())
     if detach:
         _start_detached(farm, settings, with_prometheus=with_prometheus)
         return
-    from serving.cli.supervisor import run_farm
+    from serving.local_farm.supervisor import run_farm
 
     with farm.lock():
         pass  # refused before anything is printed
     print(f"longtake: starting a farm on {farm.folder}; Ctrl-C ends it", file=sys.stderr)
     set_up_logs(text="longtake: %(message)s", level=logging.WARNING)
-    logging.getLogger("serving.cli.supervisor").setLevel(logging.INFO)
+    logging.getLogger("serving.local_farm.supervisor").setLevel(logging.INFO)
     run_farm(farm, settings, with_prometheus=with_prometheus, on_ready=lambda state: _say_ready(state, settings))
 
 
 def down() -> None:
     """End the farm that `longtake up` started, and whatever it may have left behind."""
-    from serving.cli.farm import FarmHome
-    from serving.cli.supervisor import clear_leftovers
+    from serving.local_farm.home import FarmHome
+    from serving.local_farm.supervisor import clear_leftovers
 
     farm = FarmHome(home().absolute())
     state = farm.read()
@@ -78,7 +78,7 @@ def down() -> None:
 
 def status(as_json: AsJson = False) -> None:
     """Say whether a farm runs here; exit code 1 if none does."""
-    from serving.cli.farm import FarmHome
+    from serving.local_farm.home import FarmHome
 
     farm = FarmHome(home().absolute())
     state = farm.read()
@@ -111,7 +111,7 @@ def _say_ready(state: "FarmState", config: "FarmConfig") -> None:
         who = "this machine" if config.is_loopback else "the network"
         print(f"longtake: no API key is asked for: everyone on {who} may use the farm", file=sys.stderr, flush=True)
     if state.prometheus:
-        from serving.cli.prometheus import RULES
+        from serving.local_farm.prometheus import RULES
 
         without = "" if RULES.is_dir() else ", without rules: they are in the chart, helm/longtake/rules"
         print(f"longtake: Prometheus at {state.prometheus}{without}", file=sys.stderr, flush=True)
@@ -124,7 +124,7 @@ def _start_detached(farm: "FarmHome", config: "FarmConfig", *, with_prometheus: 
             farm.log.replace(farm.log.with_suffix(".log.1"))
     with farm.log.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving.cli.supervisor"],
+            [sys.executable, "-m", "serving.local_farm.supervisor"],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -166,7 +166,7 @@ def _end_supervisor(state: "FarmState") -> None:
     """Asks the supervisor to end, and kills it where it does not."""
     import psutil
 
-    from serving.cli.leftovers import end_processes, is_living
+    from serving.local_farm.leftovers import end_processes, is_living
 
     try:
         process = psutil.Process(state.pid)

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from dashboards.written import GROUPS
-from serving.cli.farm import FarmHome
-from serving.cli.prometheus import RULES, check_prometheus, configuration
 from serving.config.farm import FarmConfig, load_config
 from serving.errors import UserError
+from serving.local_farm.home import FarmHome
+from serving.local_farm.prometheus import RULES, check_prometheus, configuration
 from tests.dashboards.promtool import promtool
 from tests.farm_process import Farm, free_port
 

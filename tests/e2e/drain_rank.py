@@ -15,8 +15,8 @@ from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
 from serving import app
-from serving.cli.local_ray import start_application
 from serving.config.farm import FarmConfig, PoolConfig
+from serving.local_farm.ray_cluster import start_application
 from serving.settings import CONTROL_RESOURCE
 from tests.e2e.scaled_farm import LIMIT_S, places, wait_for
 from tests.farm_process import Json, calls_done, calls_planned, render, request

@@ -23,8 +23,8 @@ import httpx
 import ray
 
 from serving import app
-from serving.cli.local_ray import start_application
 from serving.config.farm import MARKET_LABEL, FarmConfig, PoolConfig, ScalingConfig
+from serving.local_farm.ray_cluster import start_application
 from serving.settings import CONTROL_RESOURCE
 from tests.e2e.fake_autoscaler import NodeTypes, fake_cluster, kill_node
 from tests.farm_process import Json, calls_done, calls_planned, free_port, render, request

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli.farm import FarmHome, FarmState, write_secret
 from serving.cli.main import app
 from serving.errors import Fault, UserError
+from serving.local_farm.home import FarmHome, FarmState, write_secret
 from serving.settings import MAX_LOG_LIST
 from serving.store.log_lines import LogLine
 from serving.store.records import LedgerEntry

@@ -15,9 +15,9 @@ import httpx
 import psutil
 import yaml
 
-from serving.cli.farm import FarmHome
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
+from serving.local_farm.home import FarmHome
 from serving.settings import (
     LOG_TAIL_LINES,
     PROMETHEUS_EVALUATE_S,

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import psutil
 
-from serving.cli.farm import RAY_INNER_FOLDER, FarmHome, write_secret
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, ModelError, UserError
+from serving.local_farm.home import RAY_INNER_FOLDER, FarmHome, write_secret
 from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_SHUTDOWN_S
 
 SPARE = 2

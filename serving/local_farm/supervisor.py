@@ -1,7 +1,7 @@
 """The process that a farm lives and dies with: starts Ray and the application, watches them, and ends everything.
 
-`longtake up` runs it in the foreground, `longtake up --detach` as `python -m serving.cli.supervisor` in a session of
-its own, with the configuration on stdin (it may hold passwords, which have no place in a command line).
+`longtake up` runs it in the foreground, `longtake up --detach` as `python -m serving.local_farm.supervisor` in a
+session of its own, with the configuration on stdin (it may hold passwords, which have no place in a command line).
 """
 
 import contextlib
@@ -21,19 +21,26 @@ from typing import Any
 
 import psutil
 
-from serving.cli.farm import FarmHome, FarmState
-from serving.cli.leftovers import end_farm, is_living
-from serving.cli.local_ray import prepare, put_work_down, set_environment, shut_ray_down, start_application, start_ray
-from serving.cli.prometheus import Prometheus, check_prometheus, start_prometheus
 from serving.config.farm import FarmConfig
 from serving.config.gang_shapes import settle_shapes
 from serving.errors import Fault, LongtakeError, UserError
+from serving.local_farm.home import FarmHome, FarmState
+from serving.local_farm.leftovers import end_farm, is_living
+from serving.local_farm.prometheus import Prometheus, check_prometheus, start_prometheus
+from serving.local_farm.ray_cluster import (
+    prepare,
+    put_work_down,
+    set_environment,
+    shut_ray_down,
+    start_application,
+    start_ray,
+)
 from serving.logs import set_up_logs
 from serving.settings import FARM_START_S, FARM_WATCH_S, debug
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-log = logging.getLogger("serving.cli.supervisor")
+log = logging.getLogger("serving.local_farm.supervisor")
 
 
 class Ended(BaseException):

@@ -1,0 +1,1 @@
+"""`longtake up`: a farm on this machine, as a program of its own."""
