@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.farm import write_slow_checkpoint
-from serving.compile import compile_storyboard
 from serving.models.registry import open_model
+from serving.planning.compile import compile_storyboard
 from serving.render.film import render_film
 from serving.render.progress import Progress
 from serving.storyboard import Shot, Storyboard

@@ -17,7 +17,7 @@ from serving.api.feed import Feed
 from serving.config.farm import FarmConfig
 from serving.director.lifecycle import Lifecycle
 from serving.errors import Fault
-from serving.plan import FilmPlan
+from serving.planning.plan import FilmPlan
 from serving.store.artifacts import Artifacts
 from serving.store.audit import AuditLog
 from serving.store.database import Database, open_database

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from serving.models.wan import WanModel
-    from serving.plan import FilmPlan, ShotPlan
+    from serving.planning.plan import FilmPlan, ShotPlan
     from serving.render.cost import Estimate
     from sharding.advice import Advice
 
@@ -35,7 +35,7 @@ def plan(
     board = read_storyboard(storyboard, model=model, seed=None)
     film, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
 
-    from serving.plan import plan_json
+    from serving.planning.plan import plan_json
 
     advice = None if gpus is None else _advise(film, opened, gpus=gpus, gpu_gib=gpu_gib, gpus_per_node=gpus_per_node)
     expected = _estimate(film, opened)

@@ -14,7 +14,7 @@ from serving.settings import MAX_GANGS
 
 if TYPE_CHECKING:
     from serving.models.wan import WanModel
-    from serving.plan import FilmPlan
+    from serving.planning.plan import FilmPlan
     from sharding.gang_shape import GangShape
 
 

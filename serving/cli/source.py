@@ -12,7 +12,7 @@ from serving.errors import ModelError, StoryboardError, UserError
 
 if TYPE_CHECKING:
     from serving.models.wan import WanModel
-    from serving.plan import FilmPlan
+    from serving.planning.plan import FilmPlan
     from serving.storyboard import Storyboard
 
 
@@ -30,8 +30,8 @@ def plan_film(
     storyboard: "Storyboard", path: Path, *, steps: int | None, model_given: bool
 ) -> "tuple[FilmPlan, WanModel]":
     """Opens the model (its weights are not loaded) and compiles the storyboard for it. Raises UserError."""
-    from serving.compile import compile_storyboard
     from serving.models.registry import open_model
+    from serving.planning.compile import compile_storyboard
 
     try:
         model = open_model(storyboard.model)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from serving.compile import compile_storyboard
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.documents.places import find_nearest
 from serving.errors import Problem, StoryboardError, UserError
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
-from serving.plan import FilmPlan, TakePlan
-from serving.render.content import content_key
+from serving.planning.compile import compile_storyboard
+from serving.planning.content_keys import content_key
+from serving.planning.plan import FilmPlan, TakePlan
 from serving.scheduler.cost_model import CostModel
 from serving.store.artifacts import Artifacts
 from serving.store.ids import new_id

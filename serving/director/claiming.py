@@ -13,7 +13,7 @@ from serving.director.outcomes import Endings
 from serving.director.ports import EncoderPort
 from serving.director.runs import JobRun, TakeRun
 from serving.errors import LongtakeError, StoreUnavailable, UserError
-from serving.render.content import take_texts
+from serving.planning.content_keys import take_texts
 from serving.scheduler.state import TenantSpec
 from serving.store.keys import ApiKeys
 from serving.store.names import prompt_artifact

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from serving.plan import FilmPlan, TakePlan
+from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.orders import TakeId, TakeProgress
 from serving.store.records import Job, JobProgress, LedgerEntry, Take, TakeStatus
 from sharding.denoiser import Capabilities

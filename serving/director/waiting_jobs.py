@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from serving.director.admission import Admission, open_known_model
 from serving.errors import LongtakeError, StoreUnavailable
-from serving.plan import TakePlan
+from serving.planning.plan import TakePlan
 from serving.scheduler.cost_model import TYPICAL_LATENTS, CostModel
 from serving.scheduler.specs import DueWork
 from serving.settings import FIRST_GUESS_S, WAITING_LOOK_S, WAITING_PLANNED, WAITING_PLANS_AT_ONCE

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import Fault
-from serving.plan import FilmPlan
+from serving.planning.plan import FilmPlan
 from serving.render.encode import FilmWriter
 from serving.render.messages import Film
 from serving.render.takes import seam_regions

@@ -16,7 +16,7 @@ import psutil
 
 from serving import settings
 from serving.models.wan import WanModel
-from serving.plan import FilmPlan
+from serving.planning.plan import FilmPlan
 from serving.render.gang import one_thread
 
 SAMPLES = 3

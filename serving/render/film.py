@@ -21,7 +21,7 @@ import torch
 from serving import settings
 from serving.errors import Fault
 from serving.models.wan import WanModel
-from serving.plan import FilmPlan, TakePlan
+from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.cost import CallCost, record_cost
 from serving.render.finisher import publish, remove_partial, run_finisher
 from serving.render.gang import one_thread

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from serving.plan import FilmPlan, TakePlan
+from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.assemble import FilmAssembler
 from serving.render.frames import to_pixels
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from serving.plan import FilmPlan, plan_json
+from serving.planning.plan import FilmPlan, plan_json
 from serving.render.messages import Film
 
 MANIFEST_NAME = "film.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from serving.errors import Fault
-from serving.plan import FilmPlan, TakePlan
+from serving.planning.plan import FilmPlan, TakePlan
 
 Outcome = Literal["done", "gang_died", "call_raised", "timed_out", "bad_prediction", "not_ready"]
 """How a call ended. `not_ready`: the timeline has gone on without it or is not there yet, or the take was let go."""

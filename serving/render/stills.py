@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from serving import settings
-from serving.plan import FilmPlan
+from serving.planning.plan import FilmPlan
 from serving.render.assemble import Frame
 
 JPEG_QUALITY = 3

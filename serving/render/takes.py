@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from serving.plan import FilmPlan, TakePlan
+from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.messages import CallInput, Part
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.denoiser import Capabilities

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from serving.plan import TakePlan
+from serving.planning.plan import TakePlan
 from serving.settings import COST_SAMPLES, FIRST_GUESS_S, MAX_COST_KEYS, MAX_COST_SIZES, MIN_COST_SAMPLES
 
 TYPICAL_LATENTS = 16

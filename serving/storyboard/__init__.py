@@ -1,7 +1,7 @@
 """The storyboard: what a user sends. Read from YAML or JSON, checked as a whole, every problem told at once.
 
-It knows no model: what depends on one (the size grid, dissolves in frames) is checked by serving.compile, which reports
-the same problems with the same lines.
+It knows no model: what depends on one (the size grid, dissolves in frames) is checked by serving.planning.compile,
+which reports the same problems with the same lines.
 """
 
 from serving.storyboard.loading import load_storyboard, parse_storyboard

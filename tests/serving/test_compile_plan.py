@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.compile import FilmPlan, compile_storyboard, round_to_frames
 from serving.errors import StoryboardError
-from serving.plan import plan_json
+from serving.planning.compile import FilmPlan, compile_storyboard, round_to_frames
+from serving.planning.plan import plan_json
 from serving.storyboard import parse_storyboard, storyboard_hash
 from sharding.chunks import ChunkLimits, overlap_waste, plan_chunks
 from sharding.denoiser import Capabilities

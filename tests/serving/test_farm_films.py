@@ -12,12 +12,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from serving import settings
-from serving.compile import compile_storyboard
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, ModelError
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
-from serving.plan import FilmPlan
+from serving.planning.compile import compile_storyboard
+from serving.planning.plan import FilmPlan
 from serving.render.film import render_film
 from serving.render.film_assembler import assemble_film
 from serving.render.frames import read_frames

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from serving import settings
-from serving.compile import compile_storyboard
 from serving.errors import Fault
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
-from serving.plan import FilmPlan
+from serving.planning.compile import compile_storyboard
+from serving.planning.plan import FilmPlan
 from serving.render import processes
 from serving.render.film import gangs_of_this_machine, render_film
 from serving.render.frames import to_pixels

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
-from serving.compile import round_to_frames
 from serving.documents.places import write_path
 from serving.errors import StoryboardError
+from serving.planning.compile import round_to_frames
 from serving.storyboard import parse_storyboard
 from tests.studio.browsing import Visitor
 from tests.studio.studio_double import Studio

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from serving.compile import compile_storyboard
+from serving.planning.compile import compile_storyboard
 from serving.storyboard import parse_storyboard
 from sharding.denoiser import Capabilities
 from sharding.spans import Grid

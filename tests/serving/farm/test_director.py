@@ -72,8 +72,8 @@ def undisturbed(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_film_of_the_farm_has_the_bytes_of_one_rendered_in_one_process(
     model: str, undisturbed: str, tmp_path: Path
 ) -> None:
-    from serving.compile import compile_storyboard
     from serving.models.registry import open_model
+    from serving.planning.compile import compile_storyboard
     from serving.render.film import render_film
 
     opened = open_model(model)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from serving.plan import FilmPlan, TakePlan
+from serving.planning.plan import FilmPlan, TakePlan
 
 RECIPE = 1
 """Rises when the code that turns a plan into latents or frames changes what comes out."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from serving.errors import Problem, StoryboardError
-from serving.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
+from serving.planning.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
 from serving.settings import MAX_FRAME_PIXELS, QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.chunks import ChunkLimits, plan_chunks

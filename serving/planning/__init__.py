@@ -1,0 +1,1 @@
+"""From a storyboard to what it takes to render: takes, chunks, calls, content keys. Pure."""
