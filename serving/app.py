@@ -37,10 +37,10 @@ from serving.gang_actors import Renderer
 from serving.logs import set_up_logs
 from serving.render.messages import Array
 from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder
+from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
-from serving.store.names import frames_artifact
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +222,8 @@ class Encoder:
     def _encode(self, model: str, weights: str, texts: list[str]) -> None:
         from serving.models.registry import open_model
         from serving.render.gang import one_thread
+        from serving.store.artifact_keys import prompt_artifact
         from serving.store.latents import write_prompt
-        from serving.store.names import prompt_artifact
 
         with one_thread():
             for text, embedding in zip(texts, open_model(model).encode_prompts(texts), strict=True):

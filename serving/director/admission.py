@@ -19,10 +19,10 @@ from serving.planning.compile import compile_storyboard
 from serving.planning.content_keys import content_key
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.scheduler.cost_model import CostModel
+from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.ids import new_id
 from serving.store.jobs import JobStore
-from serving.store.names import frames_artifact
 from serving.store.records import Job, Take
 from serving.storyboard import Storyboard
 from sharding.gang_shape import GangShape

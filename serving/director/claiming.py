@@ -15,8 +15,8 @@ from serving.director.runs import JobRun, TakeRun
 from serving.errors import LongtakeError, StoreUnavailable, UserError
 from serving.planning.content_keys import take_texts
 from serving.scheduler.state import TenantSpec
+from serving.store.artifact_keys import prompt_artifact
 from serving.store.keys import ApiKeys
-from serving.store.names import prompt_artifact
 from serving.store.records import Job
 
 log = logging.getLogger(__name__)

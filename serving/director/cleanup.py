@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection
 from serving import settings
 from serving.config.farm import RetentionConfig, seconds
 from serving.errors import ArtifactsUnavailable, StoreUnavailable
+from serving.store.artifact_retention import Retention, apply_retention, plan_retention
 from serving.store.artifacts import Artifacts
 from serving.store.database import Database
-from serving.store.expiry import forget_old_rows
 from serving.store.jobs import JobStore
-from serving.store.retention import Retention, apply_retention, plan_retention
+from serving.store.row_expiry import forget_old_rows
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, S
 from serving.metrics import FarmMetrics
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import CallKey, FarmState, JobSpec
+from serving.store.artifact_keys import frames_artifact, latents_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.jobs import JobStore
 from serving.store.ledger import Ledger
-from serving.store.names import frames_artifact, latents_artifact
 
 log = logging.getLogger(__name__)
 

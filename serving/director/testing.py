@@ -24,12 +24,12 @@ from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.rank import Rank
 from serving.render.take_decoder import TakeDecoder
+from serving.store.artifact_keys import prompt_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.latents import write_prompt
-from serving.store.names import prompt_artifact
 from serving.store.records import Job
 from serving.storyboard import Storyboard
 

@@ -17,8 +17,8 @@ from serving.render.encode import HeadWriter
 from serving.render.frames import FramesWriter, to_pixels
 from serving.render.messages import Array, as_tensor
 from serving.render.orders import Decoded, DecodeOrder
+from serving.store.artifact_keys import frames_artifact, head_artifact, rgb_artifact
 from serving.store.artifacts import Artifacts
-from serving.store.names import frames_artifact, head_artifact, rgb_artifact
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from serving.render.messages import Film
 from serving.render.orders import Assembled, AssembleOrder
 from serving.render.scratch import raise_if_full
 from serving.render.stills import Stills
+from serving.store.artifact_keys import FILM_NAME, film_artifact, frames_artifact, latents_artifact
 from serving.store.artifacts import Artifacts
-from serving.store.names import FILM_NAME, film_artifact, frames_artifact, latents_artifact
 
 
 def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> Assembled:

@@ -45,10 +45,10 @@ from serving.render.orders import (
 from serving.render.rank import UnknownPrompts
 from serving.render.reached import encode_runs
 from serving.render.takes import call_input, open_recipe, open_timeline
+from serving.store.artifact_keys import preview_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
 from serving.store.latents import read_prompts, write_latents
-from serving.store.names import preview_artifact
 from sharding.prompts import count_prompts
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline

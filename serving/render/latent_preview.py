@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from serving import settings
 from serving.errors import ArtifactMissing
 from serving.models.latent_rgb import LatentRgb
+from serving.store.artifact_keys import rgb_artifact
 from serving.store.artifacts import Artifacts
-from serving.store.names import rgb_artifact
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

@@ -19,9 +19,9 @@ from serving.render.decode_session import DecodeSession
 from serving.render.messages import Array
 from serving.render.orders import Decoded, DecodeOrder
 from serving.render.scratch import raise_if_full
+from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.latents import read_latents
-from serving.store.names import frames_artifact
 
 
 @dataclass

@@ -22,7 +22,15 @@ from obstore.store import LocalStore, S3Store
 
 from serving import settings
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, UserError
-from serving.store.durable import PARTIALS, BucketWriter, FolderWriter, Source, Writer, is_abandoned, new_partial
+from serving.store.artifact_writers import (
+    PARTIALS,
+    BucketWriter,
+    FolderWriter,
+    Source,
+    Writer,
+    is_abandoned,
+    new_partial,
+)
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config

@@ -15,8 +15,8 @@ from serving.errors import IdempotencyBusy
 from serving.store.audit import AuditEntry, write_audit
 from serving.store.database import Database
 from serving.store.events import newest_id_of, read_events, settled_id, write_event
+from serving.store.facts import Learned
 from serving.store.idempotency import find_reserved, reserve
-from serving.store.learned import Learned
 from serving.store.leases import Leases
 from serving.store.records import ENDED, STATUSES, Event, IdempotencyRecord, Job, JobFact, JobStatus, JobUse, Take
 from serving.store.rows import batches, change_job, find_job, job_row, lock_job, take_row, to_job, to_take, whole_jobs

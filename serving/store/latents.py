@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from serving.errors import Fault
+from serving.store.artifact_keys import latents_artifact
 from serving.store.artifacts import Artifacts
-from serving.store.names import latents_artifact
 
 Array = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import httpx
 import psutil
 
-from serving.store.names import latents_artifact
+from serving.store.artifact_keys import latents_artifact
 from tests.chaos.scene import Scene
 from tests.chaos.stage import GANGS, SETTLE_S, Stage, census
 from tests.farm_process import Json, title

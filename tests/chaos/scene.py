@@ -11,10 +11,10 @@ import psutil
 
 from serving.models.registry import open_model
 from serving.settings import QUALITY_STEPS
+from serving.store.artifact_keys import latents_artifact
 from serving.store.checkpoints import Checkpoints
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
-from serving.store.names import latents_artifact
 from serving.store.records import Take
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.spans import LatentSpan

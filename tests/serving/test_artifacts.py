@@ -16,9 +16,9 @@ import pytest
 
 from serving import settings
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, UserError
-from serving.store import durable
+from serving.store import artifact_writers
+from serving.store.artifact_writers import PARTIALS, Source, Writer
 from serving.store.artifacts import Artifacts
-from serving.store.durable import PARTIALS, Source, Writer
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -326,7 +326,7 @@ def test_a_write_to_a_folder_is_on_the_disk_before_and_its_name_after_it_is_give
     folder: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    link, sync_file, sync_folder = os.link, durable.sync_file, durable.sync_folder
+    link, sync_file, sync_folder = os.link, artifact_writers.sync_file, artifact_writers.sync_folder
 
     def record_link(source: Path, target: Path) -> None:
         events.append("named")
@@ -341,7 +341,7 @@ def test_a_write_to_a_folder_is_on_the_disk_before_and_its_name_after_it_is_give
         sync_folder(path)
 
     monkeypatch.setattr(os, "link", record_link)
-    monkeypatch.setattr(durable, "sync_file", record_file)
-    monkeypatch.setattr(durable, "sync_folder", record_folder)
+    monkeypatch.setattr(artifact_writers, "sync_file", record_file)
+    monkeypatch.setattr(artifact_writers, "sync_folder", record_folder)
     folder.create("takes/a/x", b"1")
     assert events == ["content", "named", "artifacts/takes/a", "artifacts/takes", "artifacts"]

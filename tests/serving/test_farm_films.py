@@ -25,10 +25,10 @@ from serving.render.latent_preview import learned_rgb
 from serving.render.messages import Array
 from serving.render.orders import AssembleOrder, Decoded, DecodeOrder
 from serving.render.take_decoder import TakeDecoder
+from serving.store.artifact_keys import film_artifact, frames_artifact, head_artifact
+from serving.store.artifact_writers import Source
 from serving.store.artifacts import Artifacts
-from serving.store.durable import Source
 from serving.store.latents import write_latents
-from serving.store.names import film_artifact, frames_artifact, head_artifact
 from serving.storyboard import parse_storyboard
 
 STORYBOARD = b"""

@@ -18,8 +18,8 @@ from serving.models.pocket.fit_preview import fit_map, measure_r2
 from serving.models.registry import POCKET_FOLDER, open_model
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.latent_preview import GAP_PIXELS, UNSEEN, LatentPreview, enlarge, learned_rgb, png
+from serving.store.artifact_keys import rgb_artifact
 from serving.store.artifacts import Artifacts
-from serving.store.names import rgb_artifact
 
 
 def opened(content: bytes | None) -> np.ndarray:

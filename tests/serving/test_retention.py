@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.store.artifact_retention import Retention, apply_retention, plan_retention
 from serving.store.artifacts import ArtifactInfo, Artifacts
 from serving.store.records import JobUse
-from serving.store.retention import Retention, apply_retention, plan_retention
 
 DAY = 86_400.0
 NOW = 1000 * DAY

@@ -9,7 +9,7 @@ from serving.api.media import Media, file_name, send_media
 from serving.api.routes.jobs import JobId, find_job
 from serving.api.services import Services, TheServices
 from serving.api.wire.openapi import binary
-from serving.store.names import FILM_NAME, film_artifact, head_artifact, preview_artifact
+from serving.store.artifact_keys import FILM_NAME, film_artifact, head_artifact, preview_artifact
 from serving.store.records import Job, Take
 
 router = APIRouter(tags=["media"])

@@ -21,8 +21,8 @@ from serving.render.host import GangDied
 from serving.render.latent_preview import UNSEEN
 from serving.render.messages import CallInput
 from serving.settings import DAY_S
+from serving.store.artifact_keys import frames_artifact, latents_artifact, preview_artifact
 from serving.store.artifacts import Artifacts
-from serving.store.names import frames_artifact, latents_artifact, preview_artifact
 from serving.storyboard import Shot, Storyboard
 
 Body = Callable[[LocalFarm], Any]

@@ -2,10 +2,10 @@ from serving import settings
 from serving.director.lifecycle import Lifecycle
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Database
-from serving.store.expiry import forget_old_rows
 from serving.store.idempotency import IdempotencyKeys
 from serving.store.jobs import JobStore
 from serving.store.records import IdempotencyRecord
+from serving.store.row_expiry import forget_old_rows
 from serving.store.webhooks import Webhooks
 from tests.records import NOW, new_job
 

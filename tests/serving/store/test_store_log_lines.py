@@ -5,8 +5,8 @@ import pytest
 
 from serving import settings
 from serving.store.database import Database
-from serving.store.expiry import forget_old_rows
 from serving.store.log_lines import LogLine, LogLines
+from serving.store.row_expiry import forget_old_rows
 from tests.records import NOW
 
 
