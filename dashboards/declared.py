@@ -8,8 +8,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from cluster.controller.metrics import ControllerMetrics
-from serving.metrics import FarmMetrics
-from serving.tallies import MergedHistogram
+from serving.telemetry.histograms import MergedHistogram
+from serving.telemetry.metrics import FarmMetrics
 
 _SERIES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 

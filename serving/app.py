@@ -34,13 +34,13 @@ from serving.control import LiveDirector, keep_director, scratch_of
 from serving.documents.places import find_nearest
 from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
 from serving.gang_actors import Renderer
-from serving.logs import set_up_logs
 from serving.render.messages import Array
 from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder
 from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
+from serving.telemetry.logs import set_up_logs
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,6 @@ from serving.director.node_states import host_name
 from serving.director.ports import HostLost
 from serving.director.timelines import describe_timeline
 from serving.errors import Fault, LongtakeError, StoreUnavailable
-from serving.logs import set_up_logs
 from serving.ray_nodes import RayNodes
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
@@ -41,7 +40,8 @@ from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
-from serving.tallies import ApiReport
+from serving.telemetry.histograms import ApiReport
+from serving.telemetry.logs import set_up_logs
 
 NAMESPACE = "longtake"
 APP = "longtake"

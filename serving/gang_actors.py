@@ -23,11 +23,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import settings
 from serving.config.farm import PoolConfig
 from serving.control import find_director
-from serving.logs import set_up_logs
 from serving.ray_nodes import draining_nodes
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.orders import GangHello
 from serving.render.rank import GangBroken, Meeting, Rank
+from serving.telemetry.logs import set_up_logs
 
 GOODBYE_SHARE = 0.9
 """Of the time that a pool's gangs are given to go, in which their calls must end; the rest is for going."""

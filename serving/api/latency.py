@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.services import Live
 from serving.errors import LongtakeError
-from serving.tallies import LAG_BUCKETS, REQUEST_BUCKETS, ApiReport, Labels, Tally
+from serving.telemetry.histograms import LAG_BUCKETS, REQUEST_BUCKETS, ApiReport, Labels, Tally
 
 OTHER = "other"
 """The route of a request that was for none, or was refused before its route was looked for."""

@@ -29,7 +29,7 @@ from serving.store.log_lines import LogLines
 from serving.store.records import Job, Take
 from serving.store.webhooks import Webhooks
 from serving.storyboard import Storyboard
-from serving.tallies import ApiReport
+from serving.telemetry.histograms import ApiReport
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import typer
 from serving.cli.job_text import rough
 from serving.cli.options import AsJson
 from serving.errors import Fault, UserError
-from serving.logs import set_up_logs
 from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHUTDOWN_S, home
+from serving.telemetry.logs import set_up_logs
 
 if TYPE_CHECKING:
     from serving.config.farm import FarmConfig

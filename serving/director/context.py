@@ -19,13 +19,13 @@ from serving.director.pool_demand import FarmOutlook
 from serving.director.ports import DecoderPort, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, StoreUnavailable, WrongState
-from serving.metrics import FarmMetrics
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import CallKey, FarmState, JobSpec
 from serving.store.artifact_keys import frames_artifact, latents_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.jobs import JobStore
 from serving.store.ledger import Ledger
+from serving.telemetry.metrics import FarmMetrics
 
 log = logging.getLogger(__name__)
 

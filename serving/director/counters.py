@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from serving import settings
 from serving.director.runs import JobRun
 from serving.errors import ArtifactsUnavailable
-from serving.metrics import FAILURES, FarmMetrics
 from serving.render.orders import Assembled, CallReport, Decoded
 from serving.scheduler.cost_model import LEAST_S
 from serving.store.jobs import JobStore
 from serving.store.records import JobFact, JobProgress, LedgerEntry
-from serving.tallies import ApiReport
+from serving.telemetry.histograms import ApiReport
+from serving.telemetry.metrics import FAILURES, FarmMetrics
 
 log = logging.getLogger(__name__)
 

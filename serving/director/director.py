@@ -34,7 +34,6 @@ from serving.director.rendering import Rendering
 from serving.director.runs import JobRun, Stage
 from serving.director.waiting_jobs import WaitingJobs
 from serving.errors import StoreUnavailable
-from serving.metrics import FarmMetrics
 from serving.render.orders import GangHello
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.explain import explain
@@ -46,7 +45,8 @@ from serving.store.keys import ApiKeys
 from serving.store.ledger import Ledger
 from serving.store.log_lines import LogLines
 from serving.store.records import LIVE
-from serving.tallies import ApiReport
+from serving.telemetry.histograms import ApiReport
+from serving.telemetry.metrics import FarmMetrics
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from serving import settings
-from serving.metrics import FarmMetrics, Loss
 from serving.render.orders import GangHello
 from serving.scheduler.state import CallKey, FarmState
+from serving.telemetry.metrics import FarmMetrics, Loss
 
 log = logging.getLogger(__name__)
 

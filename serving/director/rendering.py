@@ -12,11 +12,11 @@ from serving.director.outcomes import Endings
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import LongtakeError
-from serving.metrics import Loss
 from serving.planning.content_keys import take_texts
 from serving.render.orders import CallReport, NotHeld, OpenCall, Outcome, StaleToken, TakeOpened, TakeOrder
 from serving.scheduler.policy import assign
 from serving.scheduler.state import Assignment, CallKey, ReadyCall
+from serving.telemetry.metrics import Loss
 
 log = logging.getLogger(__name__)
 

@@ -35,8 +35,8 @@ from serving.local_farm.ray_cluster import (
     start_application,
     start_ray,
 )
-from serving.logs import set_up_logs
 from serving.settings import FARM_START_S, FARM_WATCH_S, debug
+from serving.telemetry.logs import set_up_logs
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -261,7 +261,7 @@ def test_an_autoscaler_points_at_a_pool_that_is_there() -> None:
 
 
 def test_the_metric_that_autoscalers_ask_for_is_one_of_the_farms() -> None:
-    from serving.metrics import FarmMetrics
+    from serving.telemetry.metrics import FarmMetrics
 
     names = {metric.name for metric in FarmMetrics().registry.collect()}
     (hpa,) = of_kind(render(values_of("hpa")), "HorizontalPodAutoscaler")

@@ -13,7 +13,7 @@ from cluster.controller.metrics import ControllerMetrics
 from dashboards.alerts import ALERTS
 from dashboards.rules import RUNBOOKS_URL, Alert
 from dashboards.written import CHART, GROUPS
-from serving.metrics import FarmMetrics
+from serving.telemetry.metrics import FarmMetrics
 from tests.dashboards.alert_trials import FARM, TRIALS, Trial
 from tests.dashboards.promtool import promtool
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from serving.metrics import FarmMetrics
-from serving.tallies import MergedHistogram
+from serving.telemetry.histograms import MergedHistogram
+from serving.telemetry.metrics import FarmMetrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"

@@ -22,7 +22,7 @@ from serving.director.director import Director
 from serving.director.testing import LocalFarm
 from serving.director.timelines import describe_timeline
 from serving.errors import Fault
-from serving.tallies import ApiReport
+from serving.telemetry.histograms import ApiReport
 from tests.serving.api.api_double import WAIT_S, serving_at
 
 PATIENCE_S = 60.0

@@ -19,7 +19,7 @@ from serving.config.farm import FarmConfig, LimitsConfig
 from serving.director.node_states import find_node
 from serving.director.ports import Node
 from serving.errors import Fault
-from serving.tallies import ApiReport
+from serving.telemetry.histograms import ApiReport
 
 WAIT_S = 10.0
 """Seconds that anything in these tests may take."""

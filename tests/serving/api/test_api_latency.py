@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.api.latency import Latencies
-from serving.tallies import ApiReport, Counted, Labels
+from serving.telemetry.histograms import ApiReport, Counted, Labels
 from tests.serving.api.api_double import ApiDouble, running, wait_until
 
 

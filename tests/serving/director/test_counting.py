@@ -15,7 +15,6 @@ from serving.director.counters import Counting, EventCounting
 from serving.director.gangs import Gangs
 from serving.director.lifecycle import Lifecycle
 from serving.errors import StoreUnavailable
-from serving.metrics import CALL_REASONS, CALL_STAGES, FAILURES, STATUSES, FarmMetrics
 from serving.render.orders import (
     Assembled,
     CallReport,
@@ -32,7 +31,8 @@ from serving.settings import GANG_SILENT_S
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.records import JobFact, LedgerEntry
-from serving.tallies import ApiReport, Counted, MergedHistogram, Tally
+from serving.telemetry.histograms import ApiReport, Counted, MergedHistogram, Tally
+from serving.telemetry.metrics import CALL_REASONS, CALL_STAGES, FAILURES, STATUSES, FarmMetrics
 from tests.records import NOW, new_job
 from tests.serving.metrics_table import PAGE, declared, with_table
 

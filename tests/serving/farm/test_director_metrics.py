@@ -18,7 +18,7 @@ from serving.models.testing import write_tiny_checkpoint
 from serving.render.host import GangDied
 from serving.render.messages import CallInput
 from serving.storyboard import Shot, Storyboard
-from serving.tallies import ApiReport, Tally
+from serving.telemetry.histograms import ApiReport, Tally
 from tests.serving.metrics_table import declared
 
 SHOWN_ELSEWHERE = {"longtake_pool_gangs_wanted", "longtake_pool_gangs_starting", "longtake_pool_gangs_draining"}

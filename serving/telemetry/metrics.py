@@ -16,7 +16,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cluster.contract.pools_and_nodes import PoolSupply
-from serving.tallies import LAG_BUCKETS, REQUEST_BUCKETS, ApiReport, MergedHistogram
+from serving.telemetry.histograms import LAG_BUCKETS, REQUEST_BUCKETS, ApiReport, MergedHistogram
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 """Seconds."""
