@@ -34,8 +34,8 @@ from serving.control import LiveDirector, keep_director, scratch_of
 from serving.documents.places import find_nearest
 from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
 from serving.gang_actors import Renderer
+from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
 from serving.render.messages import Array
-from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder
 from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database
@@ -221,7 +221,7 @@ class Encoder:
 
     def _encode(self, model: str, weights: str, texts: list[str]) -> None:
         from serving.models.registry import open_model
-        from serving.render.gang import one_thread
+        from serving.render.threads import one_thread
         from serving.store.artifact_keys import prompt_artifact
         from serving.store.latents import write_prompt
 

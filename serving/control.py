@@ -32,9 +32,9 @@ from serving.director.ports import HostLost
 from serving.director.timelines import describe_timeline
 from serving.errors import Fault, LongtakeError, StoreUnavailable
 from serving.ray_nodes import RayNodes
+from serving.render.farm_messages import Assembled, AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.orders import Assembled, AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
 from serving.render.rank import GangBroken
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database

@@ -24,8 +24,8 @@ from serving import settings
 from serving.config.farm import PoolConfig
 from serving.control import find_director
 from serving.ray_nodes import draining_nodes
+from serving.render.farm_messages import GangHello
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.orders import GangHello
 from serving.render.rank import GangBroken, Meeting, Rank
 from serving.telemetry.logs import set_up_logs
 

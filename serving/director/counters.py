@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from serving import settings
 from serving.director.runs import JobRun
 from serving.errors import ArtifactsUnavailable
-from serving.render.orders import Assembled, CallReport, Decoded
+from serving.render.farm_messages import Assembled, CallReport, Decoded
 from serving.scheduler.cost_model import LEAST_S
 from serving.store.jobs import JobStore
 from serving.store.records import JobFact, JobProgress, LedgerEntry

@@ -34,7 +34,7 @@ from serving.director.rendering import Rendering
 from serving.director.runs import JobRun, Stage
 from serving.director.waiting_jobs import WaitingJobs
 from serving.errors import StoreUnavailable
-from serving.render.orders import GangHello
+from serving.render.farm_messages import GangHello
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.explain import explain
 from serving.scheduler.state import FarmState

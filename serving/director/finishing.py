@@ -13,7 +13,7 @@ from serving.director.outcomes import Endings
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError
-from serving.render.orders import AssembleOrder, DecodeOrder, NotHeld, StaleToken
+from serving.render.farm_messages import AssembleOrder, DecodeOrder, NotHeld, StaleToken
 from serving.store.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)

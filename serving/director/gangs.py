@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from serving import settings
-from serving.render.orders import GangHello
+from serving.render.farm_messages import GangHello
 from serving.scheduler.state import CallKey, FarmState
 from serving.telemetry.metrics import FarmMetrics, Loss
 

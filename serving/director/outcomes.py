@@ -16,7 +16,7 @@ from serving.director.lifecycle import Action
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError, StoreUnavailable
-from serving.render.orders import NotHeld, StaleToken
+from serving.render.farm_messages import NotHeld, StaleToken
 from serving.scheduler.explain import explain
 from serving.store.records import Job
 

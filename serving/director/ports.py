@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from serving.render.orders import (
+from serving.render.farm_messages import (
     Assembled,
     AssembleOrder,
     CallReport,

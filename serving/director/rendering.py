@@ -13,7 +13,7 @@ from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import LongtakeError
 from serving.planning.content_keys import take_texts
-from serving.render.orders import CallReport, NotHeld, OpenCall, Outcome, StaleToken, TakeOpened, TakeOrder
+from serving.render.farm_messages import CallReport, NotHeld, OpenCall, Outcome, StaleToken, TakeOpened, TakeOrder
 from serving.scheduler.policy import assign
 from serving.scheduler.state import Assignment, CallKey, ReadyCall
 from serving.telemetry.metrics import Loss

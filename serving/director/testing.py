@@ -18,10 +18,10 @@ from serving.director.director import Director
 from serving.director.lifecycle import Lifecycle
 from serving.director.ports import HostLost, Node
 from serving.models.registry import open_model
+from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.film_assembler import assemble_film
 from serving.render.host import GangDied, TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.orders import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.rank import Rank
 from serving.render.take_decoder import TakeDecoder
 from serving.store.artifact_keys import prompt_artifact

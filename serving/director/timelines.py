@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving.director.runs import JobRun, TakeRun
-from serving.render.orders import Runs
+from serving.render.farm_messages import Runs
 from serving.scheduler.state import FarmState, Flight
 from serving.store.records import Take
 

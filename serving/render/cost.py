@@ -17,7 +17,7 @@ import psutil
 from serving import settings
 from serving.models.wan import WanModel
 from serving.planning.plan import FilmPlan
-from serving.render.gang import one_thread
+from serving.render.threads import one_thread
 
 SAMPLES = 3
 """Calls measured where nothing is known; the first, which loads weights, is not counted."""

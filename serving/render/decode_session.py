@@ -14,9 +14,9 @@ from serving.errors import ArtifactsUnavailable
 from serving.models.latent_rgb import RgbFit, shipped_rgb
 from serving.models.wan import WanModel
 from serving.render.encode import HeadWriter
+from serving.render.farm_messages import Decoded, DecodeOrder
 from serving.render.frames import FramesWriter, to_pixels
 from serving.render.messages import Array, as_tensor
-from serving.render.orders import Decoded, DecodeOrder
 from serving.store.artifact_keys import frames_artifact, head_artifact, rgb_artifact
 from serving.store.artifacts import Artifacts
 

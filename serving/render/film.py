@@ -24,13 +24,13 @@ from serving.models.wan import WanModel
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.cost import CallCost, record_cost
 from serving.render.finisher import publish, remove_partial, run_finisher
-from serving.render.gang import one_thread
 from serving.render.gang_pool import Answer, GangPool
 from serving.render.manifest import build_manifest, write_manifest
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished, Prompts
 from serving.render.processes import begin_server, start_process
 from serving.render.progress import Progress
 from serving.render.takes import call_input, open_timeline
+from serving.render.threads import one_thread
 from sharding.gang_shape import GangShape
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline, head_first

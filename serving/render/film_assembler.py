@@ -11,10 +11,10 @@ from pathlib import Path
 from serving.errors import ArtifactMissing
 from serving.models.registry import open_model
 from serving.render.assemble import FilmAssembler
+from serving.render.farm_messages import Assembled, AssembleOrder
 from serving.render.frames import DamagedFrames, read_frames
 from serving.render.manifest import MANIFEST_NAME, build_manifest, manifest_bytes
 from serving.render.messages import Film
-from serving.render.orders import Assembled, AssembleOrder
 from serving.render.scratch import raise_if_full
 from serving.render.stills import Stills
 from serving.store.artifact_keys import FILM_NAME, film_artifact, frames_artifact, latents_artifact

@@ -24,9 +24,7 @@ from serving.errors import Fault
 from serving.models.latent_rgb import shipped_rgb
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
-from serving.render.latent_preview import LatentPreview, learned_rgb
-from serving.render.messages import Array, CallInput, CallOutput, as_tensor
-from serving.render.orders import (
+from serving.render.farm_messages import (
     CallReport,
     CallTimes,
     CheckpointCounts,
@@ -41,9 +39,11 @@ from serving.render.orders import (
     TakeOpened,
     TakeOrder,
     TakeProgress,
+    encode_runs,
 )
+from serving.render.latent_preview import LatentPreview, learned_rgb
+from serving.render.messages import Array, CallInput, CallOutput, as_tensor
 from serving.render.rank import UnknownPrompts
-from serving.render.reached import encode_runs
 from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.store.artifact_keys import preview_artifact
 from serving.store.artifacts import Artifacts

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
@@ -18,8 +19,8 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from serving import settings
 from serving.models.registry import open_model
 from serving.models.wan import WanDenoiser
-from serving.render.gang import predict_call
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.messages import Array, CallInput, CallOutput, as_tensor
+from sharding.denoiser import PromptPart, WindowDenoiser
 from sharding.gang_groups import GangGroups, make_groups
 from sharding.gang_shape import GangShape
 
@@ -152,3 +153,18 @@ class Rank:
 
 def _visit(meeting: Meeting, timeout: timedelta) -> Store:
     return TCPStore(meeting.host, meeting.port, is_master=False, timeout=timeout)
+
+
+@torch.inference_mode()
+def predict_call(denoiser: WindowDenoiser, call: CallInput, embeddings: dict[str, Array]) -> Array:
+    """The prediction of one call, float32 [n, C, h, w]."""
+    parts = [
+        PromptPart(
+            embedding=as_tensor(embeddings[part.text]),
+            negative=as_tensor(embeddings[part.negative]),
+            weights=as_tensor(part.weights),
+        )
+        for part in call.parts
+    ]
+    prediction = denoiser.predict(as_tensor(call.latents_nChw), timestep=call.timestep, parts=parts, start=call.start)
+    return np.ascontiguousarray(prediction.numpy())

@@ -16,8 +16,8 @@ from serving import settings
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
 from serving.render.decode_session import DecodeSession
+from serving.render.farm_messages import Decoded, DecodeOrder
 from serving.render.messages import Array
-from serving.render.orders import Decoded, DecodeOrder
 from serving.render.scratch import raise_if_full
 from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts

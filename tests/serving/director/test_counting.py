@@ -15,7 +15,7 @@ from serving.director.counters import Counting, EventCounting
 from serving.director.gangs import Gangs
 from serving.director.lifecycle import Lifecycle
 from serving.errors import StoreUnavailable
-from serving.render.orders import (
+from serving.render.farm_messages import (
     Assembled,
     CallReport,
     CallTimes,

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.render.reached import encode_runs
+from serving.render.farm_messages import encode_runs
 
 
 def decoded(runs: object) -> list[int]:

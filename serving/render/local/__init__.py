@@ -1,0 +1,1 @@
+"""A render on one machine: gangs as processes, the finisher, progress."""
