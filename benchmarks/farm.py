@@ -53,9 +53,9 @@ from serving.local_farm.leftovers import end_farm
 from serving.local_farm.ray_cluster import set_environment, shut_ray_down, start_ray
 from serving.models.quiet import quiet_loading
 from serving.models.testing import TEXT_DIM, write_tiny_checkpoint
-from serving.render.film import render_film
+from serving.render.local.film import render_film
+from serving.render.local.progress import Progress
 from serving.render.messages import Array, CallInput, Part
-from serving.render.progress import Progress
 from serving.render.rank import predict_call
 from serving.render.takes import open_recipe
 from sharding.gang_shape import GangShape

@@ -20,8 +20,8 @@ import psutil
 from benchmarks.farm import write_slow_checkpoint
 from serving.models.registry import open_model
 from serving.planning.compile import compile_storyboard
-from serving.render.film import render_film
-from serving.render.progress import Progress
+from serving.render.local.film import render_film
+from serving.render.local.progress import Progress
 from serving.storyboard import Shot, Storyboard
 from sharding.gang_shape import GangShape
 from tests.farm_process import Farm

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from serving.models.wan import WanModel
     from serving.planning.plan import FilmPlan, ShotPlan
-    from serving.render.cost import Estimate
+    from serving.render.local.call_cost import Estimate
     from sharding.advice import Advice
 
 
@@ -87,7 +87,7 @@ def _estimate(film: "FilmPlan", model: "WanModel") -> "Estimate | None":
         return None
     import psutil
 
-    from serving.render.cost import estimate
+    from serving.render.local.call_cost import estimate
 
     return estimate(film, model=model, gangs=psutil.cpu_count() or 1)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from serving.render.progress import Progress
+from serving.render.local.progress import Progress
 from serving.settings import PLAIN_PROGRESS_S
 
 OnProgress = Callable[[Progress], None]

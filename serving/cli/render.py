@@ -41,7 +41,7 @@ def render(
     shape = read_shape(gang, plan, opened)
 
     from serving.cli.progress import watch
-    from serving.render.film import render_film
+    from serving.render.local.film import render_film
 
     with watch(fps=plan.fps) as on_progress:
         manifest = render_film(

@@ -14,7 +14,7 @@ from serving.cli import doctor
 from serving.cli.main import app
 from serving.cli.progress import PlainLines, describe
 from serving.models.testing import write_tiny_checkpoint
-from serving.render.progress import Progress
+from serving.render.local.progress import Progress
 from serving.settings import PLAIN_PROGRESS_S
 from serving.storyboard import storyboard_schema
 from sharding.attention import CudnnCuda

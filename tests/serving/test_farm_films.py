@@ -19,10 +19,10 @@ from serving.models.wan import WanModel
 from serving.planning.compile import compile_storyboard
 from serving.planning.plan import FilmPlan
 from serving.render.farm_messages import AssembleOrder, Decoded, DecodeOrder
-from serving.render.film import render_film
 from serving.render.film_assembler import assemble_film
 from serving.render.frames import read_frames
 from serving.render.latent_preview import learned_rgb
+from serving.render.local.film import render_film
 from serving.render.messages import Array
 from serving.render.take_decoder import TakeDecoder
 from serving.store.artifact_keys import film_artifact, frames_artifact, head_artifact

@@ -21,10 +21,10 @@ from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
 from serving.planning.compile import compile_storyboard
 from serving.planning.plan import FilmPlan
-from serving.render import processes
-from serving.render.film import gangs_of_this_machine, render_film
 from serving.render.frames import to_pixels
-from serving.render.progress import Progress
+from serving.render.local import processes
+from serving.render.local.film import gangs_of_this_machine, render_film
+from serving.render.local.progress import Progress
 from serving.render.takes import open_timeline
 from serving.storyboard import parse_storyboard
 from sharding.gang_shape import GangShape

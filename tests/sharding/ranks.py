@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from serving.render.processes import start_process
+from serving.render.local.processes import start_process
 from sharding.gang_groups import GangGroups, make_groups
 from sharding.gang_shape import GangShape
 

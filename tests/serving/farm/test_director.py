@@ -74,7 +74,7 @@ def test_a_film_of_the_farm_has_the_bytes_of_one_rendered_in_one_process(
 ) -> None:
     from serving.models.registry import open_model
     from serving.planning.compile import compile_storyboard
-    from serving.render.film import render_film
+    from serving.render.local.film import render_film
 
     opened = open_model(model)
     plan = compile_storyboard(board(model), model_name=model, capabilities=opened.capabilities)

@@ -16,8 +16,8 @@ from typing import Any, Literal
 PRELOADED = (
     "diffusers.models.autoencoders.autoencoder_kl_wan",
     "diffusers.models.transformers.transformer_wan",
-    "serving.render.finisher",
-    "serving.render.gang",
+    "serving.render.local.finisher",
+    "serving.render.local.gang",
 )
 
 

@@ -22,13 +22,13 @@ from serving import settings
 from serving.errors import Fault
 from serving.models.wan import WanModel
 from serving.planning.plan import FilmPlan, TakePlan
-from serving.render.cost import CallCost, record_cost
-from serving.render.finisher import publish, remove_partial, run_finisher
-from serving.render.gang_pool import Answer, GangPool
+from serving.render.local.call_cost import CallCost, record_cost
+from serving.render.local.finisher import publish, remove_partial, run_finisher
+from serving.render.local.gang_pool import Answer, GangPool
+from serving.render.local.processes import begin_server, start_process
+from serving.render.local.progress import Progress
 from serving.render.manifest import build_manifest, write_manifest
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished, Prompts
-from serving.render.processes import begin_server, start_process
-from serving.render.progress import Progress
 from serving.render.takes import call_input, open_timeline
 from serving.render.threads import one_thread
 from sharding.gang_shape import GangShape

@@ -17,9 +17,9 @@ from torch._C._distributed_c10d import TCPStore
 
 from serving import settings
 from serving.errors import Fault
-from serving.render.gang import run_rank
+from serving.render.local.gang import run_rank
+from serving.render.local.processes import start_process
 from serving.render.messages import CallInput, CallOutput, GangError, GangReady, Prompts
-from serving.render.processes import start_process
 from serving.render.rank import Meeting
 from sharding.gang_shape import GangShape
 
