@@ -26,11 +26,11 @@ from serving import settings
 from serving.config.farm import FarmConfig
 from serving.director.director import Director
 from serving.director.gangs import Answer
-from serving.director.lifecycle import Lifecycle
 from serving.director.node_states import host_name
 from serving.director.ports import HostLost
 from serving.director.timelines import describe_timeline
 from serving.errors import Fault, LongtakeError, StoreUnavailable
+from serving.jobs.lifecycle import Lifecycle
 from serving.ray_nodes import RayNodes
 from serving.render.farm_messages import Assembled, AssembleOrder, CallReport, Decoded, DecodeOrder, GangHello, TakeId
 from serving.render.host import GangDied, TimelineHost

@@ -1,6 +1,6 @@
 """What the API needs from the rest of the farm, as it declares it. Whoever starts the API builds a Services.
 
-Admission and Live are protocols: serving/director/admission.py and the Director's handle fit them, and so do small
+Admission and Live are protocols: serving/jobs/admission.py and the Director's handle fit them, and so do small
 fakes in tests.
 """
 
@@ -15,8 +15,8 @@ from fastapi import Depends, Request
 
 from serving.api.feed import Feed
 from serving.config.farm import FarmConfig
-from serving.director.lifecycle import Lifecycle
 from serving.errors import Fault
+from serving.jobs.lifecycle import Lifecycle
 from serving.planning.plan import FilmPlan
 from serving.store.artifacts import Artifacts
 from serving.store.audit import AuditLog
@@ -161,7 +161,7 @@ class Poker:
 
 def open_services(config: FarmConfig, live: Live) -> Services:
     """The real store, artifacts and admission of a farm. Raises StoreUnavailable, UserError."""
-    from serving.director.admission import Admission as RealAdmission
+    from serving.jobs.admission import Admission as RealAdmission
     from serving.scheduler.cost_model import CostModel
 
     database = open_database(config.store_url)

@@ -6,13 +6,13 @@ A job that cannot be planned any more fails here.
 import asyncio
 import logging
 
-from serving.director.admission import Admission, open_known_model
 from serving.director.context import Desk
 from serving.director.finishing import Finishing
 from serving.director.outcomes import Endings
 from serving.director.ports import EncoderPort
 from serving.director.runs import JobRun, TakeRun
 from serving.errors import LongtakeError, StoreUnavailable, UserError
+from serving.jobs.admission import Admission, open_known_model
 from serving.planning.content_keys import take_texts
 from serving.scheduler.state import TenantSpec
 from serving.store.artifact_keys import prompt_artifact

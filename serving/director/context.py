@@ -14,11 +14,11 @@ from typing import Any
 from serving.config.farm import FarmConfig
 from serving.director.counters import Counting
 from serving.director.gangs import Gangs
-from serving.director.lifecycle import Lifecycle
 from serving.director.pool_demand import FarmOutlook
 from serving.director.ports import DecoderPort, HostPort
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, StoreUnavailable, WrongState
+from serving.jobs.lifecycle import Lifecycle
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import CallKey, FarmState, JobSpec
 from serving.store.artifact_keys import frames_artifact, latents_artifact

@@ -15,7 +15,6 @@ from typing import Any
 from cluster.contract.pools_and_nodes import DrainRequest, NodeState
 from serving import settings
 from serving.config.farm import FarmConfig
-from serving.director.admission import Admission
 from serving.director.claiming import TakingUp
 from serving.director.cleanup import Tidier
 from serving.director.context import Desk
@@ -25,7 +24,6 @@ from serving.director.gangs import Answer, Gangs
 from serving.director.gauges import GANGS, Publishing
 from serving.director.host_moves import Mover
 from serving.director.journal import Journal
-from serving.director.lifecycle import Lifecycle
 from serving.director.node_states import describe_node, find_node
 from serving.director.outcomes import Endings
 from serving.director.pool_demand import FarmOutlook
@@ -34,6 +32,8 @@ from serving.director.rendering import Rendering
 from serving.director.runs import JobRun, Stage
 from serving.director.waiting_jobs import WaitingJobs
 from serving.errors import StoreUnavailable
+from serving.jobs.admission import Admission
+from serving.jobs.lifecycle import Lifecycle
 from serving.render.farm_messages import GangHello
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.explain import explain

@@ -12,10 +12,10 @@ from typing import Any
 from serving import settings
 from serving.director.context import Desk, NoRoomOrStore
 from serving.director.gauges import Publishing
-from serving.director.lifecycle import Action
 from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError, StoreUnavailable
+from serving.jobs.lifecycle import Action
 from serving.render.farm_messages import NotHeld, StaleToken
 from serving.scheduler.explain import explain
 from serving.store.records import Job

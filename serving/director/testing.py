@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.director import Director
-from serving.director.lifecycle import Lifecycle
 from serving.director.ports import HostLost, Node
+from serving.jobs.lifecycle import Lifecycle
 from serving.models.registry import open_model
 from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.film_assembler import assemble_film

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from serving.director.admission import Admission, open_known_model
 from serving.errors import LongtakeError, StoreUnavailable
+from serving.jobs.admission import Admission, open_known_model
 from serving.planning.plan import TakePlan
 from serving.scheduler.cost_model import TYPICAL_LATENTS, CostModel
 from serving.scheduler.specs import DueWork

@@ -1,6 +1,6 @@
 """Jobs, their takes and their events.
 
-Who holds a job is decided in leases.py; its status is decided in director/lifecycle.py alone.
+Who holds a job is decided in leases.py; its status is decided in jobs/lifecycle.py alone.
 """
 
 import itertools
@@ -201,7 +201,7 @@ class JobStore(Leases, Learned):
         token: int | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> Job:
-        """Change a job's status with all that goes with it, or nothing. For director/lifecycle.py alone.
+        """Change a job's status with all that goes with it, or nothing. For jobs/lifecycle.py alone.
 
         `decide` says what becomes of the job as it is, and may raise. Raises NotFound, and Fenced where `token` is not
         the one that the job is held by.

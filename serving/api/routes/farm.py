@@ -11,8 +11,8 @@ from serving.api.routes.jobs import find_job
 from serving.api.services import TheServices
 from serving.api.wire.answers import Health, Me, ModelList, UsageList
 from serving.api.wire.openapi import METRICS, failures
-from serving.director.admission import open_known_model
 from serving.errors import Fault, ModelError
+from serving.jobs.admission import open_known_model
 from serving.models.registry import DESCRIPTIONS
 from serving.settings import QUALITY_STEPS
 

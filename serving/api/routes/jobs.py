@@ -16,8 +16,8 @@ from serving.api.wire.job_json import Json, job_json, list_json, whole
 from serving.api.wire.openapi import failures, job_body, storyboard_answer
 from serving.api.wire.reading import YAML_TYPES, read_new_job
 from serving.api.wire.requests import JobChanges, Reason
-from serving.director.lifecycle import Action, allowed_actions
 from serving.errors import Problem
+from serving.jobs.lifecycle import Action, allowed_actions
 from serving.settings import MAX_LIST
 from serving.store.records import Job as JobRecord
 from serving.storyboard import Storyboard, write_yaml

@@ -8,8 +8,8 @@ from serving.api.routes.jobs import JobId, find_job
 from serving.api.services import TheServices
 from serving.api.wire.answers import TimelineView
 from serving.api.wire.openapi import failures
-from serving.director.timelines import describe_stored
 from serving.errors import Fault
+from serving.jobs.stored_timeline import describe_stored
 from serving.settings import QUALITY_STEPS
 from serving.store.records import LIVE
 

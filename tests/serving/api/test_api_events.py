@@ -18,8 +18,8 @@ from serving.api import feed as feed_module
 from serving.api.errors import ApiError
 from serving.api.feed import Feed
 from serving.api.routes.events import stream
-from serving.director.lifecycle import Lifecycle
 from serving.errors import StoreUnavailable
+from serving.jobs.lifecycle import Lifecycle
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.records import Job, JobProgress

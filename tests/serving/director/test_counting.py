@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.director.counters import Counting, EventCounting
 from serving.director.gangs import Gangs
-from serving.director.lifecycle import Lifecycle
 from serving.errors import StoreUnavailable
+from serving.jobs.lifecycle import Lifecycle
 from serving.render.farm_messages import (
     Assembled,
     CallReport,

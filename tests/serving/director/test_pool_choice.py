@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from serving.config.farm import FarmConfig, PoolConfig
-from serving.director.admission import Admission
 from serving.errors import StoryboardError, UserError
+from serving.jobs.admission import Admission
 from serving.scheduler.cost_model import CostModel
 from serving.store.artifacts import Artifacts
 from serving.store.database import open_database

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serving.director.testing import LocalFarm
-from serving.director.timelines import describe_stored, describe_timeline
+from serving.director.timelines import describe_timeline
+from serving.jobs.stored_timeline import describe_stored
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.messages import CallInput
 from serving.storyboard import Shot, Storyboard

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import IntegrityError
 
-from serving.director.lifecycle import Lifecycle
 from serving.errors import Fenced, NotFound
+from serving.jobs.lifecycle import Lifecycle
 from serving.store.audit import AuditLog
 from serving.store.database import Database
 from serving.store.jobs import JobStore

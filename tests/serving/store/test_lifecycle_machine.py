@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from serving.director.lifecycle import TRANSITIONS, Action, Lifecycle
 from serving.errors import Fenced, WrongState
+from serving.jobs.lifecycle import TRANSITIONS, Action, Lifecycle
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.records import LIVE, Job, JobProgress, JobStatus

@@ -2,8 +2,8 @@ from typing import get_args
 
 import pytest
 
-from serving.director.lifecycle import ASKED, Action, Lifecycle, allowed_actions
 from serving.errors import Fenced, NotFound, WrongState
+from serving.jobs.lifecycle import ASKED, Action, Lifecycle, allowed_actions
 from serving.store.audit import AuditLog
 from serving.store.database import Database
 from serving.store.jobs import JobStore

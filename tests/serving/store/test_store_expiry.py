@@ -1,5 +1,5 @@
 from serving import settings
-from serving.director.lifecycle import Lifecycle
+from serving.jobs.lifecycle import Lifecycle
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Database
 from serving.store.idempotency import IdempotencyKeys

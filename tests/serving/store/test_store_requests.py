@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from serving import settings
-from serving.director.lifecycle import Lifecycle
 from serving.errors import IdempotencyBusy, IdempotencyConflict, NotFound, UserError
+from serving.jobs.lifecycle import Lifecycle
 from serving.store.database import Database
 from serving.store.idempotency import IdempotencyKeys, StoredAnswer
 from serving.store.jobs import JobStore

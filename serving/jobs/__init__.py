@@ -1,0 +1,1 @@
+"""What holds for every job, whoever asks: admission, the statuses' transitions, timelines as stored."""
