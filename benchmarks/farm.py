@@ -44,10 +44,10 @@ import yaml
 from ray import serve
 from torch import Tensor
 
+from serving.actors.gangs import RankActor
+from serving.actors.ports import GangActorPort
 from serving.cli.source import plan_film, read_storyboard
 from serving.config.farm import FarmConfig
-from serving.control import GangActorPort
-from serving.gang_actors import RankActor
 from serving.local_farm.home import FarmHome
 from serving.local_farm.leftovers import end_farm
 from serving.local_farm.ray_cluster import set_environment, shut_ray_down, start_ray

@@ -8,15 +8,10 @@
 makes has `build_front`, and `build_pool` for each pool: the same parts as several applications.
 """
 
-import asyncio
-import contextlib
 import logging
 import os
-import shutil
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +21,16 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
 
 from serving import settings
-from serving.autoscaling import PoolPolicy
+from serving.actors.director import keep_director
+from serving.actors.gangs import Renderer
+from serving.actors.pool_policy import PoolPolicy
+from serving.actors.ports import LiveDirector
+from serving.actors.workers import Decoder, Encoder
 from serving.config.farm import FarmConfig, PoolConfig, load_config
 from serving.config.gang_shapes import settle_shapes
 from serving.config.pool_terms import TERMS, with_stored_spot
-from serving.control import LiveDirector, keep_director, scratch_of
 from serving.documents.places import find_nearest
-from serving.errors import ArtifactsUnavailable, Problem, StoreUnavailable, UserError
-from serving.gang_actors import Renderer
-from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
-from serving.render.messages import Array
-from serving.store.artifact_keys import frames_artifact
-from serving.store.artifacts import Artifacts
+from serving.errors import Problem, StoreUnavailable, UserError
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.telemetry.logs import set_up_logs
@@ -205,82 +198,3 @@ class Api:
     def __init__(self, *parts: Any) -> None:
         set_up_logs()
         self._parts = parts
-
-
-class Encoder:
-    """Turns prompts into embeddings, once each, and keeps them among the artifacts."""
-
-    def __init__(self, args: dict[str, Any]) -> None:
-        set_up_logs()
-        self._artifacts = Artifacts.open(FarmConfig.model_validate(args).artifacts_url)
-        self._thread = ThreadPoolExecutor(max_workers=1)  # models must not be loaded in two threads at once
-
-    async def encode(self, model: str, weights: str, texts: list[str]) -> None:
-        """Keep the embedding of each text. Raises ModelError."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, model, weights, texts)
-
-    def _encode(self, model: str, weights: str, texts: list[str]) -> None:
-        from serving.models.registry import open_model
-        from serving.render.threads import one_thread
-        from serving.store.artifact_keys import prompt_artifact
-        from serving.store.latents import write_prompt
-
-        with one_thread():
-            for text, embedding in zip(texts, open_model(model).encode_prompts(texts), strict=True):
-                write_prompt(self._artifacts, prompt_artifact(weights, text), embedding.numpy())
-
-
-class Decoder:
-    """Decodes finished latents and assembles films, on one thread."""
-
-    def __init__(self, args: dict[str, Any]) -> None:
-        from serving.render.take_decoder import TakeDecoder
-
-        set_up_logs()
-        config = FarmConfig.model_validate(args)
-        self._artifacts = Artifacts.open(config.artifacts_url)
-        self._scratch = scratch_of(config, "decoder")
-        # As many as hosts hold takes, for chance may send all to one decoder; and one that was held no longer.
-        sessions = config.timeline_hosts * config.takes_per_host + 1
-        self._decoder = TakeDecoder(self._artifacts, self._scratch, sessions=sessions)
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._pruned_at = time.monotonic()
-        self._pruning: asyncio.Task[None] | None = None
-
-    async def check_health(self) -> None:
-        """Called by Serve again and again; it does not wait for what is being decoded."""
-        idle = self._pruning is None or self._pruning.done()
-        if idle and time.monotonic() - self._pruned_at >= settings.DECODE_PRUNE_S:
-            self._pruned_at = time.monotonic()
-            self._pruning = asyncio.ensure_future(self._prune())
-
-    async def _prune(self) -> None:
-        """End the sessions of takes that were decoded elsewhere. A slow store is asked off the decoding thread."""
-        with contextlib.suppress(ArtifactsUnavailable):
-            for key in await self._run(self._decoder.idle):
-                if await asyncio.to_thread(self._artifacts.exists, frames_artifact(key)):
-                    await self._run(self._decoder.forget, key)
-
-    async def forget(self, content_key: str) -> None:
-        await self._run(self._decoder.forget, content_key)
-
-    async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
-        decoded: Decoded = await self._run(self._decoder.decode, order, start, latents_nChw)
-        return decoded
-
-    async def decode_stored(self, order: DecodeOrder) -> Decoded:
-        decoded: Decoded = await self._run(self._decoder.decode_stored, order)
-        return decoded
-
-    async def assemble(self, order: AssembleOrder) -> Assembled:
-        from serving.render.film_assembler import assemble_film
-
-        film: Assembled = await self._run(assemble_film, order, self._artifacts, self._scratch)
-        return film
-
-    async def _run(self, work: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):
-            shutil.rmtree(self._scratch, ignore_errors=True)

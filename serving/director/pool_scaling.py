@@ -1,7 +1,7 @@
 """What the Director knows of the number of gangs: terms, the decision that stands, how long gangs take to start.
 
-It decides nothing: the policy of serving/autoscaling.py does, and says so with every question. No I/O; the Director
-keeps in the store what must outlive it.
+It decides nothing: the policy of serving/actors/pool_policy.py does, and says so with every question. No I/O; the
+Director keeps in the store what must outlive it.
 """
 
 import statistics

@@ -118,7 +118,7 @@ def start_ray(config: FarmConfig, folder: Path) -> list[psutil.Process]:
 def start_application(application: Any, config: FarmConfig, *, deadline: float) -> None:
     from ray import serve
 
-    from serving.control import APP
+    from serving.actors.named import APP
 
     http = {"host": config.host, "port": config.port, "request_timeout_s": None}  # a limit would cut event streams
     serve.start(proxy_location="HeadOnly", http_options=http)
@@ -139,7 +139,7 @@ def _what_failed() -> str:
     """What Serve says of the parts that did not start."""
     from ray import serve
 
-    from serving.control import APP
+    from serving.actors.named import APP
 
     found = serve.status().applications.get(APP)
     parts = found.deployments if found is not None else {}
@@ -151,7 +151,7 @@ def put_work_down() -> None:
     import ray
     from ray.exceptions import RayError
 
-    from serving.control import DIRECTOR, NAMESPACE
+    from serving.actors.named import DIRECTOR, NAMESPACE
 
     if not ray.is_initialized():
         return

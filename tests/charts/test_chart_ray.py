@@ -43,8 +43,8 @@ with warnings.catch_warnings():  # Ray's own use of pydantic
     from ray.core.generated.common_pb2 import LabelSelectorOperator
     from ray.serve.schema import ServeDeploySchema
 
+    from serving.actors.named import APP
     from serving.app import LEADER_CPU, build_front, build_pool
-    from serving.control import APP
 
 
 def autoscaler_config(manifests: list[Manifest]) -> dict[str, Any]:

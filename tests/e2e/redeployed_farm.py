@@ -11,8 +11,8 @@ from typing import Any
 import ray
 from ray import serve
 
+from serving.actors.named import APP
 from serving.config.farm import FarmConfig, PoolConfig
-from serving.control import APP
 from serving.settings import CONTROL_RESOURCE
 from tests.e2e.scaled_farm import LIMIT_S, deploy, places, wait_for
 from tests.farm_process import Json, calls_done, calls_planned, render, request

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.contract.planner import ScalingTargets
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply, PoolTerms
-from serving.autoscaling import PoolScaler
+from serving.actors.pool_policy import PoolScaler
 from serving.settings import SCALE_POLL_S
 
 TERMS = PoolTerms(min_gangs=0, max_gangs=5)

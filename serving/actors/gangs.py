@@ -21,9 +21,9 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from serving import settings
+from serving.actors.named import find_director
+from serving.actors.nodes import draining_nodes
 from serving.config.farm import PoolConfig
-from serving.control import find_director
-from serving.ray_nodes import draining_nodes
 from serving.render.farm_messages import GangHello
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.rank import GangBroken, Meeting, Rank

@@ -118,7 +118,7 @@ class DirectorLine:
 
     def __call__(self, standing: Mapping[str, Any]) -> Asked | None:
         """Looks for the Director anew where it did not answer: another may have taken its place."""
-        from serving.control import find_director
+        from serving.actors.named import find_director
 
         if self._asked is not None and self._asked.done() and self._asked.exception() is not None:
             self._director = None

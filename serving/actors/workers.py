@@ -1,0 +1,109 @@
+"""What encodes prompts, decodes takes and assembles films, as deployments of Serve."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from serving import settings
+from serving.config.farm import FarmConfig
+from serving.errors import ArtifactsUnavailable
+from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
+from serving.render.messages import Array
+from serving.store.artifact_keys import frames_artifact
+from serving.store.artifacts import Artifacts
+from serving.telemetry.logs import set_up_logs
+
+
+class Encoder:
+    """Turns prompts into embeddings, once each, and keeps them among the artifacts."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        set_up_logs()
+        self._artifacts = Artifacts.open(FarmConfig.model_validate(args).artifacts_url)
+        self._thread = ThreadPoolExecutor(max_workers=1)  # models must not be loaded in two threads at once
+
+    async def encode(self, model: str, weights: str, texts: list[str]) -> None:
+        """Keep the embedding of each text. Raises ModelError."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, model, weights, texts)
+
+    def _encode(self, model: str, weights: str, texts: list[str]) -> None:
+        from serving.models.registry import open_model
+        from serving.render.threads import one_thread
+        from serving.store.artifact_keys import prompt_artifact
+        from serving.store.latents import write_prompt
+
+        with one_thread():
+            for text, embedding in zip(texts, open_model(model).encode_prompts(texts), strict=True):
+                write_prompt(self._artifacts, prompt_artifact(weights, text), embedding.numpy())
+
+
+class Decoder:
+    """Decodes finished latents and assembles films, on one thread."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        from serving.render.take_decoder import TakeDecoder
+
+        set_up_logs()
+        config = FarmConfig.model_validate(args)
+        self._artifacts = Artifacts.open(config.artifacts_url)
+        self._scratch = scratch_of(config, "decoder")
+        # As many as hosts hold takes, for chance may send all to one decoder; and one that was held no longer.
+        sessions = config.timeline_hosts * config.takes_per_host + 1
+        self._decoder = TakeDecoder(self._artifacts, self._scratch, sessions=sessions)
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._pruned_at = time.monotonic()
+        self._pruning: asyncio.Task[None] | None = None
+
+    async def check_health(self) -> None:
+        """Called by Serve again and again; it does not wait for what is being decoded."""
+        idle = self._pruning is None or self._pruning.done()
+        if idle and time.monotonic() - self._pruned_at >= settings.DECODE_PRUNE_S:
+            self._pruned_at = time.monotonic()
+            self._pruning = asyncio.ensure_future(self._prune())
+
+    async def _prune(self) -> None:
+        """End the sessions of takes that were decoded elsewhere. A slow store is asked off the decoding thread."""
+        with contextlib.suppress(ArtifactsUnavailable):
+            for key in await self._run(self._decoder.idle):
+                if await asyncio.to_thread(self._artifacts.exists, frames_artifact(key)):
+                    await self._run(self._decoder.forget, key)
+
+    async def forget(self, content_key: str) -> None:
+        await self._run(self._decoder.forget, content_key)
+
+    async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
+        decoded: Decoded = await self._run(self._decoder.decode, order, start, latents_nChw)
+        return decoded
+
+    async def decode_stored(self, order: DecodeOrder) -> Decoded:
+        decoded: Decoded = await self._run(self._decoder.decode_stored, order)
+        return decoded
+
+    async def assemble(self, order: AssembleOrder) -> Assembled:
+        from serving.render.film_assembler import assemble_film
+
+        film: Assembled = await self._run(assemble_film, order, self._artifacts, self._scratch)
+        return film
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def scratch_of(config: FarmConfig, role: str) -> Path:
+    """A folder of this process for work in progress. What processes of the same role left that are gone is removed."""
+    for left in Path(config.scratch).glob(f"{role}-*"):
+        pid = left.name.rpartition("-")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(config.scratch) / f"{role}-{os.getpid()}"
