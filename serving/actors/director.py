@@ -36,6 +36,12 @@ from serving.telemetry.logs import set_up_logs
 
 log = logging.getLogger(__name__)
 
+DIRECTOR_RETRY_S = 1.0
+"""Seconds between two tries to have a Director of the farm's present configuration."""
+
+EXPORT_RETRY_S = 2.0
+"""Seconds between two tries of the Director to listen on its metrics port."""
+
 
 def keep_director(config: dict[str, Any]) -> None:
     """Have a Director of this configuration, however long it takes; only who starts the farm's front says so.
@@ -47,7 +53,7 @@ def keep_director(config: dict[str, Any]) -> None:
             return _renew_director(config)
         except (RayError, Fault) as error:
             log.warning("the Director is not there yet: %s", error, extra={"action": "renew"})
-            time.sleep(settings.DIRECTOR_RETRY_S)
+            time.sleep(DIRECTOR_RETRY_S)
 
 
 def _renew_director(config: dict[str, Any]) -> None:
@@ -197,4 +203,4 @@ async def _export(director: Director, config: FarmConfig) -> None:
             return
         except OSError as error:
             log.warning("metrics are not exported yet: %s", error, extra={"action": "export"})
-            await asyncio.sleep(settings.EXPORT_RETRY_S)
+            await asyncio.sleep(EXPORT_RETRY_S)

@@ -29,6 +29,16 @@ from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.rank import GangBroken, Meeting, Rank
 from serving.telemetry.logs import set_up_logs
 
+GANG_HELLO_S = 1.0
+"""Seconds between two messages by which a gang says that it is there."""
+
+RANK_PING_S = 10.0
+"""Seconds in which a rank must answer its leader; one that hangs is replaced."""
+
+GANG_FORM_S = 120.0
+"""Seconds in which the ranks of a gang must have started and found each other."""
+
+
 GOODBYE_SHARE = 0.9
 """Of the time that a pool's gangs are given to go, in which their calls must end; the rest is for going."""
 
@@ -140,7 +150,7 @@ class Renderer:
                     await self._form()
                 if await self._is_whole():
                     await self._say_hello()
-                    await asyncio.sleep(settings.GANG_HELLO_S)
+                    await asyncio.sleep(GANG_HELLO_S)
                 else:
                     self._hello = None
                     continue
@@ -149,7 +159,7 @@ class Renderer:
                     "gang %s: %s", self._name, _first_line(error), extra={"action": "gang_lost", "gang": self._name}
                 )
                 self._end_all()
-                await asyncio.sleep(settings.GANG_HELLO_S)
+                await asyncio.sleep(GANG_HELLO_S)
 
     async def _form(self) -> None:
         """Start the ranks that are missing, and let all find each other."""
@@ -159,7 +169,7 @@ class Renderer:
         ]
         name = f"{self._pool.name}-{self._name}-{next(self._incarnation)}"
         first, *others = self._ranks
-        async with asyncio.timeout(settings.GANG_FORM_S):
+        async with asyncio.timeout(GANG_FORM_S):
             if others:
                 meeting = await first.open_meeting.remote(name)
                 await asyncio.gather(first.meet.remote(meeting, others), *(one.meet.remote(meeting) for one in others))
@@ -180,7 +190,7 @@ class Renderer:
 
     async def _is_whole(self) -> bool:
         """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended."""
-        asked = [asyncio.wait_for(rank.pulse.remote(), settings.RANK_PING_S) for rank in self._ranks]
+        asked = [asyncio.wait_for(rank.pulse.remote(), RANK_PING_S) for rank in self._ranks]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for index, answer in enumerate(answers):
             if isinstance(answer, BaseException):

@@ -21,6 +21,10 @@ from serving import settings
 
 log = logging.getLogger(__name__)
 
+SCALE_POLL_S = 0.5
+"""Seconds between two times that a pool's scaling asks the Director how things stand."""
+
+
 Outlook = Mapping[str, Any]
 """What the Director answers: terms, targets, demand and supply as JSON; see Director.outlook."""
 
@@ -77,7 +81,7 @@ class PoolScaler:
                 self._take_in(asked.result())
             except Exception as error:  # of any kind: the Director may be gone, and Serve's loop must go on
                 log.warning("the Director does not say how a pool does: %s", error, extra={"action": "scale"})
-        if self._asked is None and now - self._asked_at >= settings.SCALE_POLL_S:
+        if self._asked is None and now - self._asked_at >= SCALE_POLL_S:
             self._asked_at = now
             decision = None if self._decision is None else self._decision.model_dump(mode="json")
             self._asked = self._ask({"target": target, "decision": decision})

@@ -17,6 +17,12 @@ from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.rank import GangBroken
 from serving.telemetry.histograms import ApiReport
 
+DECODE_TIMEOUT_S = 600.0
+"""Seconds that a decoder may take over one batch of latents, its own start included."""
+
+DIRECTOR_LOOK_S = 2.0
+"""Seconds that the API waits for it where the store can answer instead, and somebody asks every second."""
+
 
 class GangActorPort:
     """A gang as a timeline host calls it."""
@@ -64,7 +70,7 @@ class DecoderActorPort:
         if self._handle is None:
             self._handle = serve.get_deployment_handle("Decoder", APP)
         answer = getattr(self._handle.options(session_id=session), method).remote(*arguments)
-        return await asyncio.wait_for(answer, settings.DECODE_TIMEOUT_S)
+        return await asyncio.wait_for(answer, DECODE_TIMEOUT_S)
 
 
 class EncoderActorPort:
@@ -74,7 +80,7 @@ class EncoderActorPort:
         self._handle = handle
 
     async def encode(self, model: str, weights: str, texts: Sequence[str]) -> None:
-        await asyncio.wait_for(self._handle.encode.remote(model, weights, list(texts)), settings.DECODE_TIMEOUT_S)
+        await asyncio.wait_for(self._handle.encode.remote(model, weights, list(texts)), DECODE_TIMEOUT_S)
 
 
 class LiveDirector:
@@ -88,7 +94,7 @@ class LiveDirector:
         return said
 
     def timeline(self, job_id: str) -> list[dict[str, Any]] | None:
-        takes: list[dict[str, Any]] | None = self._ask("timeline", job_id, within_s=settings.DIRECTOR_LOOK_S)
+        takes: list[dict[str, Any]] | None = self._ask("timeline", job_id, within_s=DIRECTOR_LOOK_S)
         return takes
 
     def metrics(self) -> bytes:

@@ -34,11 +34,22 @@ from serving.api.routes import (
 from serving.api.services import Poker, Services
 from serving.api.webhooks import WebhookSender, send_forever
 from serving.api.wire import openapi
-from serving.settings import API_REPORT_S, READY_S, TENANT_CACHE_S, WEBHOOK_EVERY_S
 from serving.store.artifacts import Artifacts
 from serving.store.keys import ApiKeys, TenantSettings
 
 log = logging.getLogger(__name__)
+
+API_REPORT_S = 2.0
+"""Seconds between two times that a process of the Api tells the Director how fast it answers."""
+
+READY_S = 2.0
+"""Seconds for which /readyz tries the artifact store again."""
+
+TENANT_CACHE_S = 5.0
+"""Seconds after which an Api process sees that the limits of tenants were changed."""
+
+WEBHOOK_EVERY_S = 1.0
+"""Seconds between two looks for webhooks that are due."""
 
 
 def create_api(services: Services) -> FastAPI:

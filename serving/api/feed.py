@@ -17,11 +17,20 @@ import anyio.to_thread
 
 from serving.api.errors import RETRY_FAULT_S, ApiError
 from serving.errors import Fault
-from serving.settings import MAX_CHANNEL_EVENTS, MAX_PAGE, MAX_STREAMS, MAX_TENANT_STREAMS
+from serving.settings import MAX_PAGE
 from serving.store.jobs import JobStore
 from serving.store.records import Event, Job, Take
 
 log = logging.getLogger(__name__)
+
+MAX_STREAMS = 150
+"""Event streams that one Api process serves at once; each takes one of its ongoing requests."""
+
+MAX_TENANT_STREAMS = 50
+"""Event streams that one tenant may hold at one Api process."""
+
+MAX_CHANNEL_EVENTS = 256
+"""Events of one job kept in memory for those who watch it; who is further behind is served from the store."""
 
 
 @dataclass

@@ -14,10 +14,16 @@ from standardwebhooks import Webhook
 
 from serving.api.addresses import ForbiddenAddress, Resolve, find_target, resolve
 from serving.errors import Fault
-from serving.settings import WEBHOOK_BATCH, WEBHOOK_TIMEOUT_S
 from serving.store.webhooks import WebhookDelivery, WebhookEndpoint, Webhooks
 
 log = logging.getLogger(__name__)
+
+WEBHOOK_BATCH = 32
+"""Deliveries that one process makes at once."""
+
+WEBHOOK_TIMEOUT_S = 10.0
+"""Seconds that one delivery may take in all, from the name's look-up to the status line."""
+
 
 HOLD_S = 3 * WEBHOOK_TIMEOUT_S
 """Seconds for which claimed deliveries are nobody else's: well above the time they may take."""

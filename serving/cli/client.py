@@ -16,14 +16,20 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from serving.errors import Fault, Problem, UserError
-from serving.settings import (
-    CLIENT_CONNECT_S,
-    CLIENT_MAX_WAIT_S,
-    CLIENT_RETRY_S,
-    CLIENT_TIMEOUT_S,
-    MAX_LIST,
-    home,
-)
+from serving.settings import MAX_LIST, home
+
+CLIENT_RETRY_S = 15.0
+"""Seconds for which a client command tries again to reach a farm that does not answer."""
+
+CLIENT_CONNECT_S = 3.0
+"""Seconds for which a client command knocks where nobody has answered yet: usually no farm runs there."""
+
+CLIENT_MAX_WAIT_S = 10.0
+"""Seconds between two tries of a client, at most; the farm's Retry-After may ask for more, up to CLIENT_RETRY_S."""
+
+CLIENT_TIMEOUT_S = 60.0
+"""Seconds that a client waits for an answer, and for the next event of a stream."""
+
 
 if TYPE_CHECKING:
     from serving.documents.places import Lines

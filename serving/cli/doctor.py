@@ -13,7 +13,9 @@ from typing import Literal
 import typer
 
 from serving.cli.options import AsJson
-from serving.settings import MIN_FREE_DISK_BYTES
+
+MIN_FREE_DISK_BYTES = 1 << 30
+"""Bytes; `longtake doctor` warns where less disk space than this is free."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ import typer
 from serving.cli.client import FarmClient, Json, farm
 from serving.cli.job_text import OVER
 from serving.cli.options import AsJson, JobName
-from serving.settings import LOG_POLL_S, MAX_LOG_LIST
+from serving.settings import MAX_LOG_LIST
+
+LOG_POLL_S = 1.0
+"""Seconds between two times that `longtake logs --follow` asks for new lines."""
 
 
 class Level(StrEnum):

@@ -16,19 +16,21 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cluster.contract.planner import ScalingTargets
 from cluster.contract.pools_and_nodes import PoolTerms, SpotPolicy
 from serving.config.reading import read_config
-from serving.settings import (
-    DAY_S,
-    DRAIN_S,
-    EVENTS_KEPT_S,
-    MAX_DEFAULT_GANGS,
-    MAX_MODEL_CHARS,
-    MAX_NODE_LABELS,
-    MAX_POOL_GANGS,
-    MAX_POOLS,
-    UNUSED_ARTIFACTS_S,
-    home,
-)
+from serving.settings import DRAIN_S, EVENTS_KEPT_S, MAX_MODEL_CHARS, MAX_POOL_GANGS, UNUSED_ARTIFACTS_S, home
 from sharding.gang_shape import GangShape
+
+DAY_S = 86_400.0
+"""Seconds of a day, in which farm.yaml says how long things are kept."""
+
+MAX_POOLS = 64
+"""Pools of one farm."""
+
+MAX_NODE_LABELS = 16
+"""Labels that the nodes of one pool may be chosen by."""
+
+MAX_DEFAULT_GANGS = 8
+"""Gangs of the pool that a farm has where none is configured: one per core, at most this many."""
+
 
 _Gangs = Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)]
 _Seconds = Annotated[float, Field(strict=True, ge=0.01, le=86_400, allow_inf_nan=False)]

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from serving import settings
 from serving.config.farm import RetentionConfig, seconds
 from serving.errors import ArtifactsUnavailable, StoreUnavailable
 from serving.store.artifact_retention import Retention, apply_retention, plan_retention
@@ -14,6 +13,12 @@ from serving.store.jobs import JobStore
 from serving.store.row_expiry import forget_old_rows
 
 log = logging.getLogger(__name__)
+
+SWEEP_EVERY_S = 15.0
+"""Seconds between two times that the Director removes unfinished writes of processes that were killed."""
+
+TIDY_EVERY_S = 3600.0
+"""Seconds between two times that the Director removes what has outlived its use."""
 
 
 class Tidier:
@@ -42,14 +47,14 @@ class Tidier:
             now = self._clock()
             try:
                 await asyncio.to_thread(self._artifacts.sweep_partials, now=now)
-                if now - tidied_at >= settings.TIDY_EVERY_S and not is_retired():
+                if now - tidied_at >= TIDY_EVERY_S and not is_retired():
                     tidied_at = now
                     await asyncio.to_thread(self.remove_unused, now, prompts_in_use())
             except (StoreUnavailable, ArtifactsUnavailable) as error:
                 log.warning("tidying is put off: %s", error, extra={"action": "tidy"})
             except Exception:
                 log.exception("tidying failed", extra={"action": "tidy"})
-            await asyncio.sleep(settings.SWEEP_EVERY_S)
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     def remove_unused(self, now: float, prompts_in_use: Collection[str]) -> int:
         """Forget old rows, then what no job needs any more; returns how many artifacts were removed.

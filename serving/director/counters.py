@@ -11,7 +11,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from serving import settings
 from serving.director.runs import JobRun
 from serving.errors import ArtifactsUnavailable
 from serving.render.farm_messages import Assembled, CallReport, Decoded
@@ -22,6 +21,10 @@ from serving.telemetry.histograms import ApiReport
 from serving.telemetry.metrics import FAILURES, FarmMetrics
 
 log = logging.getLogger(__name__)
+
+MAX_API_SENDERS = 1000
+"""Processes of the Api whose newest report is remembered, so that one that comes twice counts once."""
+
 
 EVENTS = "counted_events"
 """Name of the mark in the store: the newest event that was counted."""
@@ -142,7 +145,7 @@ class Counting:
             return
         self._heard[report.sender] = report.number
         self._heard.move_to_end(report.sender)
-        while len(self._heard) > settings.MAX_API_SENDERS:
+        while len(self._heard) > MAX_API_SENDERS:
             self._heard.popitem(last=False)
         self._metrics.hear_api(report)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster.contract.pools_and_nodes import DrainRequest, NodeState
-from serving import settings
 from serving.config.farm import FarmConfig
 from serving.director.claiming import TakingUp
 from serving.director.cleanup import Tidier
@@ -49,6 +48,9 @@ from serving.telemetry.histograms import ApiReport
 from serving.telemetry.metrics import FarmMetrics
 
 log = logging.getLogger(__name__)
+
+DIRECTOR_TICK_S = 0.5
+"""Seconds after which the Director looks again for calls to give out when nothing wakes it: for waits that are over."""
 
 
 class Director:
@@ -158,7 +160,7 @@ class Director:
                 self._rendering.give_out()
                 self._desk.wake.clear()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(settings.DIRECTOR_TICK_S):
+                    async with asyncio.timeout(DIRECTOR_TICK_S):
                         await self._desk.wake.wait()
         finally:
             for loop in loops:

@@ -18,6 +18,9 @@ from serving.store.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
+DECODE_AT_LATENTS = 4
+"""Finished latents at a take's head that are worth a message to the decoder while the take still renders."""
+
 
 class Finishing:
     """Finishes the takes and films of one Director."""
@@ -40,7 +43,7 @@ class Finishing:
             take.finishing = True
             self._desk.spawn(self._finish_take(run, take), run)
         grown = take.progress.finished_head - take.decoded_latents
-        if not take.feeding and (grown >= settings.DECODE_AT_LATENTS or (take.progress.done and grown > 0)):
+        if not take.feeding and (grown >= DECODE_AT_LATENTS or (take.progress.done and grown > 0)):
             take.feeding = True
             self._desk.spawn(self._feed(run, take), run)
 

@@ -5,12 +5,21 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from serving import settings
 from serving.render.farm_messages import GangHello
 from serving.scheduler.state import CallKey, FarmState
 from serving.telemetry.metrics import FarmMetrics, Loss
 
 log = logging.getLogger(__name__)
+
+GANG_SILENT_S = 10.0
+"""Seconds without such a message after which a gang counts as gone."""
+
+CONDEMNED_S = 120.0
+"""Seconds that the name of a gang that must be replaced is remembered."""
+
+TELL_SUPPLY_S = 2.0
+"""Seconds between two times that a pool's gangs and backlog are written down for quotes."""
+
 
 Answer = Literal["go_on", "replace", "idle"]
 """To a gang: go on; end and come back as a new one; you drain and have no call any more."""
@@ -92,9 +101,9 @@ class Gangs:
     def silent(self, now: float) -> list[str]:
         """Gangs that have not been heard of for long. Forgets condemned ones that are long gone."""
         for name, (since, _) in list(self._condemned.items()):
-            if now - since > settings.CONDEMNED_S:
+            if now - since > CONDEMNED_S:
                 del self._condemned[name]
-        return [name for name, known in self._known.items() if now - known.heard_at > settings.GANG_SILENT_S]
+        return [name for name, known in self._known.items() if now - known.heard_at > GANG_SILENT_S]
 
     def drop_silent(self, now: float, *, lost_nodes: Collection[str]) -> None:
         """Forget gangs that have not been heard of. `lost_nodes`: Ray's ids of nodes that are gone."""
@@ -106,7 +115,7 @@ class Gangs:
     def worth_telling(self, pool: str, supply: dict[str, Any]) -> bool:
         """Whether a pool's supply has changed enough, or was told long enough ago, to be written down again."""
         told = self._told.get(pool)
-        if told is not None and supply["at"] - told["at"] < settings.TELL_SUPPLY_S:
+        if told is not None and supply["at"] - told["at"] < TELL_SUPPLY_S:
             return False
         self._told[pool] = supply
         return True

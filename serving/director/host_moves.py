@@ -16,6 +16,18 @@ from serving.errors import LongtakeError
 
 log = logging.getLogger(__name__)
 
+NODE_WATCH_S = 1.0
+"""Seconds between two looks at which nodes are about to go."""
+
+NODE_CALL_S = 5.0
+"""Seconds in which Ray, or a timeline host, must say which node is which."""
+
+MOVE_LOOK_S = 0.05
+"""Seconds between two looks at whether the calls of takes that move are done."""
+
+MOVE_MARGIN_S = 10.0
+"""Seconds before a node may be gone at which the timelines on it are saved, whatever calls of them are still out."""
+
 
 class Holder(Protocol):
     """Who gives takes to hosts: the Director."""
@@ -67,7 +79,7 @@ class Mover:
                     await self.look()
                 except Exception as error:  # whatever Ray fails with, the farm goes on without this
                     log.warning("nodes cannot be watched: %s", error, extra={"action": "watch_nodes"})
-                await asyncio.sleep(settings.NODE_WATCH_S)
+                await asyncio.sleep(NODE_WATCH_S)
         finally:
             for move in self._moves:
                 move.cancel()
@@ -96,7 +108,7 @@ class Mover:
 
     async def _where(self, host: HostPort) -> str | None:
         try:
-            return await asyncio.wait_for(host.where(), settings.NODE_CALL_S)
+            return await asyncio.wait_for(host.where(), NODE_CALL_S)
         except (HostLost, TimeoutError):
             return None
 
@@ -117,7 +129,7 @@ class Mover:
     async def _move(self, host: int, until: float) -> None:
         log.warning("host %d moves to another node", host, extra={"action": "move_host", "host": host})
         try:
-            stays_s = (until - self._clock() if until else settings.DRAIN_S) - settings.MOVE_MARGIN_S
+            stays_s = (until - self._clock() if until else settings.DRAIN_S) - MOVE_MARGIN_S
             takes = [take for take in self._holder.takes_on(host) if take.stage in (Stage.OPENING, Stage.RENDERING)]
             for take in takes:
                 self._holder.rest(take)
@@ -138,10 +150,10 @@ class Mover:
         """Wait until it answers from its new place; takes would only fail to be opened there before."""
         end = self._clock() + settings.DRAIN_S
         while self._clock() < end and await self._where(self._hosts[host]) is None:
-            await asyncio.sleep(settings.MOVE_LOOK_S)
+            await asyncio.sleep(MOVE_LOOK_S)
 
     async def _settle(self, takes: Sequence[TakeRun], within_s: float) -> None:
         """Wait until nothing is under way that needs a take's host, or for as long as the node stays."""
         end = self._clock() + within_s
         while self._clock() < end and any(self._holder.is_busy(take) for take in takes):
-            await asyncio.sleep(settings.MOVE_LOOK_S)
+            await asyncio.sleep(MOVE_LOOK_S)

@@ -18,6 +18,12 @@ from serving import settings
 from serving.errors import StoreUnavailable
 from serving.store.log_lines import Level, LogLine, LogLines
 
+JOURNAL_LINES = 2000
+"""Log lines that the Director keeps while the store cannot take them; the newest ones."""
+
+JOURNAL_BATCH = 500
+"""Of those, that it writes at once."""
+
 
 @dataclass(eq=False)
 class _Kept:
@@ -34,7 +40,7 @@ class Journal(logging.Handler):
     """Takes records from any thread; `write` takes them to the store. A batch whose answer was lost is written again,
     and so stands there twice."""
 
-    def __init__(self, *, most: int = settings.JOURNAL_LINES) -> None:
+    def __init__(self, *, most: int = JOURNAL_LINES) -> None:
         super().__init__(logging.INFO)
         self._most = most
         self._kept: deque[_Kept] = deque()
@@ -93,7 +99,7 @@ class Journal(logging.Handler):
 
     def _hand_out(self) -> list[_Kept]:
         with self._locked():
-            batch = [kept for kept, _ in zip(self._kept, range(settings.JOURNAL_BATCH), strict=False)]
+            batch = [kept for kept, _ in zip(self._kept, range(JOURNAL_BATCH), strict=False)]
             for kept in batch:
                 kept.handed_out = True
             return batch

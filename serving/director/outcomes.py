@@ -22,6 +22,12 @@ from serving.store.records import Job
 
 log = logging.getLogger(__name__)
 
+HOST_RETRY_S = 0.25
+"""Seconds before a take that its host lost is opened again; doubled with every loss."""
+
+MAX_HOST_FAILURES = 12
+"""Times that a take may be lost by its hosts before its job fails."""
+
 
 class Endings:
     """Keeps the record of a Director's jobs, and ends its hold of them."""
@@ -136,10 +142,10 @@ class Endings:
             self._desk.poke()
         take.failures += 1
         take.begin_again()
-        take.not_before = self._desk.clock() + min(10.0, settings.HOST_RETRY_S * 2 ** min(take.failures, 6))
+        take.not_before = self._desk.clock() + min(10.0, HOST_RETRY_S * 2 ** min(take.failures, 6))
         self._desk.by_content.pop(take.content_key, None)
         self._desk.state.forget_take(take.id.job_id, take.id.take_key)
-        if take.failures > settings.MAX_HOST_FAILURES and not isinstance(error, NoRoomOrStore):
+        if take.failures > MAX_HOST_FAILURES and not isinstance(error, NoRoomOrStore):
             message = f"take {take.plan.key} could not be held: {error}"
             self._desk.spawn(self.fail_run(run, {"code": "host_failed", "message": message}), run)
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from cluster.contract.pools_and_nodes import PoolDecision, PoolSupply, PoolTerms
 from serving.config.farm import PoolConfig
-from serving.settings import COLD_START_S, COLD_START_SAMPLES, MAX_COLD_STARTS, MAX_POOL_GANGS
+from serving.settings import COLD_START_S, MAX_POOL_GANGS
+
+COLD_START_SAMPLES = 5
+"""Newest measured starts whose median is expected of the next."""
+
+MAX_COLD_STARTS = 256
+"""Gangs whose start is waited for, of one pool; more are not measured."""
+
 
 COLD_START = "cold_start"
 """Kind of the facts by which measured starts outlive a Director."""

@@ -13,11 +13,20 @@ from serving.jobs.admission import Admission, open_known_model
 from serving.planning.plan import TakePlan
 from serving.scheduler.cost_model import TYPICAL_LATENTS, CostModel
 from serving.scheduler.specs import DueWork
-from serving.settings import FIRST_GUESS_S, WAITING_LOOK_S, WAITING_PLANNED, WAITING_PLANS_AT_ONCE
+from serving.settings import FIRST_GUESS_S
 from serving.store.jobs import JobStore
 from serving.store.records import WaitingJob
 
 log = logging.getLogger(__name__)
+
+WAITING_LOOK_S = 1.0
+"""Seconds between two looks at the jobs that wait to be taken up."""
+
+WAITING_PLANNED = 200
+"""Jobs that wait to be taken up whose work is known exactly; that of others is taken to be alike."""
+
+WAITING_PLANS_AT_ONCE = 10
+"""Of those, that one look plans anew: planning a long film takes a while."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from serving.documents.places import Lines, Place
 from serving.errors import Problem, StoryboardError
-from serving.settings import MAX_DEPTH, MAX_VALUES
+
+MAX_DEPTH = 8
+"""Levels of nesting in a storyboard file; the deepest storyboard has four."""
+
+MAX_VALUES = 20_000
+"""Values in a storyboard file after aliases are expanded; a thousand full shots hold about ten thousand."""
+
 
 Scalar = str | int | float | bool | None
 

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from serving.errors import Fault, UserError
-from serving.settings import MAX_RAY_FOLDER_CHARS
+
+MAX_RAY_FOLDER_CHARS = 36
+"""Characters of the folder that Ray puts its sockets under: a socket's path may have 107, and Ray adds up to 71."""
+
 
 RAY_INNER_FOLDER = "r"
 """Ray opens its own folder to everybody, so it lies in one that is private."""

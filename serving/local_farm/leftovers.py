@@ -12,7 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from serving.settings import KILLED_S, TERMINATE_S
+from serving.settings import KILLED_S
+
+TERMINATE_S = 2.0
+"""Seconds between asking a process to end and killing it."""
 
 
 def find_processes(ray_folder: Path) -> list[psutil.Process]:

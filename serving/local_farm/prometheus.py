@@ -18,15 +18,26 @@ import yaml
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
 from serving.local_farm.home import FarmHome
-from serving.settings import (
-    LOG_TAIL_LINES,
-    PROMETHEUS_EVALUATE_S,
-    PROMETHEUS_KEPT_S,
-    PROMETHEUS_MAX_BYTES,
-    PROMETHEUS_PORT,
-    PROMETHEUS_SCRAPE_S,
-    PROMETHEUS_START_S,
-)
+from serving.settings import LOG_TAIL_LINES
+
+PROMETHEUS_PORT = 9090
+"""Where the Prometheus of `longtake up --with-prometheus` listens, if the port is free."""
+
+PROMETHEUS_SCRAPE_S = 5
+"""Seconds between two times that it reads the farm's metrics."""
+
+PROMETHEUS_EVALUATE_S = 15
+"""Seconds between two times that it evaluates rules."""
+
+PROMETHEUS_KEPT_S = 15 * 86_400
+"""Seconds that it keeps what it read."""
+
+PROMETHEUS_MAX_BYTES = 1 << 30
+"""Bytes of that at most; the oldest goes first."""
+
+PROMETHEUS_START_S = 60
+"""Seconds that it may take until it answers: it reads what it had in memory when it ended."""
+
 
 RULES = Path(__file__).resolve().parents[2] / "helm" / "longtake" / "rules"
 """Alerts and recordings, in a working copy. An installed package has none, for the chart's copy is the only one."""

@@ -35,12 +35,15 @@ from serving.local_farm.ray_cluster import (
     start_application,
     start_ray,
 )
-from serving.settings import FARM_START_S, FARM_WATCH_S, debug
+from serving.settings import FARM_START_S, debug
 from serving.telemetry.logs import set_up_logs
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger("serving.local_farm.supervisor")
+
+FARM_WATCH_S = 0.5
+"""Seconds between two looks at whether the farm's own processes still live."""
 
 
 class Ended(BaseException):

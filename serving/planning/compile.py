@@ -10,12 +10,16 @@ from dataclasses import dataclass
 
 from serving.errors import Problem, StoryboardError
 from serving.planning.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
-from serving.settings import MAX_FRAME_PIXELS, QUALITY_STEPS
+from serving.settings import QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.denoiser import Capabilities
 from sharding.prompts import count_prompts
 from sharding.spans import Frames, FrameSpan, Grid
+
+MAX_FRAME_PIXELS = 3840 * 2160
+"""Pixels of one frame, width times height."""
+
 
 __all__ = ["FilmPlan", "ShotPlan", "TakePlan", "TakePrompt", "compile_storyboard", "round_to_frames"]
 

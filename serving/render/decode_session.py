@@ -9,7 +9,6 @@ Legend: n latents, C channels, h and w height and width of a latent.
 import logging
 from pathlib import Path
 
-from serving import settings
 from serving.errors import ArtifactsUnavailable
 from serving.models.latent_rgb import RgbFit, shipped_rgb
 from serving.models.wan import WanModel
@@ -21,6 +20,10 @@ from serving.store.artifact_keys import frames_artifact, head_artifact, rgb_arti
 from serving.store.artifacts import Artifacts
 
 log = logging.getLogger(__name__)
+
+HEAD_PREVIEW_S = 2.0
+"""Seconds of film by which the decoded head of a take grows before it is published again."""
+
 
 HEAD_GROWTH = 1.2
 """A head is published again when it is this much longer: what is sent in all stays in proportion to the take."""
@@ -39,7 +42,7 @@ class DecodeSession:
         self._head = HeadWriter(self._head_path, **size)
         self._total = take.frames - take.surplus
         self._closed = False
-        self._head_step = self._next_head = settings.HEAD_PREVIEW_S * plan.fps
+        self._head_step = self._next_head = HEAD_PREVIEW_S * plan.fps
         """Frames: by how many the head must at least have grown, and how long it must be, to be published again."""
         learns = shipped_rgb(model.folder) is None
         self._rgb_fit = RgbFit(model.capabilities.latent_channels) if learns else None

@@ -55,6 +55,15 @@ from sharding.timeline import Call, Timeline
 
 log = logging.getLogger(__name__)
 
+MAX_TOLD_PROBLEMS = 8
+"""Failed checkpoints of which a timeline host tells why, of those since it told last."""
+
+MAX_TIMELINE_RUNS = 200
+"""Runs of equal steps by which it is told how far the latents of one take are; more are told coarser."""
+
+PREVIEW_EVERY_S = 2.0
+"""Seconds between two pictures of a take while it is denoised."""
+
 
 class GangHandle(Protocol):
     """A gang as a host uses it. A gang that is gone raises GangDied."""
@@ -116,7 +125,7 @@ class _HeldTake:
         steps = self.timeline.latent_steps()
         count = Counter(steps)
         counts = tuple(count[i] for i in range(self.order.plan.steps + 1))
-        reached = encode_runs(steps, most=settings.MAX_TIMELINE_RUNS)
+        reached = encode_runs(steps, most=MAX_TIMELINE_RUNS)
         unsaved_s = time.monotonic() - self.durable_at
         return TakeProgress(counts, self.timeline.finished_head, self.calls_done, reached, unsaved_s)
 
@@ -284,7 +293,7 @@ class TimelineHost:
     def _after_call(self, held: _HeldTake) -> None:
         """Begin a preview and a checkpoint where they are due."""
         showing = held.showing is not None and not held.showing.done()  # a store that fails gets one at a time
-        if not showing and time.monotonic() - held.shown_at >= settings.PREVIEW_EVERY_S:
+        if not showing and time.monotonic() - held.shown_at >= PREVIEW_EVERY_S:
             self._show(held)
         calls_per_step = held.order.take.calls / held.order.plan.steps
         due = (
@@ -326,7 +335,7 @@ class TimelineHost:
             )
         except Exception as error:
             problems = (*self._checkpoints.problems, (held.order.take_id, f"{type(error).__name__}: {error}"))
-            kept = problems[-settings.MAX_TOLD_PROBLEMS :]
+            kept = problems[-MAX_TOLD_PROBLEMS:]
             self._checkpoints = replace(self._checkpoints, failed=self._checkpoints.failed + 1, problems=kept)
             raise
         held.durable_at = begun_at

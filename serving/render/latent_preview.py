@@ -12,11 +12,17 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from serving import settings
 from serving.errors import ArtifactMissing
 from serving.models.latent_rgb import LatentRgb
 from serving.store.artifact_keys import rgb_artifact
 from serving.store.artifacts import Artifacts
+
+PREVIEW_TILES = 12
+"""Latents shown in the preview of a take."""
+
+PREVIEW_TILE_PIXELS = 96
+"""Pixels; the least width of a latent in a preview."""
+
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -32,7 +38,7 @@ class LatentPreview:
     """The strip of one take: a few latents, evenly spaced, as they were last estimated. Holds their pictures only."""
 
     def __init__(self, num_latents: int, rgb: LatentRgb) -> None:
-        count = min(num_latents, settings.PREVIEW_TILES)
+        count = min(num_latents, PREVIEW_TILES)
         self.shown = tuple((2 * k + 1) * num_latents // (2 * count) for k in range(count))
         """The latents that have a picture in the strip."""
         self._rgb = rgb
@@ -51,7 +57,7 @@ class LatentPreview:
             return None
         unseen = np.full_like(next(iter(self._pictures.values())), UNSEEN)
         tiles = np.stack([self._pictures.get(n, unseen) for n in self.shown])
-        large = enlarge(tiles, -(-settings.PREVIEW_TILE_PIXELS // tiles.shape[2]))
+        large = enlarge(tiles, -(-PREVIEW_TILE_PIXELS // tiles.shape[2]))
         parted = np.pad(large, ((0, 0), (0, 0), (0, GAP_PIXELS), (0, 0)))
         strip = parted.swapaxes(0, 1).reshape(large.shape[1], -1, 3)
         return png(strip[:, :-GAP_PIXELS])

@@ -16,13 +16,19 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from serving import settings
 from serving.models.registry import open_model
 from serving.models.wan import WanDenoiser
 from serving.render.messages import Array, CallInput, CallOutput, as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
 from sharding.gang_groups import GangGroups, make_groups
 from sharding.gang_shape import GangShape
+
+MAX_PROMPT_SETS_PER_GANG = 256
+"""Takes whose embeddings a gang holds at once; at 512 tokens of 4096 numbers a Wan take needs about 17 MB per text."""
+
+RANK_EXCHANGE_S = 30.0
+"""Seconds that a rank waits for another of its gang in one exchange; then the gang counts as broken."""
+
 
 _LIBRARIES = ("torch", "diffusers")
 """Libraries whose release may change the bytes of a prediction."""
@@ -69,7 +75,7 @@ class Rank:
     def join(self, meeting: Meeting) -> None:
         """Form the gang with the other ranks, which must join too; what is loaded stays. Raises GangBroken."""
         self.leave()
-        timeout = timedelta(seconds=settings.RANK_EXCHANGE_S)
+        timeout = timedelta(seconds=RANK_EXCHANGE_S)
         try:
             store = self._store if self._rank == 0 and self._store is not None else _visit(meeting, timeout)
             dist.init_process_group(
@@ -111,7 +117,7 @@ class Rank:
         """Hold the embeddings of a take's texts, float32 [tokens, dim] each; the least used are let go."""
         self._prompts[key] = dict(embeddings)
         self._prompts.move_to_end(key)
-        while len(self._prompts) > settings.MAX_PROMPT_SETS_PER_GANG:
+        while len(self._prompts) > MAX_PROMPT_SETS_PER_GANG:
             self._prompts.popitem(last=False)
 
     def know_prompts(self, key: str) -> None:

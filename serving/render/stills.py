@@ -8,9 +8,18 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from serving import settings
 from serving.planning.plan import FilmPlan
 from serving.render.assemble import Frame
+
+THUMBNAIL_PIXELS = 640
+"""Pixels; the greatest width of a film's thumbnail."""
+
+SPRITES_PER_SIDE = 5
+"""Columns, and rows, of a film's sprite sheet."""
+
+SPRITE_PIXELS = 192
+"""Pixels; the greatest width of one picture of a sprite sheet."""
+
 
 JPEG_QUALITY = 3
 """mjpeg's quantiser, 2 (best) to 31."""
@@ -23,8 +32,8 @@ class Stills:
         opening = plan.takes[0].shots[0].film
         self._thumbnail_at = (opening.start + opening.stop) // 2
         self._thumbnail: Frame | None = None
-        self._width, self._height = fitted(plan.width, plan.height, settings.SPRITE_PIXELS)
-        places = settings.SPRITES_PER_SIDE**2
+        self._width, self._height = fitted(plan.width, plan.height, SPRITE_PIXELS)
+        places = SPRITES_PER_SIDE**2
         self._places: dict[int, list[int]] = defaultdict(list)
         for k in range(places):
             self._places[(2 * k + 1) * plan.frames // (2 * places)].append(k)
@@ -35,7 +44,7 @@ class Stills:
         """The next frame of the film."""
         if self._seen == self._thumbnail_at:
             height, width, _ = frame_HW3.shape
-            self._thumbnail = scaled(frame_HW3, *fitted(width, height, settings.THUMBNAIL_PIXELS))
+            self._thumbnail = scaled(frame_HW3, *fitted(width, height, THUMBNAIL_PIXELS))
         if places := self._places.get(self._seen):
             self._sprites[places] = scaled(frame_HW3, self._width, self._height)
         self._seen += 1
@@ -47,7 +56,7 @@ class Stills:
 
     def spritesheet(self) -> bytes:
         """A square of pictures, evenly spaced over the film and in its order row by row, as JPEG."""
-        side = settings.SPRITES_PER_SIDE
+        side = SPRITES_PER_SIDE
         grid = self._sprites.reshape(side, side, self._height, self._width, 3)
         return jpeg(np.ascontiguousarray(grid.swapaxes(1, 2)).reshape(side * self._height, side * self._width, 3))
 

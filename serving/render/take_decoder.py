@@ -23,6 +23,9 @@ from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.latents import read_latents
 
+DECODE_IDLE_S = 3600.0
+"""Seconds without latents after which a decoder forgets a take; if they come after all, it begins it anew."""
+
 
 @dataclass
 class _Open:
@@ -85,7 +88,7 @@ class TakeDecoder:
         elsewhere. Those that nobody has come to for long are ended."""
         now = time.monotonic()
         for key, one in list(self._open.items()):
-            if now - one.used_at > settings.DECODE_IDLE_S:
+            if now - one.used_at > DECODE_IDLE_S:
                 self._end(key)
         return [key for key, one in self._open.items() if now - one.used_at > settings.DECODE_PRUNE_S]
 

@@ -13,7 +13,20 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from serving.planning.plan import TakePlan
-from serving.settings import COST_SAMPLES, FIRST_GUESS_S, MAX_COST_KEYS, MAX_COST_SIZES, MIN_COST_SAMPLES
+from serving.settings import FIRST_GUESS_S
+
+MAX_COST_KEYS = 1000
+"""Kinds of calls whose cost is remembered; the one that was measured longest ago is forgotten first."""
+
+MAX_COST_SIZES = 128
+"""Sizes of calls of one kind that are remembered apart."""
+
+COST_SAMPLES = 15
+"""Newest measured calls of one size whose median is expected of the next; robust against 7 strange ones."""
+
+MIN_COST_SAMPLES = 3
+"""Measured calls of one size below which those of other sizes are asked instead."""
+
 
 TYPICAL_LATENTS = 16
 """Latents of a call where its length is not known."""

@@ -16,7 +16,17 @@ from collections.abc import Sequence
 
 from serving.scheduler.queues import JobState, PoolState
 from serving.scheduler.specs import DueWork
-from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN, SEND_AHEAD_S
+from serving.settings import SEND_AHEAD_S
+
+DUE_CAPACITY = 0.85
+"""Part of a pool's gangs that due times may count on; the rest is for retries, losses and the turns of others."""
+
+DUE_MARGIN = 1.25
+"""Times as long as it should take at least that a job is given before its due time; also SEND_AHEAD_S for each step,
+for the wait in a gang's slot, and DUE_LEAD_S."""
+
+DUE_LEAD_S = 60.0
+"""Seconds; see DUE_MARGIN. A job that would be late by no more still goes before its turn."""
 
 
 def least_s(pool: PoolState, job: JobState) -> float:

@@ -9,7 +9,21 @@ for nothing.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from serving.settings import GANG_STRIKES, MAX_CALL_TRIES, MAX_RETRY_WAIT_S, POISON_GANGS, RETRY_WAIT_S
+MAX_CALL_TRIES = 4
+"""Counted failures of one call after which its job fails."""
+
+POISON_GANGS = 3
+"""Gangs that may die or hang under one call before it is taken for what kills them."""
+
+GANG_STRIKES = 3
+"""Calls of one class in a row that a gang may fail, where others do not, before it is replaced."""
+
+RETRY_WAIT_S = 0.2
+"""Seconds before a call is given out again after its first failure; doubled with each."""
+
+MAX_RETRY_WAIT_S = 10.0
+"""Seconds; the longest such wait."""
+
 
 FailureKind = Literal[
     "gang_died", "call_raised", "timed_out", "bad_prediction", "host_lost", "drained", "preempted"

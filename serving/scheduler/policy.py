@@ -12,7 +12,17 @@ from collections.abc import Iterator, Sequence
 from serving.scheduler.queues import GangState, JobState, PoolState, PriorityClass, Share, WaitingCall
 from serving.scheduler.specs import Assignment
 from serving.scheduler.state import FarmState
-from serving.settings import DUE_REVIEW_S, EQUAL_CHOICES, LONG_PATH_FACTOR, MAX_PRESSING_IN_A_ROW, SEND_AHEAD_S
+from serving.settings import DUE_REVIEW_S, SEND_AHEAD_S
+
+EQUAL_CHOICES = 4
+"""Shares, or gangs with a free slot, among which one that saves sending prompts is looked for."""
+
+LONG_PATH_FACTOR = 1.5
+"""A job's longest path goes first, not the head of its film, once its other work would last its gangs less than this
+times as long as the path."""
+
+MAX_PRESSING_IN_A_ROW = 9
+"""Calls given to jobs whose due time presses before one goes to a job that has its turn: nobody starves."""
 
 
 def assign(state: FarmState, now: float) -> list[Assignment]:

@@ -22,7 +22,21 @@ from serving.scheduler.specs import (
     ReadyCall,
     TenantSpec,
 )
-from serving.settings import DEADLINE_FACTOR, DUE_REVIEW_S, FIRST_CALL_S, MIN_DEADLINE_S, WARM_TAKES
+from serving.settings import DUE_REVIEW_S
+
+MIN_DEADLINE_S = 10.0
+"""Seconds that a call is always given; less would take a busy machine for a stuck gang."""
+
+DEADLINE_FACTOR = 8.0
+"""Times its expected length after which a call is taken for stuck."""
+
+FIRST_CALL_S = 120.0
+"""Seconds added for calls whose cost was never measured, and for a gang's first call of each expert: the model may have
+to be loaded first."""
+
+WARM_TAKES = 64
+"""Takes whose prompts a gang is believed to hold; the least used is forgotten first."""
+
 
 __all__ = [
     "Assignment",

@@ -13,6 +13,10 @@ from serving import settings
 from serving.store.artifacts import ArtifactInfo, Artifacts
 from serving.store.records import JobUse
 
+DELETED_FILMS_S = 86_400.0
+"""Seconds that the film of a deleted job is kept."""
+
+
 DELETE_AT_ONCE = 1000
 """Keys deleted in one request, the most that S3 takes."""
 
@@ -28,7 +32,7 @@ class Retention:
     """Takes and prompts, from the end of the last job that used them."""
     films_s: float | None = None
     """Films, from the end of their job."""
-    deleted_films_s: float = settings.DELETED_FILMS_S
+    deleted_films_s: float = DELETED_FILMS_S
     """Films, from the deletion of their job."""
 
 

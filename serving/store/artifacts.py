@@ -32,6 +32,28 @@ from serving.store.artifact_writers import (
     new_partial,
 )
 
+ARTIFACT_PATIENCE_S = 30.0
+"""Seconds for which an artifact store that fails is tried again before the work that needs it does."""
+
+ARTIFACT_RETRY_S = 0.1
+"""Seconds before the first new try; doubled with every failure up to ARTIFACT_MAX_RETRY_S, less a random part."""
+
+ARTIFACT_MAX_RETRY_S = 3.0
+"""Seconds; the longest wait between two tries."""
+
+ARTIFACT_REQUEST_S = 30.0
+"""Seconds that one request to an object store may take."""
+
+MAX_KEY_CHARS = 500
+"""Characters of an artifact's key; object stores allow 1024 bytes with the prefix."""
+
+ABANDONED_PARTIALS_S = 86_400.0
+"""Seconds after which an unfinished write to a bucket is taken for one whose writer was killed."""
+
+LOCK_S = 2.0
+"""Seconds that the writer of a file gets between making it and locking it."""
+
+
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config
 
@@ -77,7 +99,7 @@ class Artifacts:
         """What `open` was given."""
 
     @staticmethod
-    def open(url: str, *, patience_s: float = settings.ARTIFACT_PATIENCE_S) -> "Artifacts":
+    def open(url: str, *, patience_s: float = ARTIFACT_PATIENCE_S) -> "Artifacts":
         """The store at a folder (`file:///folder` or a plain path; it is made) or `s3://bucket/prefix`.
 
         An s3 URL may name `?endpoint=https://host&region=name`. Raises UserError for a URL that means neither.
@@ -201,7 +223,7 @@ class Artifacts:
         """Delete unfinished writes whose writer was killed; returns how many. In a folder that is known, in a bucket
         they must be old. Parts of an upload to S3 that was cut off are not seen here: a bucket has a lifecycle rule
         for those."""
-        old_s = settings.ABANDONED_PARTIALS_S if self._root is None else settings.LOCK_S
+        old_s = ABANDONED_PARTIALS_S if self._root is None else LOCK_S
         abandoned = [
             info.key
             for info in self.partials()
@@ -258,7 +280,7 @@ class Artifacts:
 
     def _trying(self, what: str, action: Callable[[], Result], *, reads: bool = True) -> Result:
         """What `action` returns, tried again while the store fails. Where it `reads`, what is not there is missing."""
-        give_up_at, wait_s = time.monotonic() + self._patience_s, settings.ARTIFACT_RETRY_S
+        give_up_at, wait_s = time.monotonic() + self._patience_s, ARTIFACT_RETRY_S
         while True:
             try:
                 return action()
@@ -271,7 +293,7 @@ class Artifacts:
                 log.warning("artifact store fails, trying again: %s: %s", what, reason, extra={"action": "retry"})
             # Less a random part, so that many who wait for one store do not all come back at once.
             time.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(2 * wait_s, settings.ARTIFACT_MAX_RETRY_S)
+            wait_s = min(2 * wait_s, ARTIFACT_MAX_RETRY_S)
 
     def _root_is_there(self) -> bool:
         return self._root is None or self._root.is_dir()
@@ -283,7 +305,7 @@ class Artifacts:
 
 
 def _checked(key: str) -> str:
-    if len(key) > settings.MAX_KEY_CHARS or not KEY.fullmatch(key):
+    if len(key) > MAX_KEY_CHARS or not KEY.fullmatch(key):
         raise ValueError(f"{key[:100]!r} cannot be the key of an artifact")
     return key
 
@@ -308,7 +330,7 @@ def _open_bucket(parts: SplitResult, url: str) -> S3Store:
             "an S3 store is written 's3://bucket/prefix?endpoint=https://host&region=name', the query only where it is"
             " needed; credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    client: ClientConfig = {"timeout": timedelta(seconds=settings.ARTIFACT_REQUEST_S)}
+    client: ClientConfig = {"timeout": timedelta(seconds=ARTIFACT_REQUEST_S)}
     if options.get("endpoint", "").startswith("http://"):
         client["allow_http"] = True
     config: S3Config = {"copy_if_not_exists": "multipart"}

@@ -20,13 +20,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from serving import settings
 from serving.errors import ArtifactMissing, Fenced
 from serving.store.artifacts import Artifacts
 from sharding.solver import History
 from sharding.timeline import Snapshot
 
 log = logging.getLogger(__name__)
+
+CHECKPOINTS_KEPT = 2
+"""Checkpoints kept of one take: the newest, and the one before it should the newest be damaged."""
+
 
 FORMAT = "longtake-checkpoint-1"
 """Named in every checkpoint; rises when its content changes."""
@@ -71,7 +74,7 @@ class Checkpoints:
         key = self._key(token, sequence)
         if not self._artifacts.create(key, content):
             self._replace_damaged(key, content, token=token, sequence=sequence)
-        kept = sorted({*before, (token, sequence)})[-settings.CHECKPOINTS_KEPT :]
+        kept = sorted({*before, (token, sequence)})[-CHECKPOINTS_KEPT:]
         self._artifacts.delete([self._key(*name) for name in before if name not in kept])
         return len(content)
 

@@ -22,9 +22,24 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from serving import settings
 from serving.errors import StoreUnavailable, UserError
 from serving.store.migrations import migrate, schema_version
+
+STORE_CONNECTIONS = 10
+"""Connections that one process holds to the database."""
+
+STORE_BUSY_S = 10.0
+"""Seconds to wait for a connection, for a lock, or for SQLite's turn to write."""
+
+STORE_CONNECT_S = 5.0
+"""Seconds to wait for Postgres to accept a connection."""
+
+STORE_STATEMENT_S = 30.0
+"""Seconds that one statement may take on Postgres."""
+
+STORE_IDLE_S = 60.0
+"""Seconds that a transaction may do nothing on Postgres: a process that was stopped must not keep its locks."""
+
 
 _PASSING = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
@@ -82,7 +97,7 @@ class Database:
         if self.is_postgres:
             yield
             return
-        if not self._turn.acquire(timeout=settings.STORE_BUSY_S):
+        if not self._turn.acquire(timeout=STORE_BUSY_S):
             raise StoreUnavailable("the store is busy: other writers of this process take too long")
         try:
             yield
@@ -149,10 +164,10 @@ def _sqlite(url: URL) -> Engine:
     Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = sqlalchemy.create_engine(
         url.set(drivername="sqlite+pysqlite"),
-        connect_args={"timeout": settings.STORE_BUSY_S, "check_same_thread": False},
-        pool_size=settings.STORE_CONNECTIONS,
+        connect_args={"timeout": STORE_BUSY_S, "check_same_thread": False},
+        pool_size=STORE_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=settings.STORE_BUSY_S,
+        pool_timeout=STORE_BUSY_S,
         json_serializer=_write_json,
     )
 
@@ -173,7 +188,7 @@ def _sqlite(url: URL) -> Engine:
 
 def _use_log(connection: sqlite3.Connection) -> None:
     """Switch a new file to its write-ahead log. SQLite does not wait by itself where another process is at it."""
-    patience = time.monotonic() + settings.STORE_BUSY_S
+    patience = time.monotonic() + STORE_BUSY_S
     while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         try:
             connection.execute("PRAGMA journal_mode=WAL").close()
@@ -185,27 +200,27 @@ def _use_log(connection: sqlite3.Connection) -> None:
 
 def _postgres(url: URL) -> Engine:
     bounds = {
-        "statement_timeout": settings.STORE_STATEMENT_S,
-        "lock_timeout": settings.STORE_BUSY_S,
-        "idle_in_transaction_session_timeout": settings.STORE_IDLE_S,
+        "statement_timeout": STORE_STATEMENT_S,
+        "lock_timeout": STORE_BUSY_S,
+        "idle_in_transaction_session_timeout": STORE_IDLE_S,
     }
     options = " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in bounds.items())
     own = url.query.get("options", "")
     return sqlalchemy.create_engine(
         url.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
-        pool_size=settings.STORE_CONNECTIONS,
+        pool_size=STORE_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=settings.STORE_BUSY_S,
+        pool_timeout=STORE_BUSY_S,
         pool_pre_ping=True,
         json_serializer=_write_json,
         connect_args={
-            "connect_timeout": round(settings.STORE_CONNECT_S),
+            "connect_timeout": round(STORE_CONNECT_S),
             "application_name": "longtake",
             # A server that vanished without a word is noticed also while its answer is waited for.
-            "keepalives_idle": round(settings.STORE_CONNECT_S),
-            "keepalives_interval": round(settings.STORE_CONNECT_S),
+            "keepalives_idle": round(STORE_CONNECT_S),
+            "keepalives_interval": round(STORE_CONNECT_S),
             "keepalives_count": 3,
-            "tcp_user_timeout": round(settings.STORE_STATEMENT_S * 1000),
+            "tcp_user_timeout": round(STORE_STATEMENT_S * 1000),
             "options": f"{options} {own if isinstance(own, str) else ' '.join(own)}".strip(),
         },
     )

@@ -9,12 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
 
-from serving import settings
 from serving.errors import IdempotencyBusy, IdempotencyConflict
 from serving.store.database import Database
 from serving.store.records import IdempotencyRecord
 from serving.store.rows import insert_or
 from serving.store.tables import idempotency_keys as keys
+
+IDEMPOTENCY_KEPT_S = 86_400.0
+"""Seconds for which a request that is repeated with its Idempotency-Key has the first one's answer."""
+
+IDEMPOTENCY_BUSY_S = 60.0
+"""Seconds after which a request that has no answer yet may be tried again with the same Idempotency-Key."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class IdempotencyKeys:
         Raises IdempotencyConflict where the body was another, IdempotencyBusy while the first is not answered yet.
         """
         with self._database.begin() as connection:
-            row = reserve(connection, record, job_id=None, now=now, keep_s=settings.IDEMPOTENCY_BUSY_S)
+            row = reserve(connection, record, job_id=None, now=now, keep_s=IDEMPOTENCY_BUSY_S)
         if row is None:
             return None
         if row.status_code is None:
@@ -49,7 +54,7 @@ class IdempotencyKeys:
         values = {
             "status_code": answer.status_code,
             "answer": answer.body,
-            "expires_at": now + settings.IDEMPOTENCY_KEPT_S,
+            "expires_at": now + IDEMPOTENCY_KEPT_S,
         }
         with self._database.begin() as connection:
             connection.execute(update(keys).where(*_is(record)).values(values))
@@ -66,7 +71,7 @@ def reserve(
     *,
     job_id: str | None,
     now: float,
-    keep_s: float = settings.IDEMPOTENCY_KEPT_S,
+    keep_s: float = IDEMPOTENCY_KEPT_S,
 ) -> Row[Any] | None:
     """Take a key within a transaction; returns None, or the row of the request that has it already.
 

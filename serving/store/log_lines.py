@@ -16,6 +16,13 @@ from serving.store.database import Database
 from serving.store.rows import plain
 from serving.store.tables import log_lines
 
+LOG_LINES_PER_JOB = 1000
+"""Lines kept of one job; the oldest goes first."""
+
+LOG_LINES_OF_FARM = 50_000
+"""Lines kept in all; the oldest goes first."""
+
+
 Level = Literal["info", "warning", "error"]
 
 NUMBERS: dict[Level, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -67,8 +74,8 @@ class LogLines:
             for row in rows:
                 connection.execute(insert(log_lines).values(row))
             for job_id in sorted({line.job_id for line in lines if line.job_id is not None}):
-                _trim(connection, settings.LOG_LINES_PER_JOB, job_id)
-            _trim(connection, settings.LOG_LINES_OF_FARM)
+                _trim(connection, LOG_LINES_PER_JOB, job_id)
+            _trim(connection, LOG_LINES_OF_FARM)
 
     def list(
         self, *, job_id: str | None = None, level: Level = "info", after: int | None = None, limit: int = 100

@@ -14,6 +14,15 @@ from serving.store.database import Database
 from serving.store.records import ENDED
 from serving.store.tables import audit, events, idempotency_keys, jobs, log_lines, webhook_deliveries
 
+AUDIT_KEPT_S = 400 * 86_400.0
+"""Seconds that the audit log is kept: a year and a month."""
+
+LOG_LINES_KEPT_S = 30 * 86_400.0
+"""Seconds that lines of the farm's log are kept in the database."""
+
+WEBHOOKS_KEPT_S = 7 * 86_400.0
+"""Seconds that deliveries are kept after they were made or given up, for their owner to look at."""
+
 
 def forget_old_rows(database: Database, *, now: float, events_kept_s: float | None = settings.EVENTS_KEPT_S) -> int:
     """Delete what is older than its time; returns the number of rows. Events are kept while their job may go on, and
@@ -24,9 +33,9 @@ def forget_old_rows(database: Database, *, now: float, events_kept_s: float | No
 def _old_rows(now: float, events_kept_s: float | None) -> Iterator[tuple[Table, ColumnElement[bool]]]:
     yield idempotency_keys, idempotency_keys.c.expires_at <= now
     over = webhook_deliveries.c.due_at.is_(None)
-    yield webhook_deliveries, over & (webhook_deliveries.c.created_at <= now - settings.WEBHOOKS_KEPT_S)
-    yield audit, audit.c.at <= now - settings.AUDIT_KEPT_S
-    yield log_lines, log_lines.c.at <= now - settings.LOG_LINES_KEPT_S
+    yield webhook_deliveries, over & (webhook_deliveries.c.created_at <= now - WEBHOOKS_KEPT_S)
+    yield audit, audit.c.at <= now - AUDIT_KEPT_S
+    yield log_lines, log_lines.c.at <= now - LOG_LINES_KEPT_S
     if events_kept_s is not None:
         job_is_over = (
             select(jobs.c.id)

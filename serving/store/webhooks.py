@@ -22,6 +22,12 @@ from serving.store.records import Job
 from serving.store.tables import webhook_deliveries as deliveries
 from serving.store.tables import webhook_endpoints as endpoints
 
+WEBHOOK_RETRIES_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0)
+"""Seconds between a failed delivery of a webhook and the next try; after the last it is given up."""
+
+MAX_ENDPOINTS = 20
+"""Webhook endpoints of one tenant."""
+
 
 @dataclass(frozen=True)
 class WebhookEndpoint:
@@ -72,8 +78,8 @@ class Webhooks:
         endpoint = WebhookEndpoint(new_id("we", now), tenant, url, secret, enabled=True, created_at=now)
         with self._database.begin() as connection:
             query = select(func.count()).select_from(endpoints).where(endpoints.c.tenant == tenant)
-            if connection.execute(query).scalar_one() >= settings.MAX_ENDPOINTS:
-                raise UserError(f"a tenant may have {settings.MAX_ENDPOINTS} webhook endpoints; remove one first")
+            if connection.execute(query).scalar_one() >= MAX_ENDPOINTS:
+                raise UserError(f"a tenant may have {MAX_ENDPOINTS} webhook endpoints; remove one first")
             connection.execute(insert(endpoints).values(asdict(endpoint)))
         return endpoint
 
@@ -145,7 +151,7 @@ class Webhooks:
             attempts = connection.execute(query).scalar_one_or_none()
             if attempts is None:  # the endpoint was removed meanwhile
                 return None
-            left = settings.WEBHOOK_RETRIES_S[attempts:]
+            left = WEBHOOK_RETRIES_S[attempts:]
             due_at = now + left[0] if left else None
             values = {"attempts": attempts + 1, "due_at": due_at, "error": error}
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(values))

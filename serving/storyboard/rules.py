@@ -12,9 +12,13 @@ from itertools import islice
 from serving.documents.places import Lines, Place, find_nearest, show
 from serving.errors import Problem
 from serving.models.registry import POCKET, nearest_model
-from serving.settings import MAX_CHARACTERS, MAX_FILM_S, MAX_PROBLEMS, MAX_PROMPT_CHARS, MAX_SHOTS
+from serving.settings import MAX_CHARACTERS, MAX_PROBLEMS, MAX_PROMPT_CHARS, MAX_SHOTS
 from serving.storyboard.characters import has_stray_brace, names_in, write_out
 from serving.storyboard.schema import add_style, default_shot_id
+
+MAX_FILM_S = 3600.0
+"""Seconds of one film."""
+
 
 _Raw = Mapping[str, object]
 

@@ -14,19 +14,30 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from serving.documents.places import Lines
 from serving.settings import (
     MAX_CHARACTERS,
-    MAX_DISSOLVE_S,
-    MAX_FPS,
     MAX_MODEL_CHARS,
     MAX_PROMPT_CHARS,
     MAX_SEED,
     MAX_SHOT_S,
     MAX_SHOTS,
-    MAX_SIDE_PIXELS,
     MAX_TITLE_CHARS,
-    MAX_WORDS_CHARS,
-    MIN_SIDE_PIXELS,
 )
 from serving.storyboard.characters import write_out
+
+MAX_DISSOLVE_S = 10.0
+"""Seconds of one dissolve."""
+
+MAX_WORDS_CHARS = 500
+"""Characters of a style, a negative prompt or the description of a character."""
+
+MIN_SIDE_PIXELS = 16
+"""Pixels; the least width or height of a film."""
+
+MAX_SIDE_PIXELS = 4096
+"""Pixels; the greatest width or height of a film."""
+
+MAX_FPS = 60
+"""Frames per second of a film; the least is 1."""
+
 
 Quality = Literal["draft", "standard", "final"]
 

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from dashboards.asking import Stretch
-from serving.settings import PROMETHEUS_SCRAPE_S
+from serving.local_farm.prometheus import PROMETHEUS_SCRAPE_S
 from tests.farm_process import LONGTAKE, Farm, calls_done, free_port
 
 CONFIG = """

@@ -18,7 +18,7 @@ from serving import settings
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, UserError
 from serving.store import artifact_writers
 from serving.store.artifact_writers import PARTIALS, Source, Writer
-from serving.store.artifacts import Artifacts
+from serving.store.artifacts import ABANDONED_PARTIALS_S, LOCK_S, Artifacts
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -295,7 +295,7 @@ def test_a_writer_that_is_killed_leaves_whole_artifacts_and_what_a_sweep_removes
     for info in folder.list():
         content = folder.get(info.key)
         assert content == content[:1] * (2 << 20)
-    folder.sweep_partials(now=time.time() + settings.LOCK_S + 1)
+    folder.sweep_partials(now=time.time() + LOCK_S + 1)
     assert not any(name.startswith(PARTIALS) for name in files_in(tmp_path / "artifacts"))
 
 
@@ -304,8 +304,8 @@ def test_a_sweep_leaves_writes_to_a_bucket_that_may_still_be_going_on(s3_url: st
     bucket._write(f"{PARTIALS}/abandoned", b"x", create=True)
     bucket.put("a", b"x")
     now = time.time()
-    assert bucket.sweep_partials(now=now + settings.ABANDONED_PARTIALS_S - 100) == 0
-    assert bucket.sweep_partials(now=now + settings.ABANDONED_PARTIALS_S + 100) == 1
+    assert bucket.sweep_partials(now=now + ABANDONED_PARTIALS_S - 100) == 0
+    assert bucket.sweep_partials(now=now + ABANDONED_PARTIALS_S + 100) == 1
     assert [info.key for info in bucket.list()] == ["a"]
     assert bucket.partials() == []
 
@@ -313,7 +313,7 @@ def test_a_sweep_leaves_writes_to_a_bucket_that_may_still_be_going_on(s3_url: st
 def test_a_sweep_leaves_writes_to_a_folder_whose_writer_lives(folder: Artifacts, tmp_path: Path) -> None:
     partials = tmp_path / "artifacts" / PARTIALS
     partials.mkdir(exist_ok=True)
-    later = time.time() + 10 * settings.ABANDONED_PARTIALS_S
+    later = time.time() + 10 * ABANDONED_PARTIALS_S
     with (partials / "going-on").open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert folder.sweep_partials(now=later) == 0

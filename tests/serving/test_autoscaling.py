@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.contract.planner import ScalingTargets
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply, PoolTerms
-from serving.actors.pool_policy import PoolScaler
-from serving.settings import SCALE_POLL_S
+from serving.actors.pool_policy import SCALE_POLL_S, PoolScaler
 
 TERMS = PoolTerms(min_gangs=0, max_gangs=5)
 TARGETS = ScalingTargets(drain_within_s=10.0, hold_s=0.0, idle_for_s=0.0, stale_after_s=30.0)

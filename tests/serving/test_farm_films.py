@@ -251,7 +251,7 @@ def test_a_take_that_nobody_wants_any_more_leaves_no_file(
     one.decode(tiny.order(1), 0, tiny.latents[1][:2])
     assert one.idle() == [tiny.order(1).content_key]
     assert files_in(tmp_path / "one") != []
-    monkeypatch.setattr(settings, "DECODE_IDLE_S", 0.0)
+    monkeypatch.setattr("serving.render.take_decoder.DECODE_IDLE_S", 0.0)
     assert one.idle() == [], "nobody came for long"
     assert files_in(tmp_path / "one") == []
 
@@ -259,7 +259,7 @@ def test_a_take_that_nobody_wants_any_more_leaves_no_file(
 def test_the_head_can_be_watched_before_the_take_is_done(
     tiny: Rendered, artifacts: Artifacts, decoder: TakeDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "HEAD_PREVIEW_S", 1.0)
+    monkeypatch.setattr("serving.render.decode_session.HEAD_PREVIEW_S", 1.0)
     order, latents = tiny.order(0), tiny.latents[0]
     watched = []
     for n in range(len(latents)):
@@ -276,7 +276,7 @@ def test_the_head_can_be_watched_before_the_take_is_done(
 def test_a_store_that_fails_costs_a_head_for_a_while_but_no_frames(
     tiny: Rendered, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "HEAD_PREVIEW_S", 0.5)
+    monkeypatch.setattr("serving.render.decode_session.HEAD_PREVIEW_S", 0.5)
     failing = ("head.mp4", "frames.mkv")
     write = artifacts._write
 

@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 from serving.cli.main import app
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
-from serving.local_farm.home import FarmHome, FarmState, write_secret
+from serving.local_farm.home import MAX_RAY_FOLDER_CHARS, FarmHome, FarmState, write_secret
 from serving.local_farm.leftovers import end_farm, find_processes
 from serving.local_farm.supervisor import check_port, clear_leftovers
-from serving.settings import MAX_RAY_FOLDER_CHARS
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP

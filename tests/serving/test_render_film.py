@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from serving import settings
 from serving.errors import Fault
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
@@ -165,7 +164,7 @@ def test_a_machine_has_a_gang_for_every_gpu_or_for_every_core_where_there_is_non
 def test_gangs_that_die_too_often_end_the_render_and_leave_no_file(
     model: WanModel, plan: FilmPlan, tmp_path: Path, home: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "MAX_GANG_DEATHS", 0)
+    monkeypatch.setattr("serving.render.local.gang_pool.MAX_GANG_DEATHS", 0)
     out = tmp_path / "films" / "b.mp4"
     out.parent.mkdir()
     with pytest.raises(Fault, match="1 gangs died"):

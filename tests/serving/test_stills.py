@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving import settings
-from serving.render.stills import Stills, fitted, jpeg
+from serving.render.stills import SPRITES_PER_SIDE, Stills, fitted, jpeg
 
 
 def plan_of(frames: int, *, width: int, height: int, opening: int) -> Any:
@@ -43,7 +42,7 @@ def test_a_large_film_has_a_small_thumbnail_of_the_same_shape() -> None:
 
 @pytest.mark.parametrize("frames", [1, 7, 25, 240])
 def test_the_sprite_sheet_runs_through_the_whole_film_row_by_row(frames: int) -> None:
-    side = settings.SPRITES_PER_SIDE
+    side = SPRITES_PER_SIDE
     sheet = opened(shown(frames, opening=1).spritesheet())
     assert sheet.shape == (64 * side, 96 * side, 3)
     places = sheet.reshape(side, 64, side, 96, 3).mean((1, 3, 4)).ravel()

@@ -5,8 +5,9 @@ from typing import Literal
 
 import pytest
 
+from serving.documents.document import MAX_VALUES
 from serving.errors import Problem, StoryboardError
-from serving.settings import MAX_FILE_BYTES, MAX_PROBLEMS, MAX_SHOTS, MAX_VALUES
+from serving.settings import MAX_FILE_BYTES, MAX_PROBLEMS, MAX_SHOTS
 from serving.storyboard import load_storyboard, parse_storyboard
 
 HEAD = "version: 1\ncharacters: {hero: a red ball}\nshots:\n"

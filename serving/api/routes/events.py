@@ -22,8 +22,17 @@ from serving.api.feed import Channel, Feed
 from serving.api.services import TheFeed, TheServices
 from serving.api.wire.job_json import event_json, job_json
 from serving.api.wire.openapi import EVENT_STREAM, failures
-from serving.settings import KEEP_ALIVE_S, STREAM_S, STREAM_SEND_S
 from serving.store.records import Event, Job
+
+STREAM_S = 900.0
+"""Seconds after which an event stream ends; clients come back with Last-Event-ID."""
+
+KEEP_ALIVE_S = 15.0
+"""Seconds between two comments on a silent event stream."""
+
+STREAM_SEND_S = 30.0
+"""Seconds that a client may take to accept a piece of an event stream."""
+
 
 router = APIRouter(tags=["jobs"])
 

@@ -12,7 +12,10 @@ from starlette.responses import Response
 
 from serving.api.errors import not_found
 from serving.api.media import is_known
-from serving.settings import MAX_STUDIO_FILE_BYTES
+
+MAX_STUDIO_FILE_BYTES = 1 << 20
+"""Bytes of one file of the studio's page."""
+
 
 router = APIRouter(include_in_schema=False)
 

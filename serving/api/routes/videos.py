@@ -29,9 +29,13 @@ from serving.api.wire.reading import JSON_TYPE, check, read_json, read_storyboar
 from serving.api.wire.requests import JobOptions, NewVideo
 from serving.api.wire.video_json import poll_after_ms, storyboard_of, video_json
 from serving.errors import Problem
-from serving.settings import MAX_FORM_FIELDS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
+from serving.settings import MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
 from serving.store.records import Job
 from serving.storyboard import Storyboard
+
+MAX_FORM_FIELDS = 32
+"""Fields of a multipart form on /v1/videos."""
+
 
 router = APIRouter(tags=["videos"])
 

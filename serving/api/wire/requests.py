@@ -5,15 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cluster.contract.pools_and_nodes import DrainRequest, PoolTerms
-from serving.settings import (
-    MAX_MODEL_CHARS,
-    MAX_PROMPT_CHARS,
-    MAX_SEED,
-    MAX_SHOT_S,
-    MAX_STEPS,
-    MAX_TAG_CHARS,
-    MAX_TAGS,
-)
+from serving.settings import MAX_MODEL_CHARS, MAX_PROMPT_CHARS, MAX_SEED, MAX_SHOT_S, MAX_STEPS
+
+MAX_TAGS = 32
+"""Tags of one job."""
+
+MAX_TAG_CHARS = 200
+"""Characters of a tag's value, a key's name or a reason."""
+
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _TAG = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"

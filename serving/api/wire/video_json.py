@@ -7,8 +7,15 @@ from serving.api.wire.job_json import Json, whole
 from serving.api.wire.requests import NewVideo
 from serving.config.farm import FarmConfig
 from serving.errors import Problem
-from serving.settings import MAX_POLL_S, MAX_TITLE_CHARS, MIN_POLL_S
+from serving.settings import MAX_TITLE_CHARS
 from serving.store.records import Job
+
+MIN_POLL_S = 0.5
+"""Seconds; the shortest time that openai-poll-after-ms asks a client to wait."""
+
+MAX_POLL_S = 10.0
+"""Seconds; the longest."""
+
 
 DEFAULT_SECONDS = 4.0
 """As OpenAI has it."""

@@ -15,13 +15,16 @@ from typing import Generic, TypeVar
 
 from torch._C._distributed_c10d import TCPStore
 
-from serving import settings
 from serving.errors import Fault
 from serving.render.local.gang import run_rank
 from serving.render.local.processes import start_process
 from serving.render.messages import CallInput, CallOutput, GangError, GangReady, Prompts
 from serving.render.rank import Meeting
 from sharding.gang_shape import GangShape
+
+MAX_GANG_DEATHS = 3
+"""Gang processes that may die in one render before it is given up."""
+
 
 Ticket = TypeVar("Ticket")
 """What the caller knows a call by."""
@@ -141,7 +144,7 @@ class GangPool(Generic[Ticket]):
         self._deaths += 1
         _end(dead)
         _join(dead)
-        if self._deaths > settings.MAX_GANG_DEATHS:
+        if self._deaths > MAX_GANG_DEATHS:
             raise Fault(f"{self._deaths} gangs died (the last with exit code {gone.exitcode}); giving up")
         self._gangs[index] = self._start(index)
         if dead.ticket is not None:

@@ -13,8 +13,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
-from serving import settings
 from serving.errors import Fault
+
+MIGRATION_S = 600.0
+"""Seconds that one statement of a migration may take on Postgres, and that others wait for it to be done."""
+
 
 MIGRATION_LOCK = 7_203_150_411
 """Key of the Postgres advisory lock under which migrations run."""
@@ -71,7 +74,7 @@ def _is_current(connection: Connection, scripts: ScriptDirectory) -> bool:
 
 
 def _lock(connection: Connection) -> None:
-    patience_ms = round(settings.MIGRATION_S * 1000)
+    patience_ms = round(MIGRATION_S * 1000)
     for bound in ("statement_timeout", "lock_timeout"):
         connection.execute(text(f"SET LOCAL {bound} = {patience_ms}"))
     connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))

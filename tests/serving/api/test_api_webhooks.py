@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from serving import settings as limits
 from serving.api import app
 from serving.api.addresses import ForbiddenAddress, check_address, find_target
 from serving.api.errors import ApiError
@@ -123,7 +122,7 @@ def test_the_running_api_delivers_signed_messages(loud: ApiDouble, receiver: Rec
 def test_a_failed_delivery_is_tried_again_with_the_same_id_and_then_given_up(
     api: ApiDouble, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "WEBHOOK_RETRIES_S", (10.0, 100.0))
+    monkeypatch.setattr("serving.store.webhooks.WEBHOOK_RETRIES_S", (10.0, 100.0))
     receiver.status = 500
     endpoint = register(api, f"{receiver.url}/hook")
     cancel_one(api)

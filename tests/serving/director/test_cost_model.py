@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.scheduler.cost_model import CostModel, Curve, analytic_curve
-from serving.settings import COST_SAMPLES, FIRST_GUESS_S, MAX_COST_KEYS, MAX_COST_SIZES
+from serving.scheduler.cost_model import COST_SAMPLES, MAX_COST_KEYS, MAX_COST_SIZES, CostModel, Curve, analytic_curve
+from serving.settings import FIRST_GUESS_S
 
 SECONDS = st.floats(1e-4, 1e5)
 

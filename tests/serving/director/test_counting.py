@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.director.counters import Counting, EventCounting
-from serving.director.gangs import Gangs
+from serving.director.gangs import GANG_SILENT_S, Gangs
 from serving.errors import StoreUnavailable
 from serving.jobs.lifecycle import Lifecycle
 from serving.render.farm_messages import (
@@ -27,7 +27,6 @@ from serving.render.farm_messages import (
 )
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import FarmState, PoolSpec
-from serving.settings import GANG_SILENT_S
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.records import JobFact, LedgerEntry

@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.scheduler.cost_model import CostModel, Curve
-from serving.scheduler.due_times import gangs_for, least_s, review
+from serving.scheduler.due_times import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN, gangs_for, least_s, review
 from serving.scheduler.queues import JobState
 from serving.scheduler.specs import DueWork
 from serving.scheduler.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
-from serving.settings import DUE_CAPACITY, DUE_LEAD_S, DUE_MARGIN
 
 GANGS = 10
 RATE = DUE_CAPACITY * GANGS

@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 from serving.scheduler.cost_model import CostModel, Curve
 from serving.scheduler.failures import (
     GANG_LOST,
+    GANG_STRIKES,
+    MAX_CALL_TRIES,
+    MAX_RETRY_WAIT_S,
     NOT_COUNTED,
+    POISON_GANGS,
+    RETRY_WAIT_S,
     Attempt,
     FailureKind,
     GangRecord,
@@ -16,7 +21,6 @@ from serving.scheduler.failures import (
 )
 from serving.scheduler.policy import assign, wake_at
 from serving.scheduler.state import Assignment, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall
-from serving.settings import GANG_STRIKES, MAX_CALL_TRIES, MAX_RETRY_WAIT_S, POISON_GANGS, RETRY_WAIT_S
 
 KINDS: tuple[FailureKind, ...] = (
     "gang_died",

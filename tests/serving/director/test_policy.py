@@ -7,8 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from serving.scheduler.cost_model import CostModel, Curve
-from serving.scheduler.policy import assign, wake_at
+from serving.scheduler.due_times import DUE_LEAD_S
+from serving.scheduler.policy import MAX_PRESSING_IN_A_ROW, assign, wake_at
 from serving.scheduler.state import (
+    FIRST_CALL_S,
     Assignment,
     CallKey,
     FarmState,
@@ -17,13 +19,7 @@ from serving.scheduler.state import (
     ReadyCall,
     TenantSpec,
 )
-from serving.settings import (
-    DUE_LEAD_S,
-    DUE_REVIEW_S,
-    FIRST_CALL_S,
-    MAX_PRESSING_IN_A_ROW,
-    SEND_AHEAD_S,
-)
+from serving.settings import DUE_REVIEW_S, SEND_AHEAD_S
 
 POOL = "p"
 

@@ -10,8 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from serving.scheduler.cost_model import CostModel, Curve
 from serving.scheduler.failures import NOT_COUNTED, FailureKind
 from serving.scheduler.policy import assign
-from serving.scheduler.state import CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
-from serving.settings import MIN_DEADLINE_S
+from serving.scheduler.state import MIN_DEADLINE_S, CallKey, FarmState, JobSpec, PoolSpec, ReadyCall, TenantSpec
 
 POOL = "p"
 

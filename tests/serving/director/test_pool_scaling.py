@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.config.farm import PoolConfig, ScalingConfig
-from serving.director.pool_scaling import PoolScaling
-from serving.settings import COLD_START_S, COLD_START_SAMPLES
+from serving.director.pool_scaling import COLD_START_SAMPLES, PoolScaling
+from serving.settings import COLD_START_S
 
 SCALED = PoolConfig(min_gangs=0, max_gangs=8, scaling=ScalingConfig())
 DECISION = {"gangs": 3, "reason": "3 gangs: because", "decided_at": 1.0}

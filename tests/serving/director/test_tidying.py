@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from serving import settings
 from serving.config.farm import RetentionConfig
 from serving.director.cleanup import Tidier
 from serving.errors import ArtifactsUnavailable
@@ -78,7 +77,7 @@ def test_a_director_that_has_been_replaced_removes_no_artifact(artifacts: Artifa
         return 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settings, "SWEEP_EVERY_S", 0.0)
+        patch.setattr("serving.director.cleanup.SWEEP_EVERY_S", 0.0)
         patch.setattr(artifacts, "sweep_partials", count)
         asyncio.run(scenario())
     assert keys(artifacts) == sorted([*TAKE, *PROMPTS])
@@ -95,5 +94,5 @@ def test_an_artifact_store_that_was_away_is_tidied_when_it_is_back(
         return sweep(now=now)
 
     monkeypatch.setattr(artifacts, "sweep_partials", sometimes)
-    monkeypatch.setattr(settings, "SWEEP_EVERY_S", 0.0)
+    monkeypatch.setattr("serving.director.cleanup.SWEEP_EVERY_S", 0.0)
     asyncio.run(run_until(make_tidier(artifacts, database), artifacts, PROMPTS[:1]))

@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 
 from serving import settings
+from serving.config.farm import DAY_S
 from serving.director.director import Director
+from serving.director.outcomes import MAX_HOST_FAILURES
 from serving.director.testing import LocalFarm
 from serving.errors import ArtifactsUnavailable, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.host import GangDied
 from serving.render.latent_preview import UNSEEN
 from serving.render.messages import CallInput
-from serving.settings import DAY_S
 from serving.store.artifact_keys import frames_artifact, latents_artifact, preview_artifact
 from serving.store.artifacts import Artifacts
 from serving.storyboard import Shot, Storyboard
@@ -370,7 +371,7 @@ def test_no_job_fails_because_the_artifact_store_does_for_long(
 ) -> None:
     farm = LocalFarm(tmp_path, model=model)
     monkeypatch.setattr(settings, "DECODE_RETRY_S", 0.001)
-    monkeypatch.setattr(settings, "HOST_RETRY_S", 0.001)
+    monkeypatch.setattr("serving.director.outcomes.HOST_RETRY_S", 0.001)
     failures = 0
 
     def failing(*_: object, **__: object) -> None:
@@ -391,7 +392,7 @@ def test_no_job_fails_because_the_artifact_store_does_for_long(
         async with farm.running(director):
             await outage(3 * settings.MAX_DECODE_TRIES)  # when a job is taken up
             await farm.until(lambda: farm.jobs.get(first.id).calls_done > 2)
-            await outage(settings.MAX_HOST_FAILURES + 10)  # while it renders
+            await outage(MAX_HOST_FAILURES + 10)  # while it renders
             await farm.until(lambda: farm.status(first) in ("completed", "failed"))
         assert sha(farm, first) == undisturbed
 

@@ -226,7 +226,7 @@ def test_a_host_leaves_a_node_that_goes_and_nothing_is_rendered_twice(model: str
 def test_calls_that_outlast_the_node_are_given_up_and_done_again(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.settings.MOVE_MARGIN_S", 0.0)
+    monkeypatch.setattr("serving.director.host_moves.MOVE_MARGIN_S", 0.0)
     farm = LocalFarm(tmp_path, model=model, gangs=1)
     [gang] = farm.gangs.values()
 

@@ -2,10 +2,10 @@ from serving import settings
 from serving.jobs.lifecycle import Lifecycle
 from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Database
-from serving.store.idempotency import IdempotencyKeys
+from serving.store.idempotency import IDEMPOTENCY_BUSY_S, IdempotencyKeys
 from serving.store.jobs import JobStore
 from serving.store.records import IdempotencyRecord
-from serving.store.row_expiry import forget_old_rows
+from serving.store.row_expiry import AUDIT_KEPT_S, WEBHOOKS_KEPT_S, forget_old_rows
 from serving.store.webhooks import Webhooks
 from tests.records import NOW, new_job
 
@@ -29,8 +29,8 @@ def test_more_rows_are_forgotten_than_go_at_once(database: Database) -> None:
     keys = IdempotencyKeys(database)
     for number in range(settings.MAX_BATCH + 3):
         keys.begin(IdempotencyRecord("ada", "POST /v1/keys", f"key-{number}", "1" * 64), now=NOW)
-    assert forget_old_rows(database, now=NOW + settings.IDEMPOTENCY_BUSY_S - 1) == 0
-    assert forget_old_rows(database, now=NOW + settings.IDEMPOTENCY_BUSY_S) == settings.MAX_BATCH + 3
+    assert forget_old_rows(database, now=NOW + IDEMPOTENCY_BUSY_S - 1) == 0
+    assert forget_old_rows(database, now=NOW + IDEMPOTENCY_BUSY_S) == settings.MAX_BATCH + 3
 
 
 def test_deliveries_are_forgotten_when_nothing_more_will_be_tried(database: Database) -> None:
@@ -41,7 +41,7 @@ def test_deliveries_are_forgotten_when_nothing_more_will_be_tried(database: Data
         Lifecycle(database).apply(job.id, "pause", reason="asked", now=NOW)
     waiting, done = webhooks.deliveries(endpoint.id)
     webhooks.delivered(done.id, now=NOW)
-    assert forget_old_rows(database, now=NOW + settings.WEBHOOKS_KEPT_S) == 1
+    assert forget_old_rows(database, now=NOW + WEBHOOKS_KEPT_S) == 1
     assert [delivery.id for delivery in webhooks.deliveries(endpoint.id)] == [waiting.id]
 
 
@@ -49,5 +49,5 @@ def test_the_audit_log_is_kept_for_a_year(database: Database) -> None:
     log = AuditLog(database)
     log.add(AuditEntry(NOW, "ada", "ada/laptop", "revoke", "key_1"))
     assert forget_old_rows(database, now=NOW + 366 * 86_400) == 0
-    assert forget_old_rows(database, now=NOW + settings.AUDIT_KEPT_S) == 1
+    assert forget_old_rows(database, now=NOW + AUDIT_KEPT_S) == 1
     assert log.list() == []

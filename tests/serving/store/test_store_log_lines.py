@@ -6,7 +6,7 @@ import pytest
 from serving import settings
 from serving.store.database import Database
 from serving.store.log_lines import LogLine, LogLines
-from serving.store.row_expiry import forget_old_rows
+from serving.store.row_expiry import LOG_LINES_KEPT_S, forget_old_rows
 from tests.records import NOW
 
 
@@ -42,7 +42,7 @@ def test_lines_of_a_job_and_of_a_level_are_found_alone(database: Database) -> No
 def test_a_job_keeps_its_newest_lines_and_takes_none_of_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "LOG_LINES_PER_JOB", 3)
+    monkeypatch.setattr("serving.store.log_lines.LOG_LINES_PER_JOB", 3)
     log = LogLines(database)
     log.add([line("other", job="job_b"), line("farm", job=None)])
     for number in range(5):
@@ -53,7 +53,7 @@ def test_a_job_keeps_its_newest_lines_and_takes_none_of_others(
 
 
 def test_the_farm_keeps_its_newest_lines(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "LOG_LINES_OF_FARM", 4)
+    monkeypatch.setattr("serving.store.log_lines.LOG_LINES_OF_FARM", 4)
     log = LogLines(database)
     log.add([line(f"{number}", job=f"job_{number}") for number in range(10)])
     assert messages(log) == ["6", "7", "8", "9"]
@@ -71,7 +71,7 @@ def test_old_lines_are_forgotten(database: Database) -> None:
     log = LogLines(database)
     log.add([line("old"), line("new", at=NOW + 10)])
     assert forget_old_rows(database, now=NOW + 1) == 0
-    assert forget_old_rows(database, now=NOW + settings.LOG_LINES_KEPT_S) == 1
+    assert forget_old_rows(database, now=NOW + LOG_LINES_KEPT_S) == 1
     assert messages(log) == ["new"]
 
 

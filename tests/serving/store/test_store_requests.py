@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from serving import settings
 from serving.errors import IdempotencyBusy, IdempotencyConflict, NotFound, UserError
 from serving.jobs.lifecycle import Lifecycle
 from serving.store.database import Database
-from serving.store.idempotency import IdempotencyKeys, StoredAnswer
+from serving.store.idempotency import IDEMPOTENCY_BUSY_S, IDEMPOTENCY_KEPT_S, IdempotencyKeys, StoredAnswer
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys, TenantSettings
 from serving.store.records import IdempotencyRecord, Job, PoolSupply
-from serving.store.webhooks import Webhooks
+from serving.store.webhooks import MAX_ENDPOINTS, WEBHOOK_RETRIES_S, Webhooks
 from tests.records import NOW, new_job, new_takes
 
 RECORD = IdempotencyRecord(tenant="ada", route="POST /v1/jobs", key="a-key", body_sha256="1" * 64)
@@ -50,7 +49,7 @@ def test_keys_of_other_tenants_and_routes_are_other_keys(database: Database) -> 
 def test_a_key_is_free_again_when_its_time_is_over(database: Database) -> None:
     store = JobStore(database)
     first = store.insert(new_job(), [], actor="ada/laptop", idempotency=RECORD)
-    late = NOW + settings.IDEMPOTENCY_KEPT_S
+    late = NOW + IDEMPOTENCY_KEPT_S
     assert store.find_request(RECORD, now=late) is None
     second = store.insert(new_job(late), [], actor="ada/laptop", idempotency=OTHER_BODY)
     assert second.id != first.id
@@ -100,7 +99,7 @@ def test_a_request_that_failed_or_died_may_be_tried_again(database: Database) ->
     assert keys.begin(RECORD, now=NOW) is None
     keys.forget(RECORD)
     assert keys.begin(RECORD, now=NOW) is None  # and now its process is killed
-    assert keys.begin(RECORD, now=NOW + settings.IDEMPOTENCY_BUSY_S) is None
+    assert keys.begin(RECORD, now=NOW + IDEMPOTENCY_BUSY_S) is None
 
 
 def test_of_two_threads_with_one_key_one_acts(database: Database) -> None:
@@ -196,7 +195,7 @@ def test_a_delivery_is_held_by_one_and_comes_again_if_nothing_is_heard_of_it(dat
 def test_a_delivery_that_fails_is_tried_ever_later_and_then_given_up(database: Database) -> None:
     webhooks, delivery_id = queue_one(database)
     now = NOW
-    for wait_s in settings.WEBHOOK_RETRIES_S:
+    for wait_s in WEBHOOK_RETRIES_S:
         [(delivery, endpoint)] = webhooks.claim_due(now=now, hold_s=1, limit=9)
         assert delivery.id == delivery_id
         assert webhooks.failed(delivery_id, error="500", now=now) == now + wait_s
@@ -205,7 +204,7 @@ def test_a_delivery_that_fails_is_tried_ever_later_and_then_given_up(database: D
     assert webhooks.failed(delivery_id, error="500", now=now) is None
     assert webhooks.claim_due(now=now + 1e9, hold_s=1, limit=9) == []
     [last] = webhooks.deliveries(endpoint.id)
-    assert (last.attempts, last.error, last.due_at) == (len(settings.WEBHOOK_RETRIES_S) + 1, "500", None)
+    assert (last.attempts, last.error, last.due_at) == (len(WEBHOOK_RETRIES_S) + 1, "500", None)
 
 
 def test_an_endpoint_goes_with_its_deliveries_and_only_for_its_tenant(database: Database) -> None:
@@ -221,7 +220,7 @@ def test_an_endpoint_goes_with_its_deliveries_and_only_for_its_tenant(database: 
 
 def test_a_tenant_has_a_bounded_number_of_endpoints(database: Database) -> None:
     webhooks = Webhooks(database)
-    for number in range(settings.MAX_ENDPOINTS):
+    for number in range(MAX_ENDPOINTS):
         webhooks.add(tenant="ada", url=f"https://example.com/{number}", now=NOW)
     with pytest.raises(UserError, match="remove one"):
         webhooks.add(tenant="ada", url="https://example.com/more", now=NOW)
