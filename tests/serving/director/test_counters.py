@@ -33,7 +33,7 @@ from serving.store.records import JobFact, LedgerEntry
 from serving.telemetry.histograms import ApiReport, Counted, MergedHistogram, Tally
 from serving.telemetry.metrics import CALL_REASONS, CALL_STAGES, FAILURES, STATUSES, FarmMetrics
 from tests.records import NOW, new_job
-from tests.serving.metrics_table import PAGE, declared, with_table
+from tests.serving.telemetry.metrics_table import PAGE, declared, with_table
 
 POOL = "default"
 FILM = {"sha256": "ab" * 32, "frames": 32, "seconds": 2.5}
@@ -311,7 +311,7 @@ def test_every_label_is_one_whose_values_are_known() -> None:
 
 
 def test_the_page_about_metrics_lists_those_that_are_declared() -> None:
-    assert PAGE.read_text() == with_table(PAGE.read_text()), "python -m tests.serving.metrics_table"
+    assert PAGE.read_text() == with_table(PAGE.read_text()), "python -m tests.serving.telemetry.metrics_table"
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

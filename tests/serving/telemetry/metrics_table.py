@@ -1,4 +1,4 @@
-"""Writes the table of docs/metrics.md: `python -m tests.serving.metrics_table` brings it up to date."""
+"""Writes the table of docs/metrics.md: `python -m tests.serving.telemetry.metrics_table` brings it up to date."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from serving.telemetry.histograms import MergedHistogram
 from serving.telemetry.metrics import FarmMetrics
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"
 
 

@@ -16,7 +16,7 @@ from serving.config.farm import FarmConfig, LimitsConfig, PoolConfig, RetentionC
 from serving.config.reading import hide_secrets, variable_names
 from serving.errors import UserError
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "farm.md"
+REFERENCE = Path(__file__).parents[3] / "docs" / "farm.md"
 
 
 def load(text: str, folder: Path, **environ: str) -> FarmConfig:

@@ -19,10 +19,10 @@ from serving.render.host import GangDied
 from serving.render.messages import CallInput
 from serving.storyboard import Shot, Storyboard
 from serving.telemetry.histograms import ApiReport, Tally
-from tests.serving.metrics_table import declared
+from tests.serving.telemetry.metrics_table import declared
 
 SHOWN_ELSEWHERE = {"longtake_pool_gangs_wanted", "longtake_pool_gangs_starting", "longtake_pool_gangs_draining"}
-"""Need a pool that scales: test_director_scaling.py, test_counting.py."""
+"""Need a pool that scales: test_director_scaling.py, test_counters.py."""
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from serving.errors import StoryboardError
 from serving.models.pocket.world import vocabulary
 from serving.storyboard import Dissolve, load_storyboard, parse_storyboard, storyboard_hash, storyboard_schema
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 SHOT = {"prompt": "a red ball", "seconds": 1}
 
 

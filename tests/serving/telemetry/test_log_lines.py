@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.contract.log_lines import JsonLines, choose_formatter, extra_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
