@@ -43,10 +43,6 @@ class WanCodec:
         frames_BCFHW = _unpatchify(frames_BCFHW, self._vae.config.patch_size)
         return frames_BCFHW[0].transpose(0, 1).clamp(-1.0, 1.0).float().cpu().contiguous()
 
-    def cache_bytes(self) -> int:
-        """Bytes that this session holds between two latents, all convolutions together."""
-        return sum(entry.nbytes for entry in self._cache if isinstance(entry, Tensor))
-
 
 def _per_channel(vae: Any, values: list[float]) -> Tensor:
     parameter = next(vae.decoder.parameters())

@@ -1,16 +1,18 @@
 """What a take will look like, long before it is decoded: a strip of pictures of its estimated clean latents.
 
-A latent becomes a picture by a linear map (serving/models/latent_rgb.py). Where a checkpoint brings none, decoders fit
-one on the first frames that they decode with it and keep it among the artifacts.
+A latent becomes a picture by a linear map (serving/models/latent_rgb.py). If a checkpoint brings none, decoders fit one
+on the first frames that they decode with it and keep it among the artifacts.
 
 Legend: n latents or pictures, C channels, h and w height and width of a latent; H and W those of a picture in pixels.
 """
 
-import struct
-import zlib
+from fractions import Fraction
 
+import av
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from serving.errors import ArtifactMissing
 from serving.models.latent_rgb import LatentRgb
@@ -73,32 +75,19 @@ def learned_rgb(artifacts: Artifacts, weights_sha256: str) -> LatentRgb | None:
 
 def enlarge(pictures_nhw3: Pixels, scale: int) -> Pixels:
     """The pictures `scale` times as large, interpolated between the centres of their pixels."""
-    if scale == 1:
-        return pictures_nhw3
-    num, height, width, _ = pictures_nhw3.shape
-    rows_Hh, columns_Ww = _interpolation(height, scale), _interpolation(width, scale)
-    tall_nHw3 = (rows_Hh @ pictures_nhw3.reshape(num, height, width * 3)).reshape(num, -1, width, 3)
-    large: Pixels = np.rint(columns_Ww @ tall_nHw3).astype(np.uint8)
+    levels_n3hw = torch.from_numpy(pictures_nhw3).permute(0, 3, 1, 2).float()
+    large_n3HW = functional.interpolate(levels_n3hw, scale_factor=scale, mode="bilinear", align_corners=False)
+    large: Pixels = np.ascontiguousarray(large_n3HW.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return large
 
 
 def png(picture_HW3: Pixels) -> bytes:
-    """The picture as a PNG file (W3C PNG, second edition): 8-bit RGB, every row as its difference from the last."""
+    """The picture as a PNG file, 8-bit RGB."""
     height, width, _ = picture_HW3.shape
-    levels = picture_HW3.reshape(height, -1)
-    rows = np.full((height, 1 + 3 * width), 2, np.uint8)  # each row begins with its filter: 2, "up"
-    rows[:, 1:] = np.diff(levels, axis=0, prepend=np.zeros_like(levels[:1]))
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(kind, content) for kind, content in chunks)
-
-
-def _png_chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _interpolation(size: int, scale: int) -> Array:
-    """Weights of `size` pixels at each of size * scale places between them, [size * scale, size]."""
-    places = np.clip((np.arange(size * scale) + 0.5) / scale - 0.5, 0, size - 1)
-    weights: Array = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size))).astype(np.float32)
-    return weights
+    encoder = av.CodecContext.create("png", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "rgb24"
+    encoder.time_base = Fraction(1, 1)
+    encoder.options = {"pred": "up", "compression_level": "1", "threads": "1"}
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture_HW3), format="rgb24")
+    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])

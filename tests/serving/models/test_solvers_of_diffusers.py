@@ -1,7 +1,6 @@
 """diffusers' schedulers, stepping one latent at a time, against the same schedulers stepping a whole tensor at once."""
 
 import copy
-import time
 from typing import Any
 
 import pytest
@@ -152,25 +151,6 @@ def test_the_estimate_is_the_one_that_unipc_remembers() -> None:
 def test_a_scheduler_that_cannot_be_stepped_is_refused(scheduler: Any, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
         DiffusersSolver(scheduler, STEPS)
-
-
-@pytest.mark.parametrize(("build", "limit_ms"), [(euler, 1.0), (unipc, 2.0)])
-def test_a_step_costs_little(build: Any, limit_ms: float) -> None:
-    solver = DiffusersSolver(build(), STEPS)
-    x, v_SChw = torch.randn(16, 8, 12), torch.randn(STEPS, 16, 8, 12)
-    run_latent(solver, x, v_SChw)
-
-    # The best of several: other processes may hold the cores.
-    best_s = min(timed(lambda: run_latent(solver, x, v_SChw)) for _ in range(20))
-
-    print(f"{1000 * best_s / STEPS:.3f} ms a step")
-    assert 1000 * best_s / STEPS < limit_ms
-
-
-def timed(action: Any) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
 
 
 def same_history(one: History, other: History) -> bool:
