@@ -1,4 +1,4 @@
-"""The farm's HTTP API as far as the cluster uses it: pools and their terms, nodes and drains, as contract.py has them.
+"""The farm's HTTP API as the cluster uses it: pools and their terms, nodes and drains, as in cluster/contract.
 
 Every request has a timeout and none is tried again here: whoever asks looks at everything again anyway. Answers are
 read leniently, since farm and controller are not upgraded in the same moment; what is sent is exact.

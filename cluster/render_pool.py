@@ -1,7 +1,7 @@
 """RenderPool, the handle that Kubernetes has on a pool of the farm, as a pydantic model.
 
 The schema in the CRD is generated from it (crd.py), so what this accepts is what the API server accepts. It decides
-nothing (reconcile.py) and talks to nobody. Names are camelCase on the wire, as everywhere in Kubernetes.
+nothing (controller/pool_plan.py) and talks to nobody. Names are camelCase on the wire, as everywhere in Kubernetes.
 """
 
 import re

@@ -1,7 +1,7 @@
 """One table of what says that a node will go: taints, conditions, labels, annotations and fields that clouds and
 autoscalers set.
 
-Pure. It reads a Node or a Pod and says what it means; whether and when something is drained is draining.py's. A signal
+Pure. It reads a Node or a Pod and says what it means; what is drained when is for drain_plan.py to decide. A signal
 that is not marked verified was not found in its source when the table was made (November 2026).
 """
 

@@ -1,7 +1,7 @@
 """How a log line of any of our processes looks: one JSON object a line, or words on a terminal. Pure.
 
 One event is one line with one `action`; ids (job, take, pool, gang, host, node) are fields of it, given as `extra`.
-Farm and cluster agree on this, as on contract.py.
+Farm and cluster agree on this, as on pools_and_nodes.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Carries out drains: asks the farm, writes down in the pod that it did, and tells people on the node and the pools.
 
-What is drained when is decided by draining.py. What is remembered here only spares repetitions while a mirror lags
+What is drained when is decided by drain_plan.py. What is remembered here only spares repetitions while a mirror lags
 behind; everything is right without it.
 """
 

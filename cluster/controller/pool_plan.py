@@ -1,7 +1,7 @@
 """Decides what the farm must be told and what RenderPools must say, from what both say now.
 
 Pure, and without memory: given the same RenderPools and the same answer of the farm it decides the same, so it may be
-interrupted anywhere and begun again. Whoever carries it out is controller.py.
+interrupted anywhere and begun again. Whoever carries it out is process.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

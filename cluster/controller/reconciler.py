@@ -1,4 +1,4 @@
-"""Carries out what reconcile.py decides: tells the farm the terms of pools, and RenderPools what the farm says."""
+"""Carries out what pool_plan.py decides: tells the farm the terms of pools, and RenderPools what the farm says."""
 
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Leader election by a Lease: one of several controllers works, the others stand by.
 
-Carries out what candidacy.py decides, in a thread of its own, so that slow work never delays a renewal. It knows
+Carries out what lease.py decides, in a thread of its own, so that slow work never delays a renewal. It knows
 nothing of the work: whoever works asks `leads()` before each thing that it does.
 """
 

@@ -10,7 +10,7 @@ KubeError
 +-- Invalid          400, 413, 415, 422: what we sent is wrong; sending it again does not help
 +-- Unavailable      429, 5xx, no connection, no answer in time: a later try may succeed
 
-Only kube.py raises them from answers; everyone else catches them.
+Only client.py raises them from answers; everyone else catches them.
 """
 
 import json

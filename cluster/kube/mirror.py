@@ -1,6 +1,6 @@
 """A copy of all objects of one kind, kept up by lists and watch events, and when to ask the server again.
 
-Pure: knows no connection, thread or clock. watching.py carries it out.
+Pure: knows no connection, thread or clock. informer.py carries it out.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The answer to a watch: one JSON object per line for as long as the server keeps the connection.
 
-Reads and takes lines apart; what an event means is watching.py's matter.
+Reads and takes lines apart; what an event means is informer.py's matter.
 """
 
 import contextlib

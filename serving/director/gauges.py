@@ -1,6 +1,6 @@
 """What a Director tells the world, again and again: how it stands (gauges), supply for quotes, measured costs.
 
-It decides nothing; what happens is counted in counting.py and gangs.py.
+It decides nothing; what happens is counted in counters.py and gangs.py.
 """
 
 import asyncio
