@@ -9,7 +9,7 @@ it. A plain class: an actor of the farm wraps it.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from cluster.contract.pools_and_nodes import DrainRequest, NodeState
@@ -138,6 +138,11 @@ class Director:
     def runs(self) -> dict[str, JobRun]:
         """The jobs that it holds, by id."""
         return self._desk.runs
+
+    @property
+    def moving_hosts(self) -> Set[int]:
+        """Timeline hosts that are on their way to another node, by index."""
+        return self._desk.leaving
 
     @property
     def generation(self) -> int:

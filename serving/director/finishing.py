@@ -52,9 +52,10 @@ class Finishing:
         try:
             await self._desk.hosts[take.host].finish_take(take.id, self._desk.generation)
         except (HostLost, LongtakeError) as error:
-            take.finishing = False
             self._endings.host_failed(run, take, error)
             return
+        finally:
+            take.finishing = False
         take.stage = Stage.RENDERED
         self._desk.state.put_job(self._desk.spec(run))
         log.info("take %s is rendered", take.plan.key, extra={"action": "take_rendered", **take.id.ids})

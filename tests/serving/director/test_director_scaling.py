@@ -43,6 +43,16 @@ def board(model: str, *, seed: int = 1, shots: int = 2) -> Storyboard:
     )
 
 
+class StoppedClock:
+    """Unix seconds at which time stands still: what waits for a time to come waits until the test fails."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def scaled_farm(folder: Path, model: str, *, gangs: int) -> LocalFarm:
     pool = PoolConfig(model=model, min_gangs=0, max_gangs=4, scaling=ScalingConfig(), price_per_gpu_second=1.0)
     farm = LocalFarm(folder, model=model, gangs=gangs)
@@ -200,12 +210,13 @@ def test_a_host_leaves_a_node_that_goes_and_nothing_is_rendered_twice(model: str
         time.sleep(0.01)
 
     async def render(of: LocalFarm, *, drained: bool) -> Any:
-        director = of.director()
+        clock = StoppedClock()
+        director = of.director(clock=clock)
         job = of.submit(director, board(model))
         async with of.running(director):
             if drained:
                 await of.until(lambda: sum(take.calls_done for take in of.jobs.takes(job.id)) > 2)
-                of.nodes.going["here"] = time.time() + 60
+                of.nodes.going["here"] = clock() + 60
                 await of.until(lambda: of.hosts[0].node == "elsewhere")
                 assert of.status(job) == "in_progress", "it moved in mid-render"
             await of.until(lambda: of.status(job) in ("completed", "failed"))
@@ -221,6 +232,34 @@ def test_a_host_leaves_a_node_that_goes_and_nothing_is_rendered_twice(model: str
     assert moved.film["sha256"] == undisturbed.film["sha256"]
     assert moved.wasted_gpu_seconds == 0
     assert calls == moved.calls_total, "no call was done twice"
+
+
+def test_a_take_that_is_rendered_while_its_host_drains_does_not_hold_the_host(model: str, tmp_path: Path) -> None:
+    farm = LocalFarm(tmp_path, model=model, gangs=2)
+    begun, durable = asyncio.Event(), asyncio.Event()
+    finish = farm.hosts[0].inner.finish_take
+
+    async def finish_when_told(*arguments: Any) -> str:
+        begun.set()
+        await durable.wait()
+        return await finish(*arguments)
+
+    farm.hosts[0].inner.finish_take = finish_when_told  # type: ignore[method-assign]
+
+    async def body() -> None:
+        clock = StoppedClock()
+        director = farm.director(clock=clock)
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            await begun.wait()  # a take has all its latents, and its host makes them durable
+            farm.nodes.going["here"] = clock() + 3600
+            await farm.until(lambda: director.moving_hosts)
+            durable.set()
+            await farm.until(lambda: farm.hosts[0].node == "elsewhere", within_s=20)
+            await farm.until(lambda: farm.status(job) in ("completed", "failed"))
+        assert farm.status(job) == "completed"
+
+    asyncio.run(body())
 
 
 def test_calls_that_outlast_the_node_are_given_up_and_done_again(
