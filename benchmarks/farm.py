@@ -58,6 +58,7 @@ from serving.render.local.progress import Progress
 from serving.render.messages import Array, CallInput, Part
 from serving.render.rank import predict_call
 from serving.render.takes import open_recipe
+from serving.store.records import ENDED, JobStatus
 from sharding.gang_shape import GangShape
 from sharding.spans import LatentSpan
 from tests.farm_process import Farm, title
@@ -278,7 +279,7 @@ def _gangs_ready(farm: Farm) -> int:
 
 def _is_over(store: sqlite3.Connection, job_id: str) -> bool:
     (status,) = store.execute("SELECT status FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    return status in ("completed", "failed", "cancelled", "paused")
+    return status in (*ENDED, JobStatus.PAUSED)
 
 
 def wait_for(met: Callable[[], bool]) -> None:

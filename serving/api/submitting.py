@@ -9,7 +9,7 @@ from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
 from serving.api.services import Poker, Services
 from serving.api.wire.requests import JobOptions
 from serving.errors import Problem, UserError
-from serving.store.records import IdempotencyRecord, Job, Take
+from serving.store.records import IdempotencyRecord, Job, JobStatus, Take
 from serving.storyboard import Storyboard
 
 DEFAULT_PRIORITY = 50
@@ -120,7 +120,7 @@ def check_room(services: Services, tenant: str) -> None:
     """Raises ApiError where the tenant has as many waiting jobs as it may. Requests at the same moment may pass it by
     one each."""
     most = services.config.limits.queued_jobs_per_tenant
-    waiting = services.jobs.count(tenant=tenant, statuses=("queued",)).get("queued", 0)
+    waiting = services.jobs.count(tenant=tenant, statuses=(JobStatus.QUEUED,))[JobStatus.QUEUED]
     if waiting >= most:
         headers = {"Retry-After": str(12 * RETRY_FAULT_S)}
         raise ApiError(429, f"{waiting} jobs are waiting, and {most} may", code="too_many_jobs", headers=headers)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import httpx
 
 from serving.cli.client import FarmClient, Json
-from serving.cli.job_text import OVER
 from serving.settings import CLIENT_PATIENCE_S
+from serving.store.records import ENDED
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ def follow(client: FarmClient, job_id: str) -> Iterator[tuple[str, Json]]:
                         yield "job", job
         except httpx.TransportError as error:
             patience.wait(error, limit_s=CLIENT_PATIENCE_S)
-        if job is None or job["status"] not in OVER:
+        if job is None or job["status"] not in ENDED:
             now = client.get(f"/v1/jobs/{job_id}")  # the stream may have ended before it told of the end
             if now != job:
                 job = now
                 yield "job", job
-        if job["status"] in OVER:
+        if job["status"] in ENDED:
             return
         if not heard:
             patience.wait(httpx.RemoteProtocolError("its stream of events is empty"), limit_s=CLIENT_PATIENCE_S)

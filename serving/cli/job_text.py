@@ -4,10 +4,9 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-Json = dict[str, Any]
+from serving.store.records import ENDED
 
-OVER = ("completed", "failed", "cancelled")
-"""Statuses after which nothing more happens by itself."""
+Json = dict[str, Any]
 
 STYLES = {
     "queued": "blue",
@@ -84,7 +83,7 @@ def cost_words(job: Json) -> str:
 
 def left_words(job: Json, now: float) -> str:
     """When it will be, or was, finished; nothing while that is unknown."""
-    if job["status"] in OVER:
+    if job["status"] in ENDED:
         began = job["started_at"]
         return f"took {span(job['finished_at'] - began)}" if job["finished_at"] and began else ""
     if job["eta"] is None or job["status"] == "paused":
@@ -97,7 +96,7 @@ def due_words(job: Json, now: float) -> str:
     if job["due_at"] is None:
         return ""
     words = f"due {clock(job['due_at'], now)}"
-    if job["status"] in OVER:
+    if job["status"] in ENDED:
         late = (job["finished_at"] or now) > job["due_at"]
         return f"{words}, missed" if late else words
     return f"{words}, at risk" if job["at_risk"] else words

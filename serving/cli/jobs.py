@@ -1,7 +1,6 @@
 """`longtake jobs`, `show` and what steers a job: cancel, pause, resume, retry, priority, explain."""
 
 import time
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,20 +35,10 @@ from serving.cli.terminal import (
 from serving.cli.terms import Budget, read_budget
 from serving.cli.watch import take_words
 from serving.settings import MAX_LIST
+from serving.store.records import JobStatus
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-class Status(StrEnum):
-    """Statuses of a job, as the option takes them."""
-
-    QUEUED = "queued"
-    IN_PROGRESS = "in_progress"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 _WIDE = 90
@@ -65,7 +54,7 @@ Reason = Annotated[str, typer.Option(help="Why, for the job's log.")]
 
 
 def jobs(
-    status: Annotated[list[Status] | None, typer.Option(help="Only jobs with this status; repeatable.")] = None,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Only jobs with this status; repeatable.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this tag.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most this many.")] = 20,
     as_json: AsJson = False,

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from serving.cli.client import FarmClient, Json, farm
-from serving.cli.job_text import OVER
 from serving.cli.options import AsJson, JobName
 from serving.settings import MAX_LOG_LIST
+from serving.store.records import ENDED
 
 LOG_POLL_S = 1.0
 """Seconds between two times that `longtake logs --follow` asks for new lines."""
@@ -41,7 +41,7 @@ def read_lines(client: FarmClient, job_id: str, *, level: str, follow: bool) -> 
     """The lines that there are, oldest first; then those that come, until the job is over. Raises Refused, Fault."""
     after, was_live = 0, False
     while True:
-        is_over = not follow or client.get(f"/v1/jobs/{job_id}")["status"] in OVER
+        is_over = not follow or client.get(f"/v1/jobs/{job_id}")["status"] in ENDED
         if is_over and was_live:
             time.sleep(LOG_POLL_S)  # its last lines come a little after its status
         was_live = not is_over

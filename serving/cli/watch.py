@@ -12,7 +12,6 @@ import typer
 from serving.cli.client import FarmClient, Json, farm
 from serving.cli.following import follow
 from serving.cli.job_text import (
-    OVER,
     STYLES,
     calls_words,
     clock,
@@ -28,6 +27,7 @@ from serving.cli.job_text import (
 from serving.cli.options import AsJson, JobName
 from serving.cli.terminal import tell
 from serving.settings import PLAIN_PROGRESS_S
+from serving.store.records import ENDED
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -63,7 +63,7 @@ def watch_until_over(client: FarmClient, job_id: str, *, or_paused: bool = False
             for kind, value in follow(client, job_id):
                 if kind == "job":
                     show(value)
-                    if value["status"] in OVER or (or_paused and value["status"] == "paused"):
+                    if value["status"] in ENDED or (or_paused and value["status"] == "paused"):
                         return value
     except KeyboardInterrupt:
         tell(f"longtake: the job goes on; `longtake watch {job_id[-6:]}` shows it again")
@@ -125,7 +125,7 @@ class PlainJobLines:
         if job["status"] == self._last_status and now - self._last_s < PLAIN_PROGRESS_S:
             return
         line = progress_line(job, now)
-        if line != self._last_line and job["status"] not in OVER:
+        if line != self._last_line and job["status"] not in ENDED:
             self._write(line)
         self._last_s, self._last_status, self._last_line = now, job["status"], line
 

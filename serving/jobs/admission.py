@@ -23,7 +23,7 @@ from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.ids import new_id
 from serving.store.jobs import JobStore
-from serving.store.records import Job, Take
+from serving.store.records import Job, JobStatus, Take
 from serving.storyboard import Storyboard
 from sharding.gang_shape import GangShape
 
@@ -175,7 +175,7 @@ class Admission:
             id=identity,
             tenant=tenant,
             title=planned.storyboard.title,
-            status="queued",
+            status=JobStatus.QUEUED,
             reason="accepted",
             version=previous.version + 1 if previous else 1,
             family=previous.family if previous else identity,

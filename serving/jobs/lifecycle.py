@@ -21,19 +21,19 @@ from serving.store.records import ENDED, LIVE, SYSTEM, Job, JobStatus
 Action = Literal["start", "pause", "resume", "complete", "fail", "cancel", "retry"]
 
 TRANSITIONS: Mapping[tuple[JobStatus, Action], JobStatus] = {
-    ("queued", "start"): "in_progress",
-    ("queued", "pause"): "paused",
-    ("queued", "complete"): "completed",  # all of its takes were there already
-    ("queued", "fail"): "failed",
-    ("queued", "cancel"): "cancelled",
-    ("in_progress", "pause"): "paused",
-    ("in_progress", "complete"): "completed",
-    ("in_progress", "fail"): "failed",
-    ("in_progress", "cancel"): "cancelled",
-    ("paused", "resume"): "queued",  # or in_progress, where it had started
-    ("paused", "cancel"): "cancelled",
-    ("failed", "retry"): "queued",
-    ("cancelled", "retry"): "queued",
+    (JobStatus.QUEUED, "start"): JobStatus.IN_PROGRESS,
+    (JobStatus.QUEUED, "pause"): JobStatus.PAUSED,
+    (JobStatus.QUEUED, "complete"): JobStatus.COMPLETED,  # all of its takes were there already
+    (JobStatus.QUEUED, "fail"): JobStatus.FAILED,
+    (JobStatus.QUEUED, "cancel"): JobStatus.CANCELLED,
+    (JobStatus.IN_PROGRESS, "pause"): JobStatus.PAUSED,
+    (JobStatus.IN_PROGRESS, "complete"): JobStatus.COMPLETED,
+    (JobStatus.IN_PROGRESS, "fail"): JobStatus.FAILED,
+    (JobStatus.IN_PROGRESS, "cancel"): JobStatus.CANCELLED,
+    (JobStatus.PAUSED, "resume"): JobStatus.QUEUED,  # or in_progress, where it had started
+    (JobStatus.PAUSED, "cancel"): JobStatus.CANCELLED,
+    (JobStatus.FAILED, "retry"): JobStatus.QUEUED,
+    (JobStatus.CANCELLED, "retry"): JobStatus.QUEUED,
 }
 """What every action makes of every status; what is not here is refused."""
 
@@ -46,14 +46,19 @@ def allowed_actions(status: JobStatus) -> tuple[Action, ...]:
     return tuple(action for before, action in TRANSITIONS if before == status)
 
 
+def asked_actions(status: JobStatus) -> tuple[Action, ...]:
+    """What a person may ask for with a job of this status."""
+    return tuple(action for action in allowed_actions(status) if action in ASKED)
+
+
 def status_after(job: Job, action: Action) -> JobStatus:
     """The status that an action leads to. Raises WrongState, naming what a person may do instead."""
     after = TRANSITIONS.get((job.status, action))
     if after is None:
-        could = [other for other in allowed_actions(job.status) if other in ASKED]
+        could = asked_actions(job.status)
         allowed = f"it can be asked to {' or '.join(could)}" if could else "nothing can be done with it any more"
-        raise WrongState(f"job {job.id} is {job.status} and cannot {action}; {allowed}", tuple(could))
-    return "in_progress" if action == "resume" and job.started_at is not None else after
+        raise WrongState(f"job {job.id} is {job.status} and cannot {action}; {allowed}", could)
+    return JobStatus.IN_PROGRESS if action == "resume" and job.started_at is not None else after
 
 
 class Lifecycle:

@@ -18,7 +18,7 @@ from serving.store.events import newest_id_of, read_events, settled_id, write_ev
 from serving.store.facts import Learned
 from serving.store.idempotency import find_reserved, reserve
 from serving.store.leases import Leases
-from serving.store.records import ENDED, STATUSES, Event, IdempotencyRecord, Job, JobFact, JobStatus, JobUse, Take
+from serving.store.records import ENDED, Event, IdempotencyRecord, Job, JobFact, JobStatus, JobUse, Take
 from serving.store.rows import batches, change_job, find_job, job_row, lock_job, take_row, to_job, to_take, whole_jobs
 from serving.store.tables import THERE, job_tags, jobs, storyboards, takes
 from serving.store.webhooks import queue_deliveries
@@ -127,7 +127,7 @@ class JobStore(Leases, Learned):
             query = query.where(jobs.c.status.in_(statuses))
         with self._database.read() as connection:
             found = {row[0]: row[1] for row in connection.execute(query)}
-        return {status: found.get(status, 0) for status in statuses or STATUSES}
+        return {status: found.get(status, 0) for status in statuses or JobStatus}
 
     def events_after(
         self, event_id: int, *, job_id: str | None = None, tenant: str | None = None, limit: int = 500

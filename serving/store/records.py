@@ -2,22 +2,34 @@
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from enum import StrEnum
+from typing import Any, Literal
 
-JobStatus = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
-"""queued: accepted, nothing rendered yet. in_progress: calls have been given out. paused: a person or its budget
-stopped it. completed: its film is there. failed: it cannot go on as it is. cancelled: a person ended it."""
+
+class JobStatus(StrEnum):
+    """Every status that a job can have. Everything else that lists statuses is derived from here."""
+
+    QUEUED = "queued"
+    """Accepted; nothing has been rendered yet."""
+    IN_PROGRESS = "in_progress"
+    """Calls have been given out."""
+    PAUSED = "paused"
+    """Stopped by a person or by its budget."""
+    COMPLETED = "completed"
+    """Its film is there."""
+    FAILED = "failed"
+    """It cannot go on as it is."""
+    CANCELLED = "cancelled"
+    """Ended by a person."""
+
 
 TakeStatus = Literal["waiting", "rendering", "rendered", "decoded"]
 """rendered: its latents are durable. decoded: its frames are."""
 
-STATUSES: tuple[JobStatus, ...] = get_args(JobStatus)
-"""All of them."""
-
-LIVE: tuple[JobStatus, ...] = ("queued", "in_progress")
+LIVE = (JobStatus.QUEUED, JobStatus.IN_PROGRESS)
 """Statuses in which a Director may hold a job."""
 
-ENDED: tuple[JobStatus, ...] = ("completed", "failed", "cancelled")
+ENDED = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 """Statuses in which nothing more happens to a job unless a person asks for it."""
 
 SYSTEM = "longtake"

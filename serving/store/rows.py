@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from serving import settings
 from serving.errors import Fenced, NotFound
-from serving.store.records import Event, Job, Take
+from serving.store.records import Event, Job, JobStatus, Take
 from serving.store.tables import jobs, storyboards
 
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
@@ -27,7 +27,8 @@ def whole_jobs() -> Select[Any]:
 
 def to_job(row: Row[Any]) -> Job:
     """A job from a row of `whole_jobs`."""
-    return Job(**{name: row._mapping[name] for name in _JOB_FIELDS})
+    values = {name: row._mapping[name] for name in _JOB_FIELDS}
+    return Job(**{**values, "status": JobStatus(row.status)})
 
 
 def to_take(row: Row[Any]) -> Take:
@@ -37,7 +38,7 @@ def to_take(row: Row[Any]) -> Take:
 
 def to_event(row: Row[Any]) -> Event:
     """An event from its row."""
-    return Event(**row._mapping)
+    return Event(**{**row._mapping, "status": JobStatus(row.status)})
 
 
 def job_row(job: Job) -> dict[str, Any]:

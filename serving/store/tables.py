@@ -4,6 +4,8 @@ Rows that change every second (jobs, takes) are kept small: a job's storyboard n
 kept as text, in the order in which it came; nothing is searched in it. What is searched has an index that also sorts.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -21,6 +23,8 @@ from sqlalchemy import (
     text,
 )
 
+from serving.store.records import LIVE, JobStatus
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -35,7 +39,12 @@ _Json = JSON(none_as_null=True)
 _Id = Text().with_variant(Text(collation="C"), "postgresql")  # by byte on every database, as Python sorts them
 _Rising = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER PRIMARY KEY counts up by itself in SQLite
 
-LIVE_JOB = text("status NOT IN ('paused', 'completed', 'failed', 'cancelled') AND deleted_at IS NULL")
+
+def _quoted(statuses: Iterable[JobStatus]) -> str:
+    return ", ".join(f"'{status}'" for status in statuses)
+
+
+LIVE_JOB = text(f"status NOT IN ({_quoted(one for one in JobStatus if one not in LIVE)}) AND deleted_at IS NULL")
 """The jobs that a Director may take, word for word as queries must say it for the index to serve them. In terms of what
 they are not, because for `status IN (...)` SQLite would choose the index of statuses, and then sort what it finds."""
 
@@ -82,9 +91,7 @@ jobs = Table(
     Column("lease_until", Double),
     Column("deleted_at", Double),
     UniqueConstraint("family", "version"),
-    CheckConstraint(
-        "status IN ('queued', 'in_progress', 'paused', 'completed', 'failed', 'cancelled')", name="status_known"
-    ),
+    CheckConstraint(f"status IN ({_quoted(JobStatus)})", name="status_known"),
     CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease_whole"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="progress_percent"),
     # Pages of a list, newest or oldest first, for one tenant or all, of one status or any.

@@ -16,6 +16,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cluster.contract.pools_and_nodes import PoolSupply
+from serving.store.records import JobStatus
 from serving.telemetry.histograms import LAG_BUCKETS, REQUEST_BUCKETS, ApiReport, MergedHistogram
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -45,8 +46,6 @@ FAILURES = (
     "other",
 )
 """Codes that jobs fail with."""
-
-STATUSES = ("queued", "in_progress", "paused", "completed", "failed", "cancelled")
 
 CALL_REASONS = {
     "done": ("",),
@@ -247,7 +246,7 @@ class FarmMetrics:
 
     def count_jobs(self, counts: Mapping[str, int]) -> None:
         """Set the jobs of every status; those not named are none."""
-        for status in STATUSES:
+        for status in JobStatus:
             self.jobs.labels(status).set(counts.get(status, 0))
 
     def hear_api(self, report: ApiReport) -> None:

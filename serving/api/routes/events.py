@@ -22,7 +22,7 @@ from serving.api.feed import Channel, Feed
 from serving.api.services import TheFeed, TheServices
 from serving.api.wire.job_json import event_json, job_json
 from serving.api.wire.openapi import EVENT_STREAM, failures
-from serving.store.records import Event, Job
+from serving.store.records import ENDED, Event, Job
 
 STREAM_S = 900.0
 """Seconds after which an event stream ends; clients come back with Last-Event-ID."""
@@ -35,9 +35,6 @@ STREAM_SEND_S = 30.0
 
 
 router = APIRouter(tags=["jobs"])
-
-OVER = ("completed", "failed", "cancelled")
-"""Statuses after which nothing more happens by itself."""
 
 _MAX_EVENT_ID = 2**62
 
@@ -60,7 +57,7 @@ async def watch(
     job = await anyio.to_thread.run_sync(lambda: services.jobs.get(job_id, tenant=caller.scope))
     if job is None:
         raise not_found(f"job {job_id}")
-    if after is not None and job.status in OVER and not await feed.read_after(after, job_id):
+    if after is not None and job.status in ENDED and not await feed.read_after(after, job_id):
         return Response(status_code=204)
     feed.check_room(caller.tenant)
     return EventSourceResponse(
@@ -106,7 +103,7 @@ async def stream(
 
 def is_over(job: Job) -> bool:
     """Whether nothing more happens to a job by itself."""
-    return job.status in OVER or job.deleted_at is not None
+    return job.status in ENDED or job.deleted_at is not None
 
 
 async def _missed(feed: Feed, channel: Channel, job_id: str, at: int) -> AsyncIterator[Event]:

@@ -13,8 +13,10 @@ from serving.api.wire.answers import Health, Me, ModelList, UsageList
 from serving.api.wire.openapi import METRICS, failures
 from serving.errors import Fault, ModelError
 from serving.jobs.admission import open_known_model
+from serving.jobs.lifecycle import asked_actions
 from serving.models.registry import DESCRIPTIONS
 from serving.settings import QUALITY_STEPS
+from serving.store.records import ENDED, LIVE, JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +27,14 @@ _OF_CAPABILITIES = ("fps", "width", "height", "size_multiple")
 
 @router.get("/v1/me", tags=["access"], summary="Who is asking", response_model=Me)
 async def me(caller: AnyCaller, services: TheServices) -> JSONResponse:
-    """Whom the key belongs to, and whether keys are asked for at all."""
+    """Whom the key belongs to, whether keys are asked for at all, and what the statuses of jobs are."""
     return JSONResponse(
         {
             "object": "caller",
             "tenant": caller.tenant,
             "is_admin": caller.is_admin,
             "needs_keys": services.config.needs_keys,
+            "statuses": [_status_json(status) for status in JobStatus],
         }
     )
 
@@ -102,6 +105,11 @@ def readyz(request: Request, services: TheServices) -> JSONResponse:
     }
     ready = all(result == "ok" for result in checks.values())
     return JSONResponse({"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503)
+
+
+def _status_json(status: JobStatus) -> dict[str, Any]:
+    actions = list(asked_actions(status))
+    return {"status": status, "is_live": status in LIVE, "is_over": status in ENDED, "actions": actions}
 
 
 def _what_it_takes(model: str) -> dict[str, Any]:

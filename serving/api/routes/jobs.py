@@ -8,10 +8,9 @@ from starlette.responses import JSONResponse, Response
 from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found, refuse
 from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
-from serving.api.routes.events import OVER
 from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, check_due, plan_order, tenant_of
-from serving.api.wire.answers import Deleted, Explanation, Job, JobList, Quote, Status
+from serving.api.wire.answers import Deleted, Explanation, Job, JobList, Quote
 from serving.api.wire.job_json import Json, job_json, list_json, whole
 from serving.api.wire.openapi import failures, job_body, storyboard_answer
 from serving.api.wire.reading import YAML_TYPES, read_new_job
@@ -19,6 +18,7 @@ from serving.api.wire.requests import JobChanges, Reason
 from serving.errors import Problem
 from serving.jobs.lifecycle import Action, allowed_actions
 from serving.settings import MAX_LIST
+from serving.store.records import ENDED, JobStatus
 from serving.store.records import Job as JobRecord
 from serving.storyboard import Storyboard, write_yaml
 
@@ -72,7 +72,7 @@ def list_jobs(
     services: TheServices,
     after: Annotated[str | None, Query(max_length=64, description="`last_id` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIST)] = 20,
-    status: Annotated[list[Status] | None, Query(description="One or several.")] = None,
+    status: Annotated[list[JobStatus] | None, Query(description="One or several.")] = None,
     tag: Annotated[list[str] | None, Query(description="`key=value`; of several a job must have all.")] = None,
     family: Annotated[str | None, Query(max_length=64, description="Only versions of this film.")] = None,
     tenant: Annotated[str | None, Query(max_length=64, description="For administrators.")] = None,
@@ -123,7 +123,7 @@ def change_job(
     terms: Any = changes.model_dump(include=changes.model_fields_set)
     if not terms:
         raise refuse([Problem("", "name at least one of priority, budget_usd and due_at")])
-    if job.status in OVER:
+    if job.status in ENDED:
         allowed = list(allowed_actions(job.status))
         raise ApiError(409, f"job {job_id} is {job.status}", code="wrong_state", extra={"allowed": allowed})
     now = services.clock()
@@ -138,7 +138,7 @@ def change_job(
 def delete_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
     """Hides a job that is over for ever; its film goes after a while."""
     job = find_job(services, caller, job_id)
-    if job.status not in OVER:
+    if job.status not in ENDED:
         detail = f"job {job_id} is {job.status}; cancel it first"
         raise ApiError(409, detail, code="wrong_state", extra={"allowed": ["cancel"]})
     services.jobs.delete(job_id, actor=caller.actor, now=services.clock(), tenant=caller.scope)
@@ -151,7 +151,7 @@ def delete_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONR
 def explain_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
     """In words: what it waits for, its place in line, when it should start and finish."""
     job = find_job(services, caller, job_id)
-    held = job.status in OVER or job.status == "paused"
+    held = job.status in ENDED or job.status == JobStatus.PAUSED
     said = None if held else services.live.explain(job_id)
     if said is None:
         said = {

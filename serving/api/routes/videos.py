@@ -17,7 +17,6 @@ from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found, refuse
 from serving.api.media import send_media
 from serving.api.repeats import REPLAYED, name_request
-from serving.api.routes.events import OVER
 from serving.api.routes.files import film_media
 from serving.api.routes.jobs import find_job
 from serving.api.services import Services, ThePoker, TheServices
@@ -30,7 +29,7 @@ from serving.api.wire.requests import JobOptions, NewVideo
 from serving.api.wire.video_json import poll_after_ms, storyboard_of, video_json
 from serving.errors import Problem
 from serving.settings import MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
-from serving.store.records import Job
+from serving.store.records import ENDED, Job, JobStatus
 from serving.storyboard import Storyboard
 
 MAX_FORM_FIELDS = 32
@@ -124,7 +123,7 @@ def delete_video(video_id: str, caller: AnyCaller, services: TheServices, poker:
     job = _find_video(services, caller, video_id)
     now = services.clock()
     who: Any = {"actor": caller.actor, "now": now, "tenant": caller.scope}
-    if job.status not in OVER:
+    if job.status not in ENDED:
         services.lifecycle.apply(video_id, "cancel", reason="deleted before it was done", **who)
     services.jobs.delete(video_id, **who)
     poker.poke()
@@ -146,7 +145,7 @@ def video_content(
 ) -> Response:
     """The film, a picture of it, or many small ones."""
     job = _find_video(services, caller, video_id)
-    if job.status != "completed":
+    if job.status != JobStatus.COMPLETED:
         detail = f"video {video_id} has no content yet: it is {video_json(job, services.config)['status']}"
         raise ApiError(409, detail, code="video_not_ready")
     return send_media(request, services.artifacts, film_media(job, _VARIANTS[variant]))

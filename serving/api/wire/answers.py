@@ -7,8 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from cluster.contract.pools_and_nodes import NodeState, PoolDecision, PoolDemand, PoolSupply, PoolTerms, SpotPolicy
-
-Status = Literal["queued", "in_progress", "paused", "completed", "failed", "cancelled"]
+from serving.store.records import JobStatus
 
 
 class Problem(BaseModel):
@@ -113,7 +112,7 @@ class Job(BaseModel):
 
     id: str
     object: Literal["job"]
-    status: Status
+    status: JobStatus
     reason: str = Field(description="Why it has this status, in words.")
     progress: float = Field(ge=0, le=100)
     title: str
@@ -150,7 +149,7 @@ class JobList(BaseModel):
     first_id: str | None
     last_id: str | None
     has_more: bool
-    counts: dict[Status, int] | None = Field(
+    counts: dict[JobStatus, int] | None = Field(
         default=None, description="With `counts=true`: jobs of each status that the caller sees, on any page."
     )
 
@@ -214,6 +213,17 @@ class LogLineList(BaseModel):
     has_more: bool = Field(description="With `after`: there are newer lines. Without: there are older ones.")
 
 
+class StatusMeaning(BaseModel):
+    """What a status means for a job that has it."""
+
+    status: JobStatus
+    is_live: bool = Field(description="Its calls may be rendered now.")
+    is_over: bool = Field(description="Nothing more happens to it by itself.")
+    actions: list[str] = Field(
+        description="What may be asked for: paths below the job.", examples=[["pause", "cancel"]]
+    )
+
+
 class Me(BaseModel):
     """Who is asking."""
 
@@ -221,6 +231,7 @@ class Me(BaseModel):
     tenant: str
     is_admin: bool = Field(description="Whether they may manage the farm and see all jobs.")
     needs_keys: bool = Field(description="Whether the farm asks for keys.")
+    statuses: list[StatusMeaning] = Field(description="Every status that a job can have, the same for every caller.")
 
 
 class QuoteTake(BaseModel):
@@ -280,7 +291,7 @@ class Explanation(BaseModel):
 
     object: Literal["explanation"]
     job: str
-    status: Status
+    status: JobStatus
     words: str
     reasons: list[str]
     position: int | None = Field(description="1 is next; null while it renders or does not wait for gangs.")

@@ -8,7 +8,7 @@ from serving.api.wire.requests import NewVideo
 from serving.config.farm import FarmConfig
 from serving.errors import Problem
 from serving.settings import MAX_TITLE_CHARS
-from serving.store.records import Job
+from serving.store.records import Job, JobStatus
 
 MIN_POLL_S = 0.5
 """Seconds; the shortest time that openai-poll-after-ms asks a client to wait."""
@@ -21,13 +21,14 @@ DEFAULT_SECONDS = 4.0
 """As OpenAI has it."""
 
 STATES = {
-    "queued": "queued",
-    "in_progress": "in_progress",
-    "paused": "in_progress",
-    "completed": "completed",
-    "failed": "failed",
-    "cancelled": "failed",
+    JobStatus.QUEUED: "queued",
+    JobStatus.IN_PROGRESS: "in_progress",
+    JobStatus.PAUSED: "in_progress",
+    JobStatus.COMPLETED: "completed",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "failed",
 }
+"""What OpenAI calls each status."""
 
 
 def storyboard_of(wanted: NewVideo, *, default_model: str) -> Json:
@@ -54,7 +55,7 @@ def video_json(job: Job, config: FarmConfig) -> Json:
     video = job.storyboard.get("video") or {}
     kept_days = config.retention.films_days
     expires_at = None
-    if job.status == "completed" and job.finished_at is not None and kept_days is not None:
+    if job.status == JobStatus.COMPLETED and job.finished_at is not None and kept_days is not None:
         expires_at = whole(job.finished_at + kept_days * 86_400)
     return {
         "id": job.id,
@@ -63,7 +64,7 @@ def video_json(job: Job, config: FarmConfig) -> Json:
         "status": STATES[job.status],
         "progress": int(job.progress),
         "created_at": whole(job.created_at),
-        "completed_at": whole(job.finished_at) if job.status == "completed" else None,
+        "completed_at": whole(job.finished_at) if job.status == JobStatus.COMPLETED else None,
         "expires_at": expires_at,
         "prompt": "\n".join(_unescape(shot["prompt"]) for shot in shots),
         "seconds": f"{round(sum(shot['seconds'] for shot in shots), 3):g}",
@@ -80,9 +81,9 @@ def poll_after_ms(job: Job, now: float) -> int:
 
 
 def _error(job: Job) -> Json | None:
-    if job.status == "cancelled":
+    if job.status == JobStatus.CANCELLED:
         return {"code": "cancelled", "message": job.reason}
-    if job.status == "failed":
+    if job.status == JobStatus.FAILED:
         error = job.error or {}
         return {"code": str(error.get("code", "failed")), "message": str(error.get("message", job.reason))}
     return None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from serving.api.app import openapi_document
 from serving.api.routes import studio
+from serving.store.records import JobStatus
 from serving.storyboard import Storyboard, parse_storyboard, write_yaml
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 from tests.serving.api.test_api_document import check
@@ -125,12 +126,22 @@ def test_the_page_is_no_part_of_the_document() -> None:
 def test_a_caller_learns_who_they_are(tmp_path: Path) -> None:
     with running(tmp_path / "keys", auth="on") as api:
         wanted = {"object": "caller", "tenant": "studio", "is_admin": False, "needs_keys": True}
-        assert api.http.get("/v1/me", headers=api.key("studio")).json() == wanted
+        found = api.http.get("/v1/me", headers=api.key("studio")).json()
+        assert {name: found[name] for name in wanted} == wanted
         assert api.http.get("/v1/me", headers=api.key("admin")).json()["is_admin"] is True
     with running(tmp_path / "local") as api:
         found = api.http.get("/v1/me").json()
         assert (found["is_admin"], found["needs_keys"]) == (True, False)
         check("Me", found)
+
+
+def test_a_caller_learns_what_every_status_means(api: ApiDouble) -> None:
+    statuses = {one.pop("status"): one for one in api.http.get("/v1/me").json()["statuses"]}
+    assert list(statuses) == list(JobStatus)
+    assert statuses["in_progress"] == {"is_live": True, "is_over": False, "actions": ["pause", "cancel"]}
+    assert statuses["paused"] == {"is_live": False, "is_over": False, "actions": ["resume", "cancel"]}
+    assert statuses["completed"] == {"is_live": False, "is_over": True, "actions": []}
+    assert statuses["failed"]["actions"] == ["retry"]
 
 
 def test_a_storyboard_comes_back_as_it_was_accepted(api: ApiDouble) -> None:

@@ -29,9 +29,9 @@ from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import FarmState, PoolSpec
 from serving.store.database import Database
 from serving.store.jobs import JobStore
-from serving.store.records import JobFact, LedgerEntry
+from serving.store.records import JobFact, JobStatus, LedgerEntry
 from serving.telemetry.histograms import ApiReport, Counted, MergedHistogram, Tally
-from serving.telemetry.metrics import CALL_REASONS, CALL_STAGES, FAILURES, STATUSES, FarmMetrics
+from serving.telemetry.metrics import CALL_REASONS, CALL_STAGES, FAILURES, FarmMetrics
 from tests.records import NOW, new_job
 from tests.serving.telemetry.metrics_table import PAGE, declared, with_table
 
@@ -270,7 +270,7 @@ def test_a_host_that_many_takes_miss_is_lost_once_until_it_works_again() -> None
 
 ALLOWED: dict[str, set[str]] = {
     "pool": {POOL},
-    "status": set(STATUSES),
+    "status": set(JobStatus),
     "outcome": {"done", "failed", "moot", "completed", "cancelled", "met", "missed", "written"},
     "reason": {reason for reasons in CALL_REASONS.values() for reason in reasons}
     | {"died", "hung", "broken", "drained", "scaled_down", "node_lost"},

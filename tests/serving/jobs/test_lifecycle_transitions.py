@@ -7,7 +7,7 @@ from serving.jobs.lifecycle import ASKED, Action, Lifecycle, allowed_actions
 from serving.store.audit import AuditLog
 from serving.store.database import Database
 from serving.store.jobs import JobStore
-from serving.store.records import STATUSES, JobStatus
+from serving.store.records import JobStatus
 from serving.store.webhooks import Webhooks
 from tests.records import NOW, new_job, new_takes
 
@@ -21,7 +21,7 @@ ALLOWED: dict[Action, dict[JobStatus, JobStatus]] = {
     "retry": {"failed": "queued", "cancelled": "queued"},
 }
 """What each action makes of a job that has started, by its status; written here once more, to be compared."""
-EVERY = [(status, action) for status in STATUSES for action in get_args(Action)]
+EVERY = [(status, action) for status in JobStatus for action in get_args(Action)]
 
 
 def started(status: JobStatus) -> float | None:
