@@ -16,7 +16,6 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cluster.contract.pools_and_nodes import PoolSupply
-from serving.store.records import JobStatus
 from serving.telemetry.histograms import LAG_BUCKETS, REQUEST_BUCKETS, ApiReport, MergedHistogram
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -245,9 +244,9 @@ class FarmMetrics:
         self.cold_start.labels(pool).set(supply.cold_start_s)
 
     def count_jobs(self, counts: Mapping[str, int]) -> None:
-        """Set the jobs of every status; those not named are none."""
-        for status in JobStatus:
-            self.jobs.labels(status).set(counts.get(status, 0))
+        """Set how many jobs have each status; `counts` names every status."""
+        for status, number in counts.items():
+            self.jobs.labels(status).set(number)
 
     def hear_api(self, report: ApiReport) -> None:
         """Add what a process of the Api has measured since it reported last."""

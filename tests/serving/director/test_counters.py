@@ -270,7 +270,7 @@ def test_a_host_that_many_takes_miss_is_lost_once_until_it_works_again() -> None
 
 ALLOWED: dict[str, set[str]] = {
     "pool": {POOL},
-    "status": set(JobStatus),
+    "status": {str(status) for status in JobStatus},
     "outcome": {"done", "failed", "moot", "completed", "cancelled", "met", "missed", "written"},
     "reason": {reason for reasons in CALL_REASONS.values() for reason in reasons}
     | {"died", "hung", "broken", "drained", "scaled_down", "node_lost"},
