@@ -43,7 +43,7 @@ def fill_in(expr: str, stretch: Stretch) -> str:
 
 
 def ask(address: str, expr: str, stretch: Stretch) -> list[Line]:
-    """All series of a query that have a number. Raises OSError where Prometheus does not answer or refuses."""
+    """All series of a query that have a number. Raises OSError if Prometheus does not answer or refuses."""
     query = {"query": fill_in(expr, stretch), "start": stretch.start, "end": stretch.end, "step": stretch.step_s}
     url = f"{address}/api/v1/query_range?{urllib.parse.urlencode(query)}"
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:

@@ -173,7 +173,7 @@ _BELOW = Row(
     (
         Note(
             "Ray and GPUs",
-            """What the farm stands on has dashboards of its own. These links work where they have their usual names.
+            """What the farm stands on has dashboards of its own. These links work if they have their usual names.
 
 - **Ray**: [cluster: nodes, memory, object store](/d/rayDefaultDashboard), \
 [Serve: proxies and replicas](/d/rayServeDashboard), [one deployment](/d/rayServeDeploymentDashboard). \

@@ -41,7 +41,7 @@ class Panel:
     below_zero: bool = False
     """Whether its values may be negative."""
     empty_when: str = ""
-    """Why it may rightly show nothing on a farm that works; nothing where it never may."""
+    """Why it may rightly show nothing on a farm that works; nothing if it never may."""
 
 
 @dataclass(frozen=True)

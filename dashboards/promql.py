@@ -55,12 +55,12 @@ def increase(series: str, *by: str, where: str = "", window: str = INTERVAL) -> 
 
 
 def share(part: str, whole: str) -> str:
-    """A part of a whole; nothing where there is no whole."""
+    """A part of a whole; nothing if there is no whole."""
     return f"{part} / ({whole} > 0)"
 
 
 def or_zero(expr: str) -> str:
-    """0 where nothing has been counted yet: for what comes into being with its first count."""
+    """0 if nothing has been counted yet: for what comes into being with its first count."""
     return f"({expr} or vector(0))"
 
 

@@ -51,16 +51,16 @@ MAX_GANGS = 64
 """Worker processes that `--gangs` may ask for on one machine."""
 
 PLAIN_PROGRESS_S = 5.0
-"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+"""Seconds between two lines of progress if there is no terminal to draw a bar on."""
 
 
 def debug() -> bool:
-    """True where LONGTAKE_DEBUG asks for tracebacks on the terminal."""
+    """True if LONGTAKE_DEBUG asks for tracebacks on the terminal."""
     return os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
 
 
 def log_form() -> str:
-    """What LONGTAKE_LOG asks log lines to be: json or text; empty where that depends on where they go."""
+    """What LONGTAKE_LOG asks log lines to be: json or text; empty if that depends on where they go."""
     return os.environ.get("LONGTAKE_LOG", "")
 
 
@@ -129,10 +129,10 @@ SEND_AHEAD_S = 2.0
 travel, and little for a call that presses to wait behind."""
 
 DUE_REVIEW_S = 5.0
-"""Seconds between two looks at which due times press and which cannot be kept."""
+"""Interval, in seconds, of reviewing which due times press and which cannot be kept."""
 
 FIRST_GUESS_S = 0.02
-"""Seconds per latent where nothing is known; pocket takes about 0.005 on one core, large models seconds."""
+"""Seconds per latent if nothing is known; pocket takes about 0.005 on one core, large models seconds."""
 
 DIRECTOR_CALL_S = 5.0
 """Seconds that the API waits for the Director; it accepts jobs without it."""

@@ -22,7 +22,7 @@ def advise(
 
     `parts`: GPUs that a call's tokens must be split over to fit (sharding.gang_shape.fewest_ranks). Chunks first: gangs
     that each have a call of their own exchange nothing. Only GPUs that would have no call make gangs larger: then CFG,
-    Ulysses, ring, by what they exchange. Raises ValueError where there are too few GPUs, or no shape would work.
+    Ulysses, ring, by what they exchange. Raises ValueError if there are too few GPUs, or no shape would work.
     """
     if parts > gpus:
         raise ValueError(f"a call needs {parts} GPUs to fit, and there are {gpus}")

@@ -185,7 +185,7 @@ def choose_backend(device: str, *, rings: bool = True) -> AttentionBackend:
     """How attention is computed on a device, and how a ring's blocks are merged there.
 
     On a GPU: cuDNN from Hopper on, where it is 1.7 times as fast as flash attention (benchmarks/RESULTS.md); before
-    that xformers where it is installed and works, else torch's own kernels. Each is merged by xformers where that
+    that xformers if it is installed and works, else torch's own kernels. Each is merged by xformers where that
     passes its trial. The first choice on a machine compiles the trial's kernels; without `rings` nothing is merged, so
     nothing is tried.
     """
@@ -198,7 +198,7 @@ def choose_backend(device: str, *, rings: bool = True) -> AttentionBackend:
 
 
 def has_xformers() -> bool:
-    """Whether `longtake[cuda]` is installed and, where there is a GPU, works on it: where it cannot load its library,
+    """Whether `longtake[cuda]` is installed and, where there is a GPU, works on it: if it cannot load its library,
     which wants CUDA 12's runtime, it can be imported all the same, and then refuses every call."""
     try:
         importlib.import_module("xformers.ops.fmha")
@@ -211,6 +211,6 @@ def has_xformers() -> bool:
 
 
 def _of_nothing(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """What queries find where there are none, or no keys: nothing, with no weight."""
+    """What queries find if there are none, or no keys: nothing, with no weight."""
     lse = query.new_full(query.shape[:3], -math.inf, dtype=torch.float32)
     return torch.zeros_like(query), lse

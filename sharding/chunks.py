@@ -33,7 +33,7 @@ Cover = Callable[[int], tuple[LatentSpan, ...]]
 
 @dataclass(frozen=True)
 class ChunkLimits:
-    """What bounds a chunk: W and the overlaps. Raises ValueError where no schedule could satisfy them."""
+    """What bounds a chunk: W and the overlaps. Raises ValueError if no schedule could satisfy them."""
 
     window: int
     """W: the most latents in a chunk."""
@@ -42,7 +42,7 @@ class ChunkLimits:
     overlap_late: int = -1
     """The same afterwards; -1: max(1, W // 4)."""
     first_lengths: int = FIRST_LENGTHS
-    """Distinct lengths of the first chunk; 4 where kernels are compiled for each shape."""
+    """Distinct lengths of the first chunk; 4 if kernels are compiled for each shape."""
 
     def __post_init__(self) -> None:
         if self.window < 1:

@@ -37,7 +37,7 @@ class Capabilities:
     guidance: tuple[float, ...]
     """Guidance scale per expert, from the noisiest; one entry for a model without experts. 1.0 means no guidance."""
     global_positions: bool = False
-    """True where a window must be told its place in the take; else positions are local to the window."""
+    """True if a window must be told its place in the take; else positions are local to the window."""
 
     def latent_shape(self, *, width: int, height: int) -> tuple[int, int, int]:
         """Shape (C, h, w) of one latent at a size in pixels."""

@@ -12,7 +12,7 @@ from sharding.gang_shape import GangShape
 
 @dataclass(frozen=True)
 class GangGroups:
-    """One rank's place in its gang. A group is None where it would hold this rank alone."""
+    """One rank's place in its gang. A group is None if it would hold this rank alone."""
 
     shape: GangShape
     rank: int
@@ -35,7 +35,7 @@ ALONE = GangGroups(GangShape(), 0)
 def make_groups(shape: GangShape, *, timeout: timedelta) -> GangGroups:
     """The groups of a gang that is the whole torch.distributed world; called by all its ranks at once.
 
-    A rank that waits longer than `timeout` for another in one exchange gets an error. Raises ValueError where the world
+    A rank that waits longer than `timeout` for another in one exchange gets an error. Raises ValueError if the world
     is of another size.
     """
     if shape.ranks == 1:

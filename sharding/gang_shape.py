@@ -81,7 +81,7 @@ class GangShape:
 
     @property
     def ranks(self) -> int:
-        """Processes, and GPUs where there are any."""
+        """Processes, and GPUs if there are any."""
         return self.cfg * self.sequence
 
     @property
@@ -102,7 +102,7 @@ class GangShape:
         return rank % self.sequence
 
     def check(self, work: Workload) -> None:
-        """Raises ValueError, saying what would work, where this shape cannot share the work out."""
+        """Raises ValueError, saying what would work, if this shape cannot share the work out."""
         problems = list(self._problems(work))
         if problems:
             others = [str(shape) for shape in shapes_of(self.ranks, work)]
@@ -113,7 +113,7 @@ class GangShape:
         return next(self._problems(work), None) is None
 
     def largest_share(self, work: Workload) -> float:
-        """Part of a call's attention that its busiest rank does, 0..1; 1 / ranks where all have the same."""
+        """Part of a call's attention that its busiest rank does, 0..1; 1 / ranks if all have the same."""
         heads = max(split_sizes(work.heads, self.ulysses)) / work.heads
         tokens = split_sizes(work.tokens, self.sequence)
         blocks = [sum(tokens[at : at + self.ulysses]) for at in range(0, self.sequence, self.ulysses)]
@@ -149,7 +149,7 @@ def shapes_of(ranks: int, work: Workload, *, gpus_per_node: int | None = None) -
 def fewest_ranks(*, tokens: int, bytes_per_token: int, weights_bytes: int, gpu_bytes: int) -> int:
     """The fewest ranks that the tokens must be split over so that each rank's share fits beside the weights.
 
-    Weights are whole on every rank; activations, keys and values are split. Raises ValueError where the weights alone
+    Weights are whole on every rank; activations, keys and values are split. Raises ValueError if the weights alone
     do not fit.
     """
     room = gpu_bytes - weights_bytes
@@ -167,9 +167,9 @@ def choose_shape(
     gpu_bytes: int,
 ) -> GangShape:
     """The smallest shape that the memory allows. More chunks at once on small gangs lose nothing to communication, so a
-    gang grows only where one GPU cannot hold a chunk; whoever must be faster than that names a shape.
+    gang grows only if one GPU cannot hold a chunk; whoever must be faster than that names a shape.
 
-    Raises ValueError where no shape would work.
+    Raises ValueError if no shape would work.
     """
     parts = fewest_ranks(
         tokens=work.tokens, bytes_per_token=bytes_per_token, weights_bytes=weights_bytes, gpu_bytes=gpu_bytes

@@ -102,7 +102,7 @@ def ring_attention(
     """Attention of the tokens held here over those of all ranks of `group`, [B, s, H, D] in the queries' dtype.
 
     `key_sizes` are the keys that each rank holds; `key_bias`, [B, H or 1, all keys], lies on every rank. Merged in
-    float32, each rank from its own block on. Raises ValueError where no rank has a key.
+    float32, each rank from its own block on. Raises ValueError if no rank has a key.
     """
     if not any(key_sizes):
         raise ValueError("there are no keys on any rank")
@@ -150,7 +150,7 @@ def find_in_blocks(
 
 
 def choose_merge(device: str) -> Merge:
-    """How a GPU merges blocks: by xformers where it is installed and agrees with ours in trials there, else by ours.
+    """How a GPU merges blocks: by xformers if it is installed and agrees with ours in trials there, else by ours.
 
     The trials make it safe: xformers' kernel is compiled on the spot, by whatever Triton came with torch.
     """

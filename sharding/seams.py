@@ -29,7 +29,7 @@ class SeamMeasure:
     colour_step: float
     """Distance (CIE76, Lab) between the mean colours before and after the region."""
     laplacian_dip: float
-    """Mean variance of the Laplacian inside over the median outside: below 1 where averaging blurs (ghosting)."""
+    """Mean variance of the Laplacian inside over the median outside: below 1 if averaging blurs (ghosting)."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ def measure_seam(
 ) -> SeamMeasure:
     """One seam region of a take against the frames of the take that lie in none of its `seams`.
 
-    Differences across the take's own start are not counted, since a cut lies there. Where seams leave no frame outside,
+    Differences across the take's own start are not counted, since a cut lies there. If seams leave no frame outside,
     the whole take is the reference. Raises ValueError if the region is empty or not inside the take.
     """
     if not (take.start <= region.start < region.stop <= take.stop <= len(statistics)):
@@ -99,7 +99,7 @@ def lab(rgb: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ratio(values: Sequence[float], inside: NDArray[np.int64], reference: NDArray[np.int64]) -> float:
-    """Mean inside over the median of the reference; 1.0 where nothing moves in either, or a side has no frames."""
+    """Mean inside over the median of the reference; 1.0 if nothing moves in either, or a side has no frames."""
     if len(inside) == 0 or len(reference) == 0:
         return 1.0
     series = np.asarray(values)

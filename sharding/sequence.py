@@ -27,7 +27,7 @@ def sequence_attention(
 
     The sizes are the tokens that each part of the sequence has, of queries and of keys: shape.sequence numbers each.
     Hybrid of Ulysses and ring (USP, arXiv 2405.07719): Ulysses makes each of its groups one long block with some of
-    the heads, and these blocks form the ring. Where every rank holds all keys, as in cross-attention to a prompt,
+    the heads, and these blocks form the ring. If every rank holds all keys, as in cross-attention to a prompt,
     nothing need be exchanged: call the backend. `key_bias` [B, H or 1, s] is that of the keys held here; it is small,
     and gathered whole.
     """

@@ -8,7 +8,7 @@ from torch.distributed import ProcessGroup
 
 
 def part_of(whole: Tensor, *, dim: int, sizes: Sequence[int], index: int) -> Tensor:
-    """A view of part `index` of a tensor along `dim`. Raises ValueError where the sizes are of another length."""
+    """A view of part `index` of a tensor along `dim`. Raises ValueError if the sizes are of another length."""
     if sum(sizes) != whole.shape[dim]:
         raise ValueError(f"parts of {sum(sizes)} in all do not make up dimension {dim} of {(*whole.shape,)}")
     return whole.narrow(dim, sum(sizes[:index]), sizes[index])

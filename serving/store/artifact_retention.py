@@ -26,7 +26,7 @@ _UNIT = re.compile(r"((?:takes|films)/[^/]+(?=/)|prompts/[^/]+/[^/]+$).*")
 
 @dataclass(frozen=True)
 class Retention:
-    """How long artifacts are kept, in seconds; None: for ever."""
+    """How long artifacts are kept, in seconds; None: forever."""
 
     unused_s: float | None = settings.UNUSED_ARTIFACTS_S
     """Takes and prompts, from the end of the last job that used them."""

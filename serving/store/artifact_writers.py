@@ -34,7 +34,7 @@ class Writer(Protocol):
     """Writes under keys that are known to be well-formed."""
 
     def write(self, key: str, source: Source, *, create: bool) -> bool:
-        """Write `source` under `key`; with `create` only where nothing is, and False where something is."""
+        """Write `source` under `key`; with `create` only if nothing is, and False if something is."""
         ...
 
 
@@ -64,7 +64,7 @@ class FolderWriter:
         return placed
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder below the root, but never the root: where that is gone, a disk is not mounted."""
+        """Make a folder below the root, but never the root: if that is gone, a disk is not mounted."""
         if folder != self._root and not folder.is_dir():
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)

@@ -132,7 +132,7 @@ class Artifacts:
         self._write(_checked(key), data, create=False)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write an artifact where there is none. False, and nothing changed, where one is."""
+        """Write an artifact if there is none. False, and nothing changed, if one is."""
         return self._write(_checked(key), data, create=True)
 
     def put_file(self, key: str, path: Path) -> None:
@@ -154,7 +154,7 @@ class Artifacts:
         return self._trying(key, lambda: bytes(obstore.get(self._store, _checked(key)).bytes()))
 
     def get_range(self, key: str, start: int, stop: int) -> bytes:
-        """The bytes from `start` up to `stop` or the end. Raises ArtifactMissing, ValueError where there are none."""
+        """The bytes from `start` up to `stop` or the end. Raises ArtifactMissing, ValueError if there are none."""
         if not 0 <= start < stop:
             raise ValueError(f"a range of bytes needs 0 <= start < stop, not {start}..{stop}")
 
@@ -279,7 +279,7 @@ class Artifacts:
         return self._trying(prefix or "everything", read)
 
     def _trying(self, what: str, action: Callable[[], Result], *, reads: bool = True) -> Result:
-        """What `action` returns, tried again while the store fails. Where it `reads`, what is not there is missing."""
+        """What `action` returns, tried again while the store fails. If it `reads`, what is not there is missing."""
         give_up_at, wait_s = time.monotonic() + self._patience_s, ARTIFACT_RETRY_S
         while True:
             try:

@@ -64,7 +64,7 @@ class Checkpoints:
     def save(self, snapshot: Snapshot, *, token: int, sequence: int) -> int:
         """Keep a snapshot as the newest of `token`, and delete all but the newest few; returns its bytes.
 
-        `sequence` rises with every save. Raises Fenced where a higher token has saved before, or another writer has
+        `sequence` rises with every save. Raises Fenced if a higher token has saved before, or another writer has
         this one. Raises ArtifactsUnavailable.
         """
         before = self._names()
@@ -79,7 +79,7 @@ class Checkpoints:
         return len(content)
 
     def load_newest(self, *, shape: tuple[int, ...] | None = None) -> Loaded | None:
-        """The newest checkpoint that is whole and of this take, or None. `shape` is [N, C, h, w], where it is known.
+        """The newest checkpoint that is whole and of this take, or None. `shape` is [N, C, h, w], if it is known.
 
         Raises ArtifactsUnavailable, but nothing for what a checkpoint may contain.
         """

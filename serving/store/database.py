@@ -79,7 +79,7 @@ class Database:
             yield connection
 
     def ping(self) -> None:
-        """Raises StoreUnavailable where the database does not answer."""
+        """Raises StoreUnavailable if the database does not answer."""
         with self.read() as connection:
             connection.execute(sqlalchemy.text("SELECT 1"))
 

@@ -48,7 +48,7 @@ def write_event(
 
 
 def settled_id(connection: Connection) -> int:
-    """The id of the newest event before which none will appear any more; 0 where there is none."""
+    """The id of the newest event before which none will appear any more; 0 if there is none."""
     if connection.dialect.name == "postgresql":
         # The maximum is as old as the statement, the lock is had later: all up to it are visible to the next statement.
         query = select(_NEWEST.scalar_subquery(), func.pg_advisory_xact_lock(EVENT_LOCK))
@@ -57,7 +57,7 @@ def settled_id(connection: Connection) -> int:
 
 
 def newest_id_of(connection: Connection, job_id: str) -> int:
-    """The id of a job's newest event; 0 where there is none."""
+    """The id of a job's newest event; 0 if there is none."""
     return int(connection.execute(_NEWEST.where(events.c.job_id == job_id)).scalar_one())
 
 

@@ -41,7 +41,7 @@ class Learned:
 
     def advance(self, name: str, *, before: int, after: int, by: int, now: float) -> bool:
         """Move a mark that says how far something was read, which only rises, from `before` to `after`, for the
-        Director of generation `by`; a mark that is not there stands at 0. False where it is elsewhere: another has
+        Director of generation `by`; a mark that is not there stands at 0. False if it is elsewhere: another has
         moved it. Asked again, because the answer was lost, it says the same."""
         this = (learned.c.kind == "mark", learned.c.name == name)
         with self._database.begin() as connection:
@@ -54,7 +54,7 @@ class Learned:
         return bool(value == {"n": after, "by": by})
 
     def mark(self, name: str) -> int | None:
-        """How far something was read; None where it never was."""
+        """How far something was read; None if it never was."""
         value = self.recall("mark", name)
         return None if value is None else int(value["n"])
 

@@ -39,7 +39,7 @@ class IdempotencyKeys:
     def begin(self, record: IdempotencyRecord, *, now: float) -> StoredAnswer | None:
         """The answer of an earlier request with this key, or None: then act, and call `finish` or `forget`.
 
-        Raises IdempotencyConflict where the body was another, IdempotencyBusy while the first is not answered yet.
+        Raises IdempotencyConflict if the body was another, IdempotencyBusy while the first is not answered yet.
         """
         with self._database.begin() as connection:
             row = reserve(connection, record, job_id=None, now=now, keep_s=IDEMPOTENCY_BUSY_S)
@@ -75,7 +75,7 @@ def reserve(
 ) -> Row[Any] | None:
     """Take a key within a transaction; returns None, or the row of the request that has it already.
 
-    Of two at the same time the second waits for the first one's end. Raises IdempotencyConflict where the body differs.
+    Of two at the same time the second waits for the first one's end. Raises IdempotencyConflict if the body differs.
     """
     row = {**asdict(record), "job_id": job_id, "expires_at": now + keep_s, "status_code": None, "answer": None}
     statement = insert_or(connection, keys).values(row)
@@ -90,7 +90,7 @@ def reserve(
 
 
 def find_reserved(connection: Connection, record: IdempotencyRecord, *, now: float) -> Row[Any] | None:
-    """The row of the request that has a key. Raises IdempotencyConflict where its body differs."""
+    """The row of the request that has a key. Raises IdempotencyConflict if its body differs."""
     earlier = connection.execute(select(keys).where(*_is(record), keys.c.expires_at > now)).first()
     if earlier is not None and earlier.body_sha256 != record.body_sha256:
         raise IdempotencyConflict(f"Idempotency-Key {record.key!r} came before with another body; use a new key")

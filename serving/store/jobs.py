@@ -46,7 +46,7 @@ class JobStore(Leases, Learned):
         """Accept a job: it, its takes, its first event, and the request's key, or nothing.
 
         Returns the job with its version, which is the next of its family; or the job of an earlier request with the
-        same key and body. Raises IdempotencyConflict where the body was another.
+        same key and body. Raises IdempotencyConflict if the body was another.
         """
         now = job.created_at
         with self._database.begin() as connection:
@@ -67,7 +67,7 @@ class JobStore(Leases, Learned):
         return job
 
     def find_request(self, record: IdempotencyRecord, *, now: float) -> Job | None:
-        """The job that an earlier request with this key made. Raises IdempotencyConflict where its body was another."""
+        """The job that an earlier request with this key made. Raises IdempotencyConflict if its body was another."""
         with self._database.read() as connection:
             earlier = find_reserved(connection, record, now=now)
             return None if earlier is None else _job_of(connection, record, earlier.job_id)
@@ -137,7 +137,7 @@ class JobStore(Leases, Learned):
             return read_events(connection, event_id, job_id=job_id, tenant=tenant, limit=limit)
 
     def last_event_id(self, *, job_id: str | None = None) -> int:
-        """The id of the newest event, of this job or of all; 0 where there is none. What is read after this call is at
+        """The id of the newest event, of this job or of all; 0 if there is none. What is read after this call is at
         least as new."""
         with self._database.read() as connection:
             return settled_id(connection) if job_id is None else newest_id_of(connection, job_id)
@@ -181,7 +181,7 @@ class JobStore(Leases, Learned):
         return job
 
     def delete(self, job_id: str, *, actor: str, now: float, tenant: str | None = None) -> None:
-        """Hide a job for ever; whoever holds it is fenced. Its artifacts go by retention. Raises NotFound."""
+        """Hide a job forever; whoever holds it is fenced. Its artifacts go by retention. Raises NotFound."""
         with self._database.begin() as connection:
             job = lock_job(connection, job_id, tenant=tenant)
             values = {"deleted_at": now, "lease_owner": None, "lease_until": None, "lease_token": job.lease_token + 1}
@@ -203,7 +203,7 @@ class JobStore(Leases, Learned):
     ) -> Job:
         """Change a job's status with all that goes with it, or nothing. For jobs/lifecycle.py alone.
 
-        `decide` says what becomes of the job as it is, and may raise. Raises NotFound, and Fenced where `token` is not
+        `decide` says what becomes of the job as it is, and may raise. Raises NotFound, and Fenced if `token` is not
         the one that the job is held by.
         """
         with self._database.begin() as connection:

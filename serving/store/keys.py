@@ -129,7 +129,7 @@ class ApiKeys:
     # ------------------------------------------------------------------------------------------------ tenants
 
     def tenant(self, name: str) -> TenantSettings:
-        """What a tenant may do; the defaults where nothing was set."""
+        """What a tenant may do; the defaults if nothing was set."""
         return self.tenants().get(name, TenantSettings(name))
 
     def tenants(self) -> dict[str, TenantSettings]:

@@ -1,6 +1,6 @@
 """Who holds a job: claims, renewals, and what only the holder may write.
 
-A claim gives a job a new token. Every write of a holder names its token and does nothing where the job has another, so
+A claim gives a job a new token. Every write of a holder names its token and does nothing if the job has another, so
 a Director that was taken for dead, and is not, can do no harm. The token changes whenever the job is taken or given
 back.
 """
@@ -78,7 +78,7 @@ class Leases:
         self, updates: Sequence[JobProgress], entries: Sequence[LedgerEntry] = (), *, now: float
     ) -> set[str]:
         """Write down how far jobs are and what they cost; returns the ids of those that are not held any more, of
-        which nothing is written. `entries` are of these jobs alone. Progress that would fall stays where it is."""
+        which nothing is written. `entries` are of these jobs alone. Progress never falls."""
         tokens = {one.job_id: one.token for one in updates}
         assert all(entry.job_id in tokens for entry in entries)
         with self._database.begin() as connection:

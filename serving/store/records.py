@@ -43,7 +43,7 @@ class Job:
     id: str
     """Sorts by creation, safe in a URL."""
     tenant: str
-    """`default` where there are no keys."""
+    """`default` if there are no keys."""
     title: str
     status: JobStatus
     reason: str

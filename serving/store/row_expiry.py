@@ -26,7 +26,7 @@ WEBHOOKS_KEPT_S = 7 * 86_400.0
 
 def forget_old_rows(database: Database, *, now: float, events_kept_s: float | None = settings.EVENTS_KEPT_S) -> int:
     """Delete what is older than its time; returns the number of rows. Events are kept while their job may go on, and
-    for ever where `events_kept_s` is None."""
+    forever if `events_kept_s` is None."""
     return sum(_forget(database, table, old) for table, old in _old_rows(now, events_kept_s))
 
 

@@ -66,7 +66,7 @@ def find_job(
 
 
 def lock_job(connection: Connection, job_id: str, *, tenant: str | None = None, token: int | None = None) -> Job:
-    """The job, locked against other writers. Raises NotFound, and Fenced where `token` is not the one it is held by."""
+    """The job, locked against other writers. Raises NotFound, and Fenced if `token` is not the one it is held by."""
     job = find_job(connection, job_id, tenant=tenant, lock=True)
     if job is None:
         raise NotFound(f"there is no job {job_id}")

@@ -73,7 +73,7 @@ class Webhooks:
     # ------------------------------------------------------------------------------------------------ endpoints
 
     def add(self, *, tenant: str, url: str, now: float) -> WebhookEndpoint:
-        """A new endpoint with a new secret. Raises UserError where the tenant has too many. The URL is not checked."""
+        """A new endpoint with a new secret. Raises UserError if the tenant has too many. The URL is not checked."""
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
         endpoint = WebhookEndpoint(new_id("we", now), tenant, url, secret, enabled=True, created_at=now)
         with self._database.begin() as connection:
@@ -145,7 +145,7 @@ class Webhooks:
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(values))
 
     def failed(self, delivery_id: str, *, error: str, now: float) -> float | None:
-        """The endpoint did not take it; returns when it is tried next, None where it is given up."""
+        """The endpoint did not take it; returns when it is tried next, None if it is given up."""
         with self._database.begin() as connection:
             query = select(deliveries.c.attempts).where(deliveries.c.id == delivery_id).with_for_update()
             attempts = connection.execute(query).scalar_one_or_none()

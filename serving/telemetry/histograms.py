@@ -47,7 +47,7 @@ class Tally:
         self.total += value
 
     def add(self, counted: Counted) -> None:
-        """Count those of another. Raises ValueError where its buckets are others."""
+        """Count those of another. Raises ValueError if its buckets are others."""
         self.counts = [mine + other for mine, other in zip(self.counts, counted.counts, strict=True)]
         self.total += counted.total
 
@@ -61,7 +61,7 @@ class ApiReport:
     """From a process of the Api to the Director: what it has measured since its last report."""
 
     sender: str
-    """Unique for ever."""
+    """Unique forever."""
     number: int
     """Of the sender's reports, from 1: a report that comes twice has the same number."""
     requests: Mapping[Labels, Counted]

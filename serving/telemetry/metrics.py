@@ -57,7 +57,7 @@ CALL_STAGES = ("input", "wait", "compute", "answer")
 """Of a call: its input is put together; it travels and waits at its gang; it is predicted; the timeline takes it in."""
 
 Loss = Literal["died", "hung", "broken", "drained", "scaled_down", "node_lost"]
-"""How a gang went: its process died; a call hung; its calls failed again and again; its node is emptied; it was one too
+"""How a gang went: its process died; a call hung; its calls failed repeatedly; its node is emptied; it was one too
 many, or replaced by another configuration; its node is gone."""
 
 # The time at which each series began, which nobody reads here, would double their number.

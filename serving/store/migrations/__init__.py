@@ -28,7 +28,7 @@ _one_at_a_time = threading.Lock()  # Alembic keeps the migration that runs in a 
 def migrate(engine: Engine) -> None:
     """Run what the database lacks, all in one transaction; whoever comes second waits and finds nothing to do.
 
-    Raises Fault where the database is of a newer release.
+    Raises Fault if the database is of a newer release.
     """
     config = _config()
     scripts = ScriptDirectory.from_config(config)
