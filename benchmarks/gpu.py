@@ -37,10 +37,11 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from serving.models.codec import WanCodec
+from serving.models.denoiser import ContextParallel
+from serving.models.devices import GuidanceBatching
 from serving.models.packed_prompts import PackedPrompts
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
-from serving.models.wan import ContextParallel, GuidanceBatching
 from sharding.attention import AttentionBackend, CpuFlash, CudnnCuda, TorchCuda, Xformers, has_xformers
 from sharding.denoiser import PromptPart
 from sharding.gang_groups import make_groups

@@ -27,11 +27,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.adherence import Detection, detect
+from serving.models.denoiser import WanDenoiser
 from serving.models.registry import open_model
-from serving.models.wan import WanDenoiser, WanModel
+from serving.models.wan import WanModel
 from serving.render.frames import to_pixels
-from sharding.chunks import ChunkLimits, Cover, Profile, plan_chunks, shifted_chunks, static_chunks, weigh
+from sharding.chunks import ChunkLimits, Cover, plan_chunks, shifted_chunks, static_chunks
 from sharding.denoiser import PromptPart
+from sharding.fusion import Profile, weigh
 from sharding.noise import initial_noise
 from sharding.seams import FrameStatistics, measure_seam
 from sharding.spans import Frames, FrameSpan, Latents, LatentSpan

@@ -1,5 +1,4 @@
-"""The chunk schedule: which overlapping spans of a take are denoised at each step, and how their predictions are
-weighed.
+"""The chunk schedule: which overlapping spans of a take are denoised at each step. fusion.py weighs their predictions.
 
 Seams slide: the first chunk's length changes with the step (van der Corput), interior chunks are full and the last
 takes the rest, so no chunk is doubled at the ends. Overlap is small at first and grows toward the end, because seams
@@ -8,13 +7,8 @@ comparison.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from sharding.spans import LatentSpan
 
@@ -23,9 +17,6 @@ GROWTH_START = 0.6
 
 FIRST_LENGTHS = 8
 """How many lengths the first chunk takes in turn."""
-
-Profile = Literal["smoothstep", "linear", "pyramid", "flat"]
-"""How a chunk's weight falls toward its edges, before all weights on a latent are made to sum to one."""
 
 Cover = Callable[[int], tuple[LatentSpan, ...]]
 """The spans that cover a take at a given step, in order of their start."""
@@ -97,18 +88,6 @@ def shifted_chunks(num_latents: int, *, window: int, overlap: int, step: int) ->
     return _full_chunks(num_latents, window, overlap, first=round(van_der_corput(step) * (window - overlap)))
 
 
-def weigh(spans: Sequence[LatentSpan], profile: Profile = "smoothstep") -> tuple[Tensor, ...]:
-    """Fusing weights of each span, float32 [len(span)]; over the spans they sum to one at every covered latent."""
-    raw = [_profile(spans, index, profile) for index in range(len(spans))]
-    total = np.zeros(max(span.stop for span in spans))
-    for span, weights in zip(spans, raw, strict=True):
-        total[span.start : span.stop] += weights
-    return tuple(
-        torch.from_numpy((weights / total[span.start : span.stop]).astype(np.float32))
-        for span, weights in zip(spans, raw, strict=True)
-    )
-
-
 def overlap_waste(cover: Cover, num_latents: int, num_steps: int) -> float:
     """Redundant work: latents evaluated / (N * steps) - 1."""
     evaluated = sum(len(span) for step in range(num_steps) for span in cover(step))
@@ -139,21 +118,3 @@ def _full_chunks(num_latents: int, window: int, overlap: int, *, first: int) -> 
     starts = {0, num_latents - window}
     starts.update(range(first, num_latents - window, window - overlap))
     return tuple(LatentSpan(start, start + window) for start in sorted(starts))
-
-
-def _profile(spans: Sequence[LatentSpan], index: int, profile: Profile) -> np.ndarray:
-    span = spans[index]
-    weights = np.ones(len(span))
-    if profile == "pyramid":
-        rising = np.arange(1, len(span) + 1)
-        return np.minimum(rising, rising[::-1]).astype(np.float64)
-    if profile == "flat":
-        return weights
-    left = spans[index - 1].stop - span.start if index > 0 else 0
-    right = span.stop - spans[index + 1].start if index + 1 < len(spans) else 0
-    bend = smoothstep if profile == "smoothstep" else float
-    for k in range(left):
-        weights[k] *= bend((k + 1) / (left + 1))
-    for k in range(right):
-        weights[-1 - k] *= bend((k + 1) / (right + 1))
-    return weights

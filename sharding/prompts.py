@@ -8,9 +8,6 @@ import bisect
 import itertools
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from sharding.chunks import smoothstep
 from sharding.spans import LatentSpan
 
@@ -18,21 +15,17 @@ BLEND_LATENTS = 4
 """Latents over which one prompt gives way to the next, centred on the change."""
 
 
-def prompt_weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, Tensor]]:
-    """The prompts that weigh anything in `span`: (index, weights float32 [len(span)]), in order of their index.
+def count_prompts(changes: Sequence[int], span: LatentSpan) -> int:
+    """How many prompts weigh anything in `span`; see prompt_weights."""
+    return len(prompt_weights(changes, span))
+
+
+def prompt_weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, list[float]]]:
+    """The prompts that weigh anything in `span`: (index, a weight for each of its latents), in order of their index.
 
     `changes[k]` is the latent at which prompt k + 1 begins, ascending; the weights sum to one at every latent.
     Raises ValueError if the changes do not ascend.
     """
-    return [(index, torch.tensor(weights, dtype=torch.float32)) for index, weights in _weights(changes, span)]
-
-
-def count_prompts(changes: Sequence[int], span: LatentSpan) -> int:
-    """How many prompts weigh anything in `span`; see prompt_weights. For plans, which have thousands of spans."""
-    return len(_weights(changes, span))
-
-
-def _weights(changes: Sequence[int], span: LatentSpan) -> list[tuple[int, list[float]]]:
     if any(a >= b for a, b in itertools.pairwise(changes)):
         raise ValueError(f"prompt changes must ascend, not {list(changes)}")
     first = bisect.bisect_right(changes, span.start - BLEND_LATENTS // 2)  # changes before it are over in the span

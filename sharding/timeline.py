@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharding.chunks import Cover, weigh
+from sharding.chunks import Cover
+from sharding.fusion import weigh
 from sharding.solver import History, Solver
 from sharding.spans import LatentSpan
 

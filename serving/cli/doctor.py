@@ -83,7 +83,7 @@ def check_gpu() -> Finding:
 def check_attention() -> Finding:
     import torch
 
-    from serving.models.wan import default_device
+    from serving.models.devices import default_device
     from sharding.attention import choose_backend
 
     device = default_device()

@@ -10,7 +10,7 @@ from typing import Literal
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.farm_messages import TakeId, TakeProgress
 from serving.store.records import Job, JobProgress, LedgerEntry, Take, TakeStatus
-from sharding.denoiser import Capabilities
+from sharding.capabilities import Capabilities
 from sharding.spans import Grid, Latents
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.errors import ModelError, Problem
 from serving.models.checkpoint import Architecture, Checkpoint, read_json
-from sharding.denoiser import Capabilities
+from sharding.capabilities import Capabilities
 from sharding.spans import Grid
 
 FILE = "longtake.json"

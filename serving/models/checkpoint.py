@@ -139,7 +139,7 @@ def _read_architecture(name: str, folder: Path, index: Mapping[str, Any], classe
     vae = read_json(folder / "vae" / "config.json", name)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json", name)
     # What a config leaves out is the default of diffusers' class.
-    channels = _integer(vae, "z_dim", 16, name)
+    channels = read_integer(vae, "z_dim", 16, name)
     patch = transformer.get("patch_size", [1, 2, 2])
     if not isinstance(patch, list) or len(patch) != 3 or not all(isinstance(size, int) and size > 0 for size in patch):
         raise ModelError(f"{name!r}: patch_size must be three positive integers, not {patch!r}")
@@ -154,18 +154,19 @@ def _read_architecture(name: str, folder: Path, index: Mapping[str, Any], classe
         text_encoder_class=classes["text_encoder"],
         scheduler_class=classes["scheduler"],
         latent_channels=channels,
-        frames_per_latent=_integer(vae, "scale_factor_temporal", 4, name),
-        pixels_per_cell=_integer(vae, "scale_factor_spatial", 8, name),
+        frames_per_latent=read_integer(vae, "scale_factor_temporal", 4, name),
+        pixels_per_cell=read_integer(vae, "scale_factor_spatial", 8, name),
         patch=(patch[1], patch[2]),
-        heads=_integer(transformer, "num_attention_heads", 40, name),
-        max_positions=_integer(transformer, "rope_max_seq_len", 1024, name),
-        num_train_timesteps=_integer(scheduler, "num_train_timesteps", 1000, name),
+        heads=read_integer(transformer, "num_attention_heads", 40, name),
+        max_positions=read_integer(transformer, "rope_max_seq_len", 1024, name),
+        num_train_timesteps=read_integer(scheduler, "num_train_timesteps", 1000, name),
         boundary_ratio=None if boundary is None else float(boundary),
         expand_timesteps=bool(index.get("expand_timesteps", False)),
     )
 
 
-def _integer(config: Mapping[str, Any], key: str, default: int, name: str) -> int:
+def read_integer(config: Mapping[str, Any], key: str, default: int, name: str) -> int:
+    """A positive integer of a config; `default` if it is left out. Raises ModelError with the model's name."""
     value = config.get(key, default)
     if not isinstance(value, int) or value < 1:
         raise ModelError(f"{name!r}: {key} must be a positive integer, not {value!r}")

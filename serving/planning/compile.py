@@ -12,8 +12,8 @@ from serving.errors import Problem, StoryboardError
 from serving.planning.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
 from serving.settings import QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
+from sharding.capabilities import Capabilities
 from sharding.chunks import ChunkLimits, plan_chunks
-from sharding.denoiser import Capabilities
 from sharding.prompts import count_prompts
 from sharding.spans import Frames, FrameSpan, Grid
 

@@ -18,7 +18,7 @@ from serving.planning.plan import FilmPlan
 from serving.render.encode import FilmWriter
 from serving.render.messages import Film
 from serving.render.takes import seam_regions
-from sharding.denoiser import Capabilities
+from sharding.capabilities import Capabilities
 from sharding.seams import FrameStatistics, measure_seam
 from sharding.spans import FrameSpan
 

@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
+from serving.models.denoiser import WanDenoiser
 from serving.models.registry import open_model
-from serving.models.wan import WanDenoiser
 from serving.render.messages import Array, CallInput, CallOutput, as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
 from sharding.gang_groups import GangGroups, make_groups

@@ -6,8 +6,8 @@ import numpy as np
 
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.messages import CallInput, Part
+from sharding.capabilities import Capabilities
 from sharding.chunks import ChunkLimits, plan_chunks
-from sharding.denoiser import Capabilities
 from sharding.noise import initial_noise
 from sharding.prompts import prompt_weights
 from sharding.solver import Solver
@@ -42,7 +42,9 @@ def open_recipe(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, s
 def call_input(timeline: Timeline, call: Call, *, take: TakePlan, solver: Solver) -> CallInput:
     """What a gang needs for a ready call."""
     weighed = prompt_weights(take.prompt_changes, call.reads)
-    parts = [Part(take.prompts[k].text, take.prompts[k].negative, weights.numpy()) for k, weights in weighed]
+    parts = [
+        Part(take.prompts[k].text, take.prompts[k].negative, np.array(weights, np.float32)) for k, weights in weighed
+    ]
     return CallInput(
         latents_nChw=np.ascontiguousarray(timeline.input_of(call).numpy()),
         timestep=solver.timestep(call.step),

@@ -8,7 +8,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sharding.chunks import ChunkLimits, overlap_waste, plan_chunks, shifted_chunks, static_chunks, weigh
+from sharding.chunks import ChunkLimits, overlap_waste, plan_chunks, shifted_chunks, static_chunks
+from sharding.fusion import weigh
 from sharding.spans import LatentSpan
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sharding.chunks import ChunkLimits, plan_chunks, shifted_chunks, weigh
+from sharding.chunks import ChunkLimits, plan_chunks, shifted_chunks
+from sharding.fusion import weigh
 from sharding.noise import initial_noise, unit_normal
 from sharding.solver import EulerSolver, History, Solver, TwoStepSolver, flow_sigmas
 from sharding.spans import LatentSpan

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Route, expect
 
 from serving.planning.compile import compile_storyboard
 from serving.storyboard import parse_storyboard
-from sharding.denoiser import Capabilities
+from sharding.capabilities import Capabilities
 from sharding.spans import Grid
 from tests.serving.api.api_double import ApiDouble, running
 from tests.studio.browsing import PHONE, Trouble, Visitor, go

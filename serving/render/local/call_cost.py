@@ -1,6 +1,7 @@
-"""What a call costs on this machine, measured: remembered from renders, and taken on the spot where none is known.
+"""What a call costs on this machine, measured: remembered from renders, and measured on the spot if none is known.
 
-Cost is kept per latent, since calls differ in length; attention's quadratic share is small at a window's size.
+Cost is kept per latent, since calls differ in length; attention's quadratic share is small at a window's size. Only
+measuring imports torch.
 """
 
 import hashlib
@@ -8,16 +9,17 @@ import json
 import platform
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from serving import settings
-from serving.models.wan import WanModel
-from serving.planning.plan import FilmPlan
-from serving.render.threads import one_thread
+
+if TYPE_CHECKING:
+    from serving.models.wan import WanModel
+    from serving.planning.plan import FilmPlan
 
 SAMPLES = 3
 """Calls measured where nothing is known; the first, which loads weights, is not counted."""
@@ -42,6 +44,15 @@ class CallCost:
 
 
 @dataclass(frozen=True)
+class KnownCost:
+    """What is remembered of a model's calls at one size."""
+
+    per_latent_s: float
+    weights_bytes: int
+    """Weights that a gang holds in memory on the device that was measured."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a film is expected to take on this machine."""
 
@@ -56,35 +67,36 @@ class Estimate:
     """Latents, solver histories and predictions of all takes."""
 
 
-def estimate(plan: FilmPlan, *, model: WanModel, gangs: int) -> Estimate:
-    """Expected time and memory of a plan on `gangs` gangs; measures a few calls where none are remembered."""
+def estimate(plan: "FilmPlan", *, model: "WanModel", gangs: int) -> Estimate:
+    """Expected time and memory of a plan on `gangs` gangs; measures a few calls if none are remembered."""
     cores = psutil.cpu_count(logical=False) or 1
     key = _key(model, plan)
     remembered = _read().get(key)
-    per_latent_s = remembered if remembered is not None else _measure(plan, model)
+    known = remembered or KnownCost(_measure(plan, model), _weights_bytes(model))
     if remembered is None:
-        _remember(key, per_latent_s)
-    gang_seconds = per_latent_s * plan.latents_evaluated
+        _remember(key, known)
+    gang_seconds = known.per_latent_s * plan.latents_evaluated
     channels, height, width = model.capabilities.latent_shape(width=plan.width, height=plan.height)
     return Estimate(
         seconds=gang_seconds / min(gangs, cores),
         gang_seconds=gang_seconds,
-        per_latent_s=per_latent_s,
+        per_latent_s=known.per_latent_s,
         source="measured" if remembered is None else "remembered",
-        weights_bytes=model.denoiser_bytes(),
+        weights_bytes=known.weights_bytes,
         timeline_bytes=4 * 4 * plan.latents * channels * height * width,  # latent, two of history, prediction; fp32
     )
 
 
-def record_cost(model: WanModel, plan: FilmPlan, cost: CallCost) -> None:
+def record_cost(model: "WanModel", plan: "FilmPlan", cost: CallCost) -> None:
     """Remember what the calls of a finished render took."""
     if cost.per_latent_s:
-        _remember(_key(model, plan), cost.median_s)
+        _remember(_key(model, plan), KnownCost(cost.median_s, _weights_bytes(model)))
 
 
-def _measure(plan: FilmPlan, model: WanModel) -> float:
+def _measure(plan: "FilmPlan", model: "WanModel") -> float:
     import torch
 
+    from serving.render.threads import one_thread
     from sharding.denoiser import PromptPart
 
     with one_thread():
@@ -102,7 +114,14 @@ def _measure(plan: FilmPlan, model: WanModel) -> float:
         return cost.median_s
 
 
-def _key(model: WanModel, plan: FilmPlan) -> str:
+def _weights_bytes(model: "WanModel") -> int:
+    """On the device that computes here. Imports torch."""
+    from serving.models.devices import default_device
+
+    return model.denoiser_bytes(default_device())
+
+
+def _key(model: "WanModel", plan: "FilmPlan") -> str:
     machine = f"{platform.machine()} {platform.processor()} {psutil.cpu_count()}"
     parts = (model.weights_hash(), plan.width, plan.height, model.capabilities.window, machine)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -112,24 +131,34 @@ def _path() -> Path:
     return settings.home() / "call-costs.json"
 
 
-def _read() -> dict[str, float]:
-    """Costs known on this machine; a file that cannot be read counts as none."""
+def _read() -> dict[str, KnownCost]:
+    """Costs known on this machine; what cannot be read counts as unknown."""
     try:
         content: Any = json.loads(_path().read_text())
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
         return {}
-    return {key: value for key, value in content.items() if isinstance(value, float) and value > 0}
+    return {key: known for key, value in content.items() if (known := _known_cost(value)) is not None}
 
 
-def _remember(key: str, per_latent_s: float) -> None:
+def _known_cost(value: Any) -> KnownCost | None:
+    try:
+        known = KnownCost(**value)
+        return known if known.per_latent_s > 0 and known.weights_bytes > 0 else None
+    except TypeError:
+        return None
+
+
+def _remember(key: str, cost: KnownCost) -> None:
     """Keep a cost for later plans. A home that cannot be written costs only a new measurement."""
     try:
         path = _path()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(_read() | {key: per_latent_s}, indent=2))
+        partial.write_text(
+            json.dumps({name: asdict(known) for name, known in (_read() | {key: cost}).items()}, indent=2)
+        )
         partial.replace(path)
     except OSError:
         return

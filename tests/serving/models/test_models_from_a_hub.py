@@ -88,7 +88,7 @@ def tiny_hub(tmp_path: Path) -> Iterator[Hub]:
 def test_opening_a_hub_id_fetches_configs_and_rendering_the_rest(tiny_hub: Hub) -> None:
     model = open_model(REPOSITORY, hub=tiny_hub)
     assert model.capabilities.window == 4
-    assert model.denoiser_bytes() > 0
+    assert model.denoiser_bytes("cpu") > 0
     assert not any(name.endswith(".safetensors") for name in TinyHub.served)
 
     model.open_codec()

@@ -7,10 +7,11 @@ import torch
 from diffusers import WanPipeline
 from torch import Tensor
 
+from serving.models.denoiser import WanDenoiser
 from serving.models.quiet import quiet_loading
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
-from serving.models.wan import WanDenoiser, WanModel
+from serving.models.wan import WanModel
 from sharding.denoiser import PromptPart
 
 
@@ -118,7 +119,7 @@ def test_the_size_of_the_weights_is_known_without_loading_them(tmp_path: Path) -
     model = open_model(str(write_tiny_checkpoint(tmp_path, "2.2-a14b")))
     denoiser = model.load_denoiser()
     parameters = [parameter for index in (0, 1) for parameter in denoiser._expert(index).parameters()]
-    assert model.denoiser_bytes() == sum(parameter.nbytes for parameter in parameters)
+    assert model.denoiser_bytes("cpu") == sum(parameter.nbytes for parameter in parameters)
 
 
 def test_embeddings_equal_those_of_diffusers_own_pipeline(model: WanModel) -> None:

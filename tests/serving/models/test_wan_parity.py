@@ -11,10 +11,11 @@ import torch
 from diffusers import WanPipeline
 from torch import Tensor
 
+from serving.models.devices import GuidanceBatching
 from serving.models.quiet import quiet_loading
 from serving.models.registry import open_model
 from serving.models.testing import VARIANTS, SchedulerKind, Variant, write_tiny_checkpoint
-from serving.models.wan import GuidanceBatching, WanModel
+from serving.models.wan import WanModel
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.denoiser import PromptPart
 from sharding.spans import Latents

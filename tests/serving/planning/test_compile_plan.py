@@ -13,8 +13,8 @@ from serving.errors import StoryboardError
 from serving.planning.compile import FilmPlan, compile_storyboard, round_to_frames
 from serving.planning.plan import plan_json
 from serving.storyboard import parse_storyboard, storyboard_hash
+from sharding.capabilities import Capabilities
 from sharding.chunks import ChunkLimits, overlap_waste, plan_chunks
-from sharding.denoiser import Capabilities
 from sharding.prompts import prompt_weights
 from sharding.spans import Grid
 

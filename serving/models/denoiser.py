@@ -1,0 +1,154 @@
+"""A Wan transformer as the engine calls it: predicts windows of latents with a checkpoint's weights.
+
+Legend: N latents, C latent channels, h, w latent height and width; B batch; L text tokens, D their dimension.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from serving.models.checkpoint import Checkpoint
+from serving.models.devices import GuidanceBatching, device_product
+from serving.models.loading import load_module
+from serving.models.packed_prompts import PackedPrompts
+from serving.models.quiet import quiet_loading
+from serving.models.sequence_parallel import SplitSequences, split_by_diffusers, split_over
+from sharding.attention import choose_backend
+from sharding.capabilities import Capabilities
+from sharding.denoiser import PromptPart
+from sharding.gang_groups import GangGroups
+from sharding.guidance import guide, share_branches
+
+ATTENTION = "native"
+"""diffusers' name for torch's own scaled_dot_product_attention."""
+
+ContextParallel = Literal["longtake", "diffusers"]
+"""Who splits sequences over the ranks of a gang. diffusers' own way is a rival to compare ours with, on GPUs alone."""
+
+
+class WanDenoiser:
+    """Predicts windows of latents. Deterministic for one set of numerics."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        capabilities: Capabilities,
+        *,
+        device: str,
+        dtype: torch.dtype,
+        guidance_batching: GuidanceBatching,
+        groups: GangGroups,
+        context_parallel: ContextParallel,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._capabilities = capabilities
+        self._device = device
+        self._dtype = dtype
+        self._guidance_batching = guidance_batching
+        self._groups = groups
+        self._context_parallel = context_parallel
+        self._backend = choose_backend(device, rings=groups.shape.ring > 1)
+        self._sequences: list[SplitSequences] = []
+        self._prompts: dict[int, PackedPrompts] = {}
+        """By expert."""
+        self._experts: dict[int, Any] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    @property
+    def numerics(self) -> Mapping[str, str]:
+        """This denoiser's share of the numerics key."""
+        return {
+            "device": self._device,
+            "device_product": device_product(self._device),
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "guidance_batching": "ranks" if self._groups.cfg is not None else self._guidance_batching,
+            "attention": self._attention,
+            "gang_shape": str(self._groups.shape),
+        }
+
+    @property
+    def _attention(self) -> str:
+        if self._groups.sequence is None:
+            return ATTENTION
+        return self._backend.name if self._context_parallel == "longtake" else self._context_parallel
+
+    def regroup(self, groups: GangGroups) -> None:
+        """The gang was formed anew, in the same shape; what is loaded stays."""
+        assert groups.shape == self._groups.shape, "another shape is another gang"
+        self._groups = groups
+        if self._context_parallel == "diffusers":
+            self._experts.clear()
+        for sequences in self._sequences:
+            sequences.groups = groups
+
+    @torch.no_grad()
+    def predict(self, latents_NChw: Tensor, *, timestep: float, parts: Sequence[PromptPart], start: int) -> Tensor:
+        """The prediction after guidance, parts mixed by their weights: float32 [N, C, h, w] where the latents are."""
+        assert latents_NChw.shape[0] <= self._capabilities.window, "a window longer than the model holds"
+        latents_1CNhw = latents_NChw.to(self._device, self._dtype).transpose(0, 1)[None].contiguous()
+        mixed_NChw = torch.zeros(latents_NChw.shape, device=self._device)
+        for part in parts:
+            if part.weights.any():
+                prediction_1CNhw = self._predict_guided(latents_1CNhw, timestep, part)
+                weights_N111 = part.weights.to(self._device, torch.float32).view(-1, 1, 1, 1)
+                mixed_NChw += weights_N111 * prediction_1CNhw[0].transpose(0, 1)
+        return mixed_NChw.to(latents_NChw.device)
+
+    def _predict_guided(self, latents_1CNhw: Tensor, timestep: float, part: PromptPart) -> Tensor:
+        index = self._checkpoint.architecture.expert_of(timestep)
+        scale = self._capabilities.guidance[index]
+        texts = [text.to(self._device, self._dtype) for text in (part.embedding, part.negative)]
+        if scale == 1.0:
+            return self._forward(index, latents_1CNhw, timestep, texts[:1])
+        if self._groups.cfg is not None:
+            mine = self._groups.shape.coordinates(self._groups.rank).cfg
+            mine_1CNhw = self._forward(index, latents_1CNhw, timestep, texts[mine : mine + 1])
+            return guide(*share_branches(mine_1CNhw, group=self._groups.cfg), scale)
+        if self._guidance_batching == "batched":
+            both_2CNhw = self._forward(index, latents_1CNhw.expand(2, -1, -1, -1, -1), timestep, texts)
+        else:
+            both_2CNhw = torch.cat([self._forward(index, latents_1CNhw, timestep, [text]) for text in texts])
+        return guide(both_2CNhw[:1], both_2CNhw[1:], scale)
+
+    def _forward(self, expert_index: int, latents_BCNhw: Tensor, timestep: float, texts: Sequence[Tensor]) -> Tensor:
+        """`texts` are [tokens, dim], one for each sample of the batch."""
+        expert = self._expert(expert_index)
+        with self._prompts[expert_index].together(texts) as texts_BLD:
+            output = expert(
+                hidden_states=latents_BCNhw,
+                timestep=self._timesteps(latents_BCNhw, timestep),
+                encoder_hidden_states=texts_BLD,
+                return_dict=False,
+            )
+        prediction: Tensor = output[0].float()
+        return prediction
+
+    def _timesteps(self, latents_BCNhw: Tensor, timestep: float) -> Tensor:
+        """[B], or [B, tokens] for a model that takes one timestep per token."""
+        batch, _, num_latents, height, width = latents_BCNhw.shape
+        if not self._checkpoint.architecture.expand_timesteps:
+            return torch.full((batch,), timestep, device=self._device)
+        patch_h, patch_w = self._checkpoint.architecture.patch
+        num_tokens = num_latents * (height // patch_h) * (width // patch_w)
+        return torch.full((batch, num_tokens), timestep, device=self._device)
+
+    def _expert(self, index: int) -> Any:
+        if index not in self._experts:
+            from diffusers import WanTransformer3DModel
+
+            folder = self._checkpoint.fetch(self._checkpoint.architecture.expert_components[index])
+            expert = load_module(WanTransformer3DModel, folder, dtype=self._dtype, device=self._device)
+            with quiet_loading():  # else an environment variable of diffusers could choose other kernels
+                expert.set_attention_backend(ATTENTION)
+            self._prompts[index] = PackedPrompts(expert, self._backend)
+            if self._context_parallel == "diffusers":
+                split_by_diffusers(expert, self._groups)
+            elif (sequences := split_over(expert, self._groups, self._backend)) is not None:
+                self._sequences.append(sequences)
+            self._experts[index] = expert
+        return self._experts[index]

@@ -1,0 +1,81 @@
+"""How large a Wan transformer is, reckoned from its config: plans and shapes of gangs need it without loading anything.
+
+The sums follow diffusers' WanTransformer3DModel; a test holds them against it.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from serving.models.checkpoint import read_integer, read_json
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """The numbers of a transformer's config that decide how much memory it takes."""
+
+    inner: int
+    """Width of the residual stream: heads times the dimension of a head."""
+    ffn: int
+    """Width of the feed-forward's hidden layer."""
+    layers: int
+    text: int
+    """Dimension of a prompt's tokens."""
+    frequencies: int
+    """Sines and cosines that a timestep is written in."""
+    patch_in: int
+    """Numbers of a patch of latents, as it comes in."""
+    patch_out: int
+    """Numbers of a patch of the prediction."""
+    cross_norm: bool
+    """Whether the cross-attention's input is normed with weights of its own."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        inner = self.inner
+        attention = 4 * _linear(inner, inner) + 2 * inner  # queries, keys, values, output; norms of queries and keys
+        feed_forward = _linear(inner, self.ffn) + _linear(self.ffn, inner)
+        modulation = 6 * inner
+        block = 2 * attention + feed_forward + modulation + 2 * inner * self.cross_norm
+        time = _linear(self.frequencies, inner) + _linear(inner, inner) + _linear(inner, 6 * inner)
+        text = _linear(self.text, inner) + _linear(inner, inner)
+        ends = _linear(self.patch_in, inner) + _linear(inner, self.patch_out) + 2 * inner
+        return self.layers * block + time + text + ends
+
+
+def read_transformer_size(config: Path, name: str) -> TransformerSize:
+    """From a transformer's config.json; what it leaves out is the default of diffusers' class. Raises ModelError."""
+    content = read_json(config, name)
+
+    def integer(key: str, default: int) -> int:
+        return read_integer(content, key, default, name)
+
+    cells = prod(content.get("patch_size", (1, 2, 2)))  # integers: the checkpoint was opened
+    channels = integer("in_channels", 16)
+    return TransformerSize(
+        inner=integer("num_attention_heads", 40) * integer("attention_head_dim", 128),
+        ffn=integer("ffn_dim", 13824),
+        layers=integer("num_layers", 40),
+        text=integer("text_dim", 4096),
+        frequencies=integer("freq_dim", 256),
+        patch_in=cells * channels,
+        patch_out=cells * (channels if _is_nothing(content, "out_channels") else integer("out_channels", 16)),
+        cross_norm=bool(content.get("cross_attn_norm", True)),
+    )
+
+
+def bytes_per_number(device: str) -> int:
+    """Of the dtype that weights and activations have there: bf16 on a GPU; fp32 on a CPU, since many have no bf16
+    units."""
+    return 2 if device.startswith("cuda") else 4
+
+
+def _linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+def _is_nothing(config: dict[str, Any], key: str) -> bool:
+    """True if the config says null: diffusers then takes as many as come in."""
+    return key in config and not config[key]
