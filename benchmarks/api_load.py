@@ -43,8 +43,8 @@ from serving.errors import Fault
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.tables import events, jobs, storyboards, takes
-from tests.postgres import find_program
-from tests.records import new_job, new_takes
+from testkit.postgres import find_program
+from testkit.records import new_job, new_takes
 
 LIMIT_S = 0.1
 """Seconds that the 99th percentile must stay under."""

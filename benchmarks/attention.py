@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.attention_ranks import measure
 from sharding.gang_shape import GangShape
-from tests.sharding.ranks import Worlds
+from testkit.ranks import Worlds
 
 SHAPES = ("ulysses=2", "ring=2", "ulysses=2 x ring=2")
 METHODS = ("ours", "diffusers", "plain")

@@ -2,7 +2,7 @@
 
 The planner; queue length, as KEDA and an HPA would (the best of several thresholds); and fixed fleets, the smallest
 that misses no more due times than the planner and the smallest that besides lets jobs wait no longer.
-docs/autoscaling.md says what the simulation (autoscale_farm.py) leaves out.
+docs/autoscaling.md says what the simulation (simulation/autoscaled_farm.py) leaves out.
 
     python -m benchmarks.autoscale_replay [--seed 2 [--due-share 0.4] | --day FILE] [--only planner]
 """
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks.autoscale_day import DUE_SHARE, DayJob, draw_day, read_day
-from benchmarks.autoscale_farm import MAX_GANGS, AutoscaledFarm, Planner, QueueLength, Scaler
 from cluster.contract.planner import ScalingTargets
+from simulation.autoscaled_farm import MAX_GANGS, AutoscaledFarm, Planner, QueueLength, Scaler
+from simulation.day import DUE_SHARE, DayJob, draw_day, read_day
 
 HOUR_S = 3600.0
 RECORDED_DAY = Path(__file__).parent / "data" / "autoscale_day.csv"

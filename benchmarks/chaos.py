@@ -1,7 +1,7 @@
 """Many seeded runs of real faults on real farms: `python -m benchmarks.chaos --runs 40 --seed 1`.
 
-Each run renders a film of its own and meets two faults; the suite in tests/chaos does eight such runs. Prints a row for
-each and exits with 1 where a promise was broken. Even runs are on a farm of Postgres and a bucket, odd ones on a farm
+Each run renders a film of its own and meets two faults; tests/chaos does two runs of eight. Prints a row for each, and
+exits with 1 if a guarantee was broken. Even runs are on a farm of Postgres and a bucket, odd ones on a farm
 of SQLite and a folder on a small disk (which needs the right to mount one).
 """
 
@@ -12,11 +12,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
-from tests.chaos.chaos import Outcome, play
-from tests.chaos.faults import draw_faults, stage_of
-from tests.chaos.stage import STAGES
+from testkit.chaos.faults import draw_faults, which_testbed
+from testkit.chaos.runner import Outcome, play
+from testkit.chaos.testbeds import TESTBEDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=list(STAGES), help="only the runs on this farm")
+    parser.add_argument("--only", choices=list(TESTBEDS), help="only the runs on this farm")
     given = parser.parse_args(arguments)
     runs = list(range(given.first, given.first + given.runs))
     drawn = draw_faults(range(given.first + given.runs), seed=given.seed)  # whichever of them are run
@@ -32,16 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     outcomes: list[Outcome] = []
     started = time.monotonic()
-    for name, make in STAGES.items():
-        mine = [run for run in runs if stage_of(run) == name and given.only in (None, name)]
+    for name, make in TESTBEDS.items():
+        mine = [run for run in runs if which_testbed(run) == name and given.only in (None, name)]
         if not mine:
             continue
-        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, make(Path(folder)) as stage:
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, make(Path(folder)) as testbed:
             for run in mine:
-                outcome = play(stage, run, drawn[run], seed=given.seed)
+                outcome = play(testbed, run, drawn[run], seed=given.seed)
                 outcomes.append(outcome)
                 print(_row(outcome), flush=True)
-    broken = [outcome for outcome in outcomes if outcome.broken]
+    broken = [outcome for outcome in outcomes if outcome.violations]
     counts = Counter(fault for outcome in outcomes for fault in outcome.faults)
     print(
         f"\n{len(outcomes)} runs, {sum(counts.values())} faults of {len(counts)} kinds, {len(broken)} runs broken;"
@@ -54,18 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _row(outcome: Outcome) -> str:
     faults = "; ".join(
-        f"{fault} ({moment} %)" for fault, moment in zip(outcome.faults, (*outcome.moments, -1, -1), strict=False)
+        f"{fault} ({moment} %)" for fault, moment in zip_longest(outcome.faults, outcome.moments, fillvalue="-")
     )
     cells = (
-        outcome.run,
-        outcome.stage,
+        outcome.number,
+        outcome.testbed,
         faults,
         f"{outcome.seconds:.0f}",
         outcome.planned,
         outcome.repeated,
         outcome.failed,
         f"{outcome.wasted_s:.1f}",
-        "; ".join(outcome.broken) or "-",
+        "; ".join(outcome.violations) or "-",
     )
     return "| " + " | ".join(map(str, cells)) + " |"
 

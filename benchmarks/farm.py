@@ -61,7 +61,7 @@ from serving.render.takes import open_recipe
 from serving.store.records import ENDED, JobStatus
 from sharding.gang_shape import GangShape
 from sharding.spans import LatentSpan
-from tests.farm_process import Farm, title
+from testkit.farm_process import Farm, title
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "demo.yaml"
 """The film that is rendered with pocket."""

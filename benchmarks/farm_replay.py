@@ -2,8 +2,8 @@
 
 Drain: 6,000 takes of mixed length, all there at the start, on 1,200 gangs. Day: 10,000 jobs over a day on 1,000 gangs,
 with tenants, priorities, due times, caps, pauses, cancellations, lost gangs and hosts; and once more first come, first
-served. farm_simulation.py holds both and the generator. Correctness fails the run; a goal that is missed is only
-reported.
+served. The farm is simulation/farm.py, the generator of jobs simulation/jobs.py. Correctness fails the run; a goal that
+is missed is only reported.
 
     python -m benchmarks.farm_replay [--seed 1] [--small] [--only drain|day]
 """
@@ -17,12 +17,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from benchmarks.farm_simulation import POOL, STEPS, TRUE_CURVE, WINDOW, Job, Simulation, Totals
 from serving.scheduler.state import JobSpec, TenantSpec
+from simulation.farm import POOL, TRUE_CURVE, Job, Simulation, Totals
+from simulation.jobs import draw_latents, new_spec, path_s, work_s
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-FULL_CALL_S = TRUE_CURVE.seconds(WINDOW)
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only != "drain":
         print_day(size, *day(size, options.seed))
     return 0
-
-
-# ---------------------------------------------------------------------------------------------------- lengths of takes
-
-
-def draw_latents(rng: random.Random) -> int:
-    """Of 100 takes 50 are one chunk (up to 5 s at 4 latents a second), 30 up to 20 s, 15 up to 60 s, 5 up to 2 min."""
-    low, high = rng.choices([(5, 21), (22, 80), (81, 240), (241, 480)], weights=[50, 30, 15, 5])[0]
-    return rng.randint(low, high)
-
-
-def work_s(latents: list[int]) -> float:
-    """Gang-seconds of takes, as well as anyone knows beforehand: full chunks, 15 % redundant work."""
-    return sum(STEPS * FULL_CALL_S * max(n / WINDOW * 1.15, n / WINDOW if n <= WINDOW else 1) for n in latents)
-
-
-def path_s(latents: list[int]) -> float:
-    return STEPS * TRUE_CURVE.seconds(min(WINDOW, max(latents)))
 
 
 # ---------------------------------------------------------------------------------------------------- drain
@@ -128,21 +110,6 @@ def fair_error(served: dict[str, float], weights: dict[str, float]) -> float:
     """Largest relative error of anyone's share of what was served."""
     total, weight = sum(served.values()), sum(weights[name] for name in served)
     return max(abs(served[name] / total / (weights[name] / weight) - 1) for name in served)
-
-
-def new_spec(name: str, tenant: str, latents: list[int], created_at: float) -> JobSpec:
-    return JobSpec(
-        id=name,
-        tenant=tenant,
-        pool=POOL,
-        priority=50,
-        due_at=None,
-        created_at=created_at,
-        cost_key="cost",
-        work_s=work_s(latents),
-        path_s=path_s(latents),
-        steps=STEPS,
-    )
 
 
 def print_drain(size: Size, drained: Drained) -> None:

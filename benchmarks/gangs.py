@@ -24,7 +24,7 @@ from serving.render.local.film import render_film
 from serving.render.local.progress import Progress
 from serving.storyboard import Shot, Storyboard
 from sharding.gang_shape import GangShape
-from tests.farm_process import Farm
+from testkit.farm_process import Farm
 
 RUNS = (("1", 1), ("1", 2), ("cfg=2", 1), ("ulysses=2", 1), ("ring=2", 1))
 """Shape of the gangs, and how many."""

@@ -4,9 +4,9 @@ import hypothesis
 import pytest
 import torch
 
-from tests.postgres import _postgres_template, _sqlite_template, database, database_url, postgres, postgres_url
-from tests.s3 import s3_endpoint, s3_url
-from tests.sharding.ranks import ranks
+from testkit.postgres import _postgres_template, _sqlite_template, database, database_url, postgres, postgres_url
+from testkit.ranks import ranks
+from testkit.s3 import s3_endpoint, s3_url
 
 __all__ = [
     "_postgres_template",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cluster", "dashboards", "serving", "sharding")
+PACKAGES = ("cluster", "dashboards", "serving", "sharding", "simulation", "testkit")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from testkit.s3 import s3_server
 from tests.charts.chart_rendering import (
     CHART,
     EXAMPLES,
@@ -28,7 +29,6 @@ from tests.charts.chart_rendering import (
 )
 from tests.charts.crd_checking import find_schemas, problems_of
 from tests.charts.test_chart_manifests import CUSTOM, NEWEST, OLDEST
-from tests.s3 import s3_server
 
 NAMES = ("kind", "gpu")
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.autoscale_day import DayJob, draw_day, read_day, write_day
-from benchmarks.autoscale_farm import COLD_START_S, NODE_IDLE_S, AutoscaledFarm, Planner, QueueLength
 from benchmarks.autoscale_replay import RECORDED_DAY, best_queue, main, play, smallest_fleets
 from cluster.contract.planner import ScalingTargets
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply
+from simulation.autoscaled_farm import COLD_START_S, NODE_IDLE_S, AutoscaledFarm, Planner, QueueLength
+from simulation.day import DayJob, draw_day, read_day, write_day
 
 HOUR_S = 3600.0
 

@@ -16,7 +16,7 @@ import psutil
 
 from dashboards.asking import Stretch
 from serving.local_farm.prometheus import PROMETHEUS_SCRAPE_S
-from tests.farm_process import LONGTAKE, Farm, calls_done, free_port
+from testkit.farm_process import LONGTAKE, Farm, calls_done, free_port
 
 CONFIG = """
 pools:

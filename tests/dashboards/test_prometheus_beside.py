@@ -10,8 +10,8 @@ from serving.config.farm import FarmConfig, load_config
 from serving.errors import UserError
 from serving.local_farm.home import FarmHome
 from serving.local_farm.prometheus import RULES, check_prometheus, configuration
+from testkit.farm_process import Farm, free_port
 from tests.dashboards.promtool import promtool
-from tests.farm_process import Farm, free_port
 
 
 def config_of(tmp_path: Path, **settings: object) -> FarmConfig:

@@ -19,7 +19,7 @@ import psutil
 import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
-from tests.farm_process import free_port
+from testkit.farm_process import free_port
 
 NodeTypes = Mapping[str, Mapping[str, Any]]
 """As Ray's autoscaler takes them: resources, labels, min_workers and max_workers of each type of node by its name."""

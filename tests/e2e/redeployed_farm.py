@@ -14,8 +14,8 @@ from ray import serve
 from serving.actors.named import APP
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.settings import CONTROL_RESOURCE
+from testkit.farm_process import Json, calls_done, calls_planned, render, request
 from tests.e2e.scaled_farm import LIMIT_S, deploy, places, wait_for
-from tests.farm_process import Json, calls_done, calls_planned, render, request
 
 BOARD = """
 version: 1

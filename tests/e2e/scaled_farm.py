@@ -26,8 +26,8 @@ from serving import app
 from serving.config.farm import MARKET_LABEL, FarmConfig, PoolConfig, ScalingConfig
 from serving.local_farm.ray_cluster import start_application
 from serving.settings import CONTROL_RESOURCE
+from testkit.farm_process import Json, calls_done, calls_planned, free_port, render, request
 from tests.e2e.fake_autoscaler import NodeTypes, fake_cluster, kill_node
-from tests.farm_process import Json, calls_done, calls_planned, free_port, render, request
 
 LIMIT_S = 240.0
 MOST = 3

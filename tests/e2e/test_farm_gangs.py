@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.farm_process import Farm, calls_done, calls_planned, render
+from testkit.farm_process import Farm, calls_done, calls_planned, render
 
 pytestmark = pytest.mark.slow
 

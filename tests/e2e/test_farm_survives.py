@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.farm_process import Farm, calls_done, calls_planned, free_port, render
+from testkit.farm_process import Farm, calls_done, calls_planned, free_port, render
 
 pytestmark = pytest.mark.slow
 

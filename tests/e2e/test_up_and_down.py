@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.farm_process import LONGTAKE, TIME_LIMIT_S, Farm
+from testkit.farm_process import LONGTAKE, TIME_LIMIT_S, Farm
 
 ONE_GANG = {"LONGTAKE_POOLS__0__GANGS": "1", "LONGTAKE_POOLS__0__MIN_GANGS": "0"}
 BOARD = "version: 1\ntitle: A ball\nquality: draft\nshots:\n  - {id: ball, prompt: a red ball, seconds: 1}\n"

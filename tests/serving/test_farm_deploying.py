@@ -17,7 +17,7 @@ from serving.settings import CONTROL_RESOURCE
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
-from tests.farm_process import LONGTAKE
+from testkit.farm_process import LONGTAKE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 """Ray Serve's own, of when it is imported."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from sharding.gang_groups import GangGroups
 from sharding.gang_shape import GangShape
 from sharding.guidance import guide, share_branches
-from tests.sharding.ranks import Worlds
+from testkit.ranks import Worlds
 
 
 def predict_own_branch(groups: GangGroups) -> tuple[Tensor, Tensor]:

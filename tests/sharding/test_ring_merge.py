@@ -32,7 +32,7 @@ from sharding.ring import (
 )
 from sharding.sequence import sequence_attention
 from sharding.splits import part_of
-from tests.sharding.ranks import Worlds
+from testkit.ranks import Worlds
 
 BESIDE = Path(sys.prefix) / "xformers"
 

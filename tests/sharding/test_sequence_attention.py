@@ -18,7 +18,7 @@ from sharding.gang_shape import GangShape, split_sizes
 from sharding.ring import OWN_MERGE, Found, ring_attention
 from sharding.sequence import sequence_attention
 from sharding.splits import gather_parts, part_of
-from tests.sharding.ranks import Worlds, all_shapes, fresh_ranks
+from testkit.ranks import Worlds, all_shapes, fresh_ranks
 
 SHAPES = [shape for shape in all_shapes(4) if shape.cfg == 1]
 FP32 = 2e-5

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.farm_process import Farm
+from testkit.farm_process import Farm
 from tests.studio.browsing import DESKTOP, PHONE, Visitor, running_browser
 
 ROOT = Path(__file__).parents[2]

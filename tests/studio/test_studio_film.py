@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.farm_process import Farm
+from testkit.farm_process import Farm
 from tests.studio.browsing import Visitor, go
 from tests.studio.page_words import WEB
 

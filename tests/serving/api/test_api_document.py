@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from serving.api.app import openapi_document
-from tests.postgres import private_postgres
+from testkit.postgres import private_postgres
 from tests.serving.api.api_double import STORYBOARD, WAIT_S, ApiDouble, running
 
 CHECKS = [

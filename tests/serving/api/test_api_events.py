@@ -23,7 +23,7 @@ from serving.jobs.lifecycle import Lifecycle
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.records import Job, JobProgress
-from tests.records import NOW, new_job, new_takes
+from testkit.records import NOW, new_job, new_takes
 from tests.serving.api.api_double import WAIT_S, ApiDouble, running, wait_until
 
 PERSON = "ada/laptop"

@@ -32,7 +32,7 @@ from serving.store.jobs import JobStore
 from serving.store.records import JobFact, JobStatus, LedgerEntry
 from serving.telemetry.histograms import ApiReport, Counted, MergedHistogram, Tally
 from serving.telemetry.metrics import CALL_REASONS, CALL_STAGES, FAILURES, FarmMetrics
-from tests.records import NOW, new_job
+from testkit.records import NOW, new_job
 from tests.serving.telemetry.metrics_table import PAGE, declared, with_table
 
 POOL = "default"

@@ -11,7 +11,7 @@ from serving.jobs.lifecycle import TRANSITIONS, Action, Lifecycle
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.records import LIVE, Job, JobProgress, JobStatus
-from tests.records import NOW, new_entry, new_job, new_takes
+from testkit.records import NOW, new_entry, new_job, new_takes
 
 LEASE_S = 10.0
 DIRECTORS = st.sampled_from(["one", "two"])

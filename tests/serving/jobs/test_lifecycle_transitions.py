@@ -9,7 +9,7 @@ from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.records import JobStatus
 from serving.store.webhooks import Webhooks
-from tests.records import NOW, new_job, new_takes
+from testkit.records import NOW, new_job, new_takes
 
 ALLOWED: dict[Action, dict[JobStatus, JobStatus]] = {
     "start": {"queued": "in_progress"},

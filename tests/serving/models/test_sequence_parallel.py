@@ -14,7 +14,7 @@ from sharding.attention import choose_backend
 from sharding.denoiser import PromptPart
 from sharding.gang_groups import ALONE, GangGroups
 from sharding.gang_shape import GangShape
-from tests.sharding.ranks import Worlds, all_shapes
+from testkit.ranks import Worlds, all_shapes
 
 SEVERAL = [
     pytest.param(shape, marks=[pytest.mark.slow] if shape.ranks > 2 else [])

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from benchmarks.farm_replay import draw_latents, new_spec
-from benchmarks.farm_simulation import Job, Simulation
 from serving.scheduler.state import TenantSpec
+from simulation.farm import Job, Simulation
+from simulation.jobs import draw_latents, new_spec
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,12 +5,13 @@ import random
 import pytest
 import torch
 
-from benchmarks.farm_replay import SMALL, Size, day, drain, new_spec
-from benchmarks.farm_simulation import WINDOW, Job, Take, shape_of
+from benchmarks.farm_replay import SMALL, Size, day, drain
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.solver import EulerSolver, flow_sigmas
 from sharding.spans import LatentSpan
 from sharding.timeline import Recipe, Timeline
+from simulation.farm import WINDOW, Job, Take, shape_of
+from simulation.jobs import new_spec
 
 
 def test_a_small_farm_is_drained_in_little_more_than_the_least_time() -> None:

@@ -11,7 +11,7 @@ from serving.store.database import Database
 from serving.store.events import write_event
 from serving.store.jobs import JobStore
 from serving.store.records import Event
-from tests.records import NOW, new_job
+from testkit.records import NOW, new_job
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = 20.0) -> None:

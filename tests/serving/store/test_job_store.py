@@ -18,7 +18,7 @@ from serving.store.leases import claim_query
 from serving.store.records import SYSTEM, IdempotencyRecord, JobProgress, JobStatus, JobUse
 from serving.store.tables import metadata
 from serving.store.webhooks import Webhooks
-from tests.records import NOW, new_entry, new_job, new_takes
+from testkit.records import NOW, new_entry, new_job, new_takes
 
 PERSON = "ada/laptop"
 RECORD = IdempotencyRecord("ada", "POST /v1/jobs", "key", "a" * 64)

@@ -14,14 +14,14 @@ from serving.errors import Fault, StoreUnavailable, UserError
 from serving.store.database import Database, open_database
 from serving.store.jobs import JobStore
 from serving.store.tables import metadata
-from tests.postgres import PrivatePostgres
-from tests.records import NOW, new_job, new_takes
+from testkit.postgres import PrivatePostgres
+from testkit.records import NOW, new_job, new_takes
 
 WRITER = """
 import sys
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
-from tests.records import NOW, new_job, new_takes
+from testkit.records import NOW, new_job, new_takes
 
 database = open_database(sys.argv[1])
 store = JobStore(database)

@@ -7,7 +7,7 @@ from serving.store.jobs import JobStore
 from serving.store.records import IdempotencyRecord
 from serving.store.row_expiry import AUDIT_KEPT_S, WEBHOOKS_KEPT_S, forget_old_rows
 from serving.store.webhooks import Webhooks
-from tests.records import NOW, new_job
+from testkit.records import NOW, new_job
 
 
 def test_events_of_jobs_that_are_over_are_forgotten_and_others_kept(database: Database) -> None:

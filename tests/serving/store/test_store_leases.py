@@ -10,7 +10,7 @@ from serving.store.jobs import JobStore
 from serving.store.leases import claim_query
 from serving.store.records import Job, JobProgress
 from serving.store.tables import jobs
-from tests.records import NOW, new_entry, new_job, new_takes
+from testkit.records import NOW, new_entry, new_job, new_takes
 
 LEASE_S = 10.0
 

@@ -6,7 +6,7 @@ from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.ledger import Ledger
 from serving.store.records import JobProgress
-from tests.records import NOW, new_entry, new_job, new_takes
+from testkit.records import NOW, new_entry, new_job, new_takes
 
 SECONDS = st.floats(0, 1000, allow_nan=False)
 SPENT = st.lists(st.tuples(st.integers(0, 1), SECONDS, SECONDS, st.booleans()), max_size=12)

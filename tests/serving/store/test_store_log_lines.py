@@ -7,7 +7,7 @@ from serving import settings
 from serving.store.database import Database
 from serving.store.log_lines import LogLine, LogLines
 from serving.store.row_expiry import LOG_LINES_KEPT_S, forget_old_rows
-from tests.records import NOW
+from testkit.records import NOW
 
 
 def line(message: str, *, job: str | None = "job_a", level: str = "info", at: float = NOW) -> LogLine:

@@ -7,7 +7,7 @@ from serving.store.audit import AuditEntry, AuditLog
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.records import Event, Job
-from tests.records import NOW, new_job, new_takes
+from testkit.records import NOW, new_job, new_takes
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys, TenantSettings
 from serving.store.records import IdempotencyRecord, Job, PoolSupply
 from serving.store.webhooks import MAX_ENDPOINTS, WEBHOOK_RETRIES_S, Webhooks
-from tests.records import NOW, new_job, new_takes
+from testkit.records import NOW, new_job, new_takes
 
 RECORD = IdempotencyRecord(tenant="ada", route="POST /v1/jobs", key="a-key", body_sha256="1" * 64)
 OTHER_BODY = replace(RECORD, body_sha256="2" * 64)

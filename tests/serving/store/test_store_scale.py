@@ -32,7 +32,7 @@ from serving.store.database import Database
 from serving.store.jobs import JobStore, page_query
 from serving.store.leases import claim_query
 from serving.store.tables import events, job_tags, jobs, storyboards
-from tests.records import NOW, new_job
+from testkit.records import NOW, new_job
 
 NUM_JOBS = 100_000
 NUM_LEASED = 200

@@ -1,6 +1,6 @@
 """A farm in simulated time whose gangs come and go as somebody chooses: for autoscale_replay.py.
 
-The scheduler is the real one (farm_simulation.py), and so is the demand that it measures. Gangs only take time to come,
+The scheduler is the real one (farm.py), and so is the demand that it measures. Gangs only take time to come,
 and finish their calls before they go.
 """
 
@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from benchmarks.autoscale_day import DayJob
-from benchmarks.farm_replay import new_spec
-from benchmarks.farm_simulation import POOL, CallKey, Gang, Job, Simulation, Take
 from cluster.contract.planner import PlannerMemory, ScalingTargets, plan_gangs
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply, PoolTerms
 from serving.scheduler.due_times import gangs_for
+from serving.scheduler.state import CallKey
+from simulation.day import DayJob
+from simulation.farm import POOL, Gang, Job, Simulation, Take
+from simulation.jobs import new_spec
 
 DAY_S = 86_400.0
 

@@ -1,4 +1,4 @@
-"""The two farms that faults are played on: one in the cloud's manner, one local."""
+"""The two farms that meet faults: one on Postgres and a bucket, one on SQLite and a small disk."""
 
 import contextlib
 import json
@@ -13,10 +13,11 @@ import httpx
 
 from serving.config.farm import load_config
 from serving.store.artifacts import Artifacts
-from tests.chaos.ground import CutConnection, SmallDisk, small_disk
-from tests.farm_process import Farm, Json, title
-from tests.postgres import PrivatePostgres, private_postgres
-from tests.s3 import s3_server
+from testkit.chaos.breakable import CutConnection, SmallDisk, small_disk
+from testkit.farm_process import Farm, title
+from testkit.json_object import Json
+from testkit.postgres import PrivatePostgres, private_postgres
+from testkit.s3 import s3_server
 
 GANGS = 2
 CHECKPOINT_STEPS = 2
@@ -34,7 +35,7 @@ SETTINGS = {
 
 
 @dataclass
-class Stage:
+class Testbed:
     """A farm that runs, and what it stands on."""
 
     name: str
@@ -54,7 +55,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def cloud_stage(folder: Path) -> Iterator[Stage]:
+def cloud_testbed(folder: Path) -> Iterator[Testbed]:
     """A farm of two hosts and two decoders on Postgres and a bucket.
 
     Raises FileNotFoundError where Postgres is not installed.
@@ -73,39 +74,39 @@ def cloud_stage(folder: Path) -> Iterator[Stage]:
             "LONGTAKE_TIMELINE_HOSTS": "2",
         }
         farm = Farm(folder / "home", extra=settings)
-        stage = Stage("cloud", farm, Artifacts.open(url), connection=connection, postgres=postgres)
-        yield from _started(stage, stack)
+        testbed = Testbed("cloud", farm, Artifacts.open(url), connection=connection, postgres=postgres)
+        yield from _started(testbed, stack)
 
 
 @contextlib.contextmanager
-def local_stage(folder: Path) -> Iterator[Stage]:
+def local_testbed(folder: Path) -> Iterator[Testbed]:
     """A farm on SQLite and a folder, on a small disk. Raises PermissionError where none can be mounted."""
     with contextlib.ExitStack() as stack:
         disk = stack.enter_context(small_disk(folder / "disk"))
         farm = Farm(disk.folder / "home", extra=SETTINGS)
-        stage = Stage("local", farm, Artifacts.open(str(farm.home / "artifacts")), disk=disk)
-        yield from _started(stage, stack)
+        testbed = Testbed("local", farm, Artifacts.open(str(farm.home / "artifacts")), disk=disk)
+        yield from _started(testbed, stack)
 
 
-STAGES = {"cloud": cloud_stage, "local": local_stage}
+TESTBEDS = {"cloud": cloud_testbed, "local": local_testbed}
 
 
-def _started(stage: Stage, stack: contextlib.ExitStack) -> Iterator[Stage]:
-    stack.callback(stage.farm.command, "down")
-    stage.farm.up()
+def _started(testbed: Testbed, stack: contextlib.ExitStack) -> Iterator[Testbed]:
+    stack.callback(testbed.farm.command, "down")
+    testbed.farm.up()
     end = time.monotonic() + SETTLE_S
-    while len(stage.farm.processes("ray::RankActor")) < GANGS or not stage.farm.processes("ray::TimelineHostActor"):
+    while len(testbed.farm.processes("ray::RankActor")) < GANGS or not testbed.farm.processes("ray::TimelineHostActor"):
         assert time.monotonic() < end, "the farm does not get its gangs"
         time.sleep(0.1)
-    stage.baseline = census(stage.farm)
-    yield stage
+    testbed.baseline = ray_inventory(testbed.farm)
+    yield testbed
 
 
-def census(farm: Farm) -> Json:
+def ray_inventory(farm: Farm) -> Json:
     """The actors and placement groups of the farm's Ray."""
     raylet = title(next(process for process in farm.processes("raylet/raylet")))
     address = next(part.partition("=")[2] for part in raylet.split() if part.startswith("--gcs-address"))
-    command = [sys.executable, "-m", "tests.chaos.census", address]
+    command = [sys.executable, "-m", "testkit.chaos.ray_inventory", address]
     done = subprocess.run(command, env=farm.environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found: Json = json.loads(done.stdout.splitlines()[-1])

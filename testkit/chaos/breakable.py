@@ -1,4 +1,4 @@
-"""What a farm in trouble stands on: a bucket behind a connection that can be cut, and a disk that can be filled."""
+"""Infrastructure that a test can break: a connection that can be cut, and a disk that can be filled."""
 
 import contextlib
 import socket

@@ -3,7 +3,7 @@
 Office hours with two peaks, a batch before dawn that is due in the morning, and a few films that are very long. It is
 made up: no farm was recorded. Whoever has a log of a real one writes it in the same columns and replays that.
 
-    python -m benchmarks.autoscale_day --seed 1 > benchmarks/data/autoscale_day.csv
+    python -m simulation.day --seed 1 > benchmarks/data/autoscale_day.csv
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TextIO
 
-from benchmarks.farm_replay import path_s
+from simulation.jobs import path_s
 
 HOUR_S = 3600.0
 

@@ -1,4 +1,4 @@
-"""A run while it goes on: its job, and what faults have done to it so far."""
+"""The state of a run: its job, and what faults have done to it so far."""
 
 import random
 import time
@@ -19,21 +19,22 @@ from serving.store.records import Take
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.spans import LatentSpan
 from sharding.timeline import Recipe, Timeline
-from tests.chaos.stage import Stage
-from tests.farm_process import Farm, Json, calls_done
+from testkit.chaos.testbeds import Testbed
+from testkit.farm_process import Farm, calls_done
+from testkit.json_object import Json
 
 MODEL = "pocket"
 
 
-class Broken(AssertionError):
-    """A promise that a run saw broken."""
+class GuaranteeBroken(AssertionError):
+    """A guarantee that a run saw broken."""
 
 
 @dataclass
-class Scene:
-    """One run: a job that is being rendered, and what has happened to it."""
+class FaultRun:
+    """A job that is being rendered, and what has happened to it."""
 
-    stage: Stage
+    testbed: Testbed
     rng: random.Random
     board: Path
     job_id: str = ""
@@ -52,12 +53,12 @@ class Scene:
     """Calls of each take that were durable when a host was last lost; nothing while none was."""
     outage: bool = False
     """Whether there was a time in which nothing could be made durable."""
-    broken: list[str] = field(default_factory=list)
-    """Promises that were seen broken on the way."""
+    violations: list[str] = field(default_factory=list)
+    """Guarantees that were seen broken on the way."""
 
     @property
     def farm(self) -> Farm:
-        return self.stage.farm
+        return self.testbed.farm
 
     def look(self) -> Json:
         """The job now; adds what the Director counts to `calls`."""
@@ -73,16 +74,17 @@ class Scene:
             self.progress[key] = now_done
             if now_done < min(before, self.kept.get(key, before)):
                 durable = self.kept.get(key, "all of them")
-                self.broken.append(f"take {key} fell from {before} calls to {now_done}; {durable} were durable")
+                self.violations.append(f"take {key} fell from {before} calls to {now_done}; {durable} were durable")
         return job
 
     def wait_for(self, met: Callable[[Json], bool], *, within_s: float = 240) -> Json:
         end = time.monotonic() + within_s
         while not met(job := self.look()):
             if job["status"] == "failed":
-                raise Broken(f"the job failed: {job['error']}")
+                raise GuaranteeBroken(f"the job failed: {job['error']}")
             if time.monotonic() > end:
-                raise Broken(f"nothing happened for {within_s:.0f} s: {job['status']}, {calls_done(job)} calls done")
+                state = f"{job['status']}, {calls_done(job)} calls done"
+                raise GuaranteeBroken(f"nothing happened for {within_s:.0f} s: {state}")
             time.sleep(0.05)
         return job
 
@@ -90,7 +92,7 @@ class Scene:
         """Timeline hosts are about to be killed: stop them, and note what of each take is durable in this moment."""
         for host in hosts:
             host.suspend()
-        database = open_database(self.stage.store_url)
+        database = open_database(self.testbed.store_url)
         try:
             takes = JobStore(database).takes(self.job_id)
         finally:
@@ -98,11 +100,11 @@ class Scene:
         self.kept = {take.key: self._durable_calls(take) for take in takes}
         for take in takes:
             if take.calls_done > take.calls_total / 2 and not self.kept[take.key] and not self.outage:
-                self.broken.append(f"take {take.key} had done {take.calls_done} calls and kept no checkpoint")
+                self.violations.append(f"take {take.key} had done {take.calls_done} calls and kept no checkpoint")
 
     def _durable_calls(self, take: Take) -> int:
         """Calls of a take that need not be done again if every process dies now."""
-        artifacts = self.stage.artifacts
+        artifacts = self.testbed.artifacts
         if take.content_key is None:
             return 0
         if artifacts.exists(latents_artifact(take.content_key)):
@@ -125,7 +127,7 @@ def _recipe(latents: int) -> Recipe:
     return Recipe(solver=model.solver(steps), cover=cover)
 
 
-def submit(scene: Scene, board: Path, *, key: str) -> str:
+def submit(run: FaultRun, board: Path, *, key: str) -> str:
     """The id of the job that a storyboard becomes."""
     body = {"storyboard": board.read_text()}
-    return str(scene.farm.ask("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})["id"])
+    return str(run.farm.ask("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": key})["id"])

@@ -1,4 +1,6 @@
-"""Counts what a farm's Ray cluster holds, for `python -m tests.chaos.census GCS_ADDRESS`: JSON on standard output."""
+"""Counts what a farm's Ray cluster holds, for `python -m testkit.chaos.ray_inventory GCS_ADDRESS`: JSON on standard
+output.
+"""
 
 import json
 import logging

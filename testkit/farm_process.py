@@ -17,12 +17,11 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.local_farm.leftovers import find_processes, is_living
+from testkit.json_object import Json
 
 LONGTAKE = str(Path(sys.executable).with_name("longtake"))
 TIME_LIMIT_S = 300.0
 """Seconds that a command, or anything else that is waited for, may take on a busy machine."""
-
-Json = dict[str, Any]
 
 
 class Farm:

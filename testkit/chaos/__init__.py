@@ -1,0 +1,1 @@
+"""Faults that real farms meet, and what must be true afterwards."""
