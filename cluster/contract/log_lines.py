@@ -8,6 +8,8 @@ import json
 import logging
 from typing import Any
 
+from cluster.contract.plain_text import make_plain
+
 TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 """A line for people."""
 
@@ -34,6 +36,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class PlainLines(logging.Formatter):
+    """Words on one line, whatever people wrote into them; a traceback on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging calls it so
+        """The line without its traceback."""
+        return make_plain(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback."""
+        return make_plain(super().formatException(ei), lines=True)
+
+
 def extra_of(record: logging.LogRecord) -> dict[str, Any]:
     """What was given as `extra`: its action and ids."""
     given = record.__dict__.items()
@@ -43,5 +57,5 @@ def extra_of(record: logging.LogRecord) -> dict[str, Any]:
 def choose_formatter(form: str, *, is_terminal: bool, text: str = TEXT) -> logging.Formatter:
     """The formatter for `form` (one of FORMS); anything else leaves it to where the lines go."""
     if form == "text" or (form != "json" and is_terminal):
-        return logging.Formatter(text)
+        return PlainLines(text)
     return JsonLines()

@@ -5,7 +5,6 @@ Every POST carries an Idempotency-Key that stays the same when it is tried again
 
 import os
 import re
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from serving.cli.terminal import warn
 from serving.errors import Fault, Problem, UserError
 from serving.settings import MAX_LIST, home
 
@@ -195,7 +195,7 @@ class Patience:
         if now + seconds - self._since > limit_s + 1e-6:
             return False
         if self._next_s > 1 and not self._said:
-            print(f"longtake: waiting for the farm at {self._url}", file=sys.stderr)
+            warn(f"waiting for the farm at {self._url}")
             self._said = True
         self._sleep(seconds)
         self._next_s = min(CLIENT_MAX_WAIT_S, 2 * self._next_s)

@@ -1,6 +1,5 @@
 """`longtake doctor`: what this machine has and lacks for rendering, each with a way to mend it."""
 
-import json
 import platform
 import shutil
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Literal
 import typer
 
 from serving.cli.options import AsJson
+from serving.cli.terminal import open_facts, print_json, print_table, styled
 
 MIN_FREE_DISK_BYTES = 1 << 30
 """Bytes; `longtake doctor` warns where less disk space than this is free."""
@@ -34,7 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Check that this machine can render; exit code 1 if it cannot."""
     findings = [_examine(check) for check in CHECKS]
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         _show(findings)
     if any(finding.state == "fail" for finding in findings):
@@ -167,18 +167,13 @@ def _examine(check: Callable[[], Finding]) -> Finding:
 
 
 def _show(findings: list[Finding]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table = open_facts()
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     for finding in findings:
-        fix = f"\n-> {finding.fix}" if finding.fix else ""
-        state = f"[{colours[finding.state]}]{finding.state}[/]"
-        table.add_row(state, finding.name, escape(finding.found + fix))
-    Console(highlight=False).print(table)
+        table.add_row(styled((finding.state, colours[finding.state])), finding.name, finding.found)
+        if finding.fix:
+            table.add_row("", "", f"-> {finding.fix}")
+    print_table(table)
 
 
 def _gib(num_bytes: int) -> str:

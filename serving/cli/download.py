@@ -20,7 +20,7 @@ from serving.cli.client import FarmClient, Json, Refused, farm
 from serving.cli.job_text import film_words, status_word
 from serving.cli.options import AsJson, JobName
 from serving.cli.render import check_out
-from serving.cli.terminal import print_json, tell
+from serving.cli.terminal import open_console, print_json, print_line, tell
 from serving.errors import Fault, UserError
 from serving.settings import CLIENT_PATIENCE_S
 
@@ -50,7 +50,7 @@ def download(
     if as_json:
         print_json(found)
     else:
-        print(path)
+        print_line(str(path))
 
 
 def download_film(client: FarmClient, job: Json, out: Path) -> None:
@@ -137,8 +137,6 @@ def _shown(num_bytes: int | None) -> Iterator[Callable[[int], object]]:
         yield lambda done: None
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    from serving.cli.terminal import open_console
 
     columns = (
         BarColumn(bar_width=None),

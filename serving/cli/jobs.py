@@ -25,12 +25,16 @@ from serving.cli.options import AsJson, JobName
 from serving.cli.terminal import (
     add_column,
     add_words_column,
+    cut_words,
     open_console,
+    open_facts,
     open_table,
     print_answer,
     print_json,
+    print_line,
+    print_table,
+    styled,
     tell,
-    words,
 )
 from serving.cli.terms import Budget, read_budget
 from serving.cli.watch import take_words
@@ -65,7 +69,7 @@ def jobs(
     if as_json:
         print_json(found)
     elif not found["data"]:
-        print("no jobs")
+        print_line("no jobs")
     else:
         console = open_console()
         console.print(_job_table(found["data"], time.time(), width=console.width))
@@ -80,9 +84,8 @@ def show(job: JobName, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    console = open_console()
-    console.print(_facts(found, time.time()))
-    console.print(_take_table(found["takes"]))
+    print_table(_facts(found, time.time()))
+    print_table(_take_table(found["takes"]))
 
 
 def explain(job: JobName, as_json: AsJson = False) -> None:
@@ -146,7 +149,6 @@ def _list(client: FarmClient, chosen: Json, limit: int) -> Json:
 def _job_table(found: list[Json], now: float, *, width: int) -> "Table":
     """One line a job. Where there is little room the id is cut to its end, by which every command finds it too."""
     from rich.progress_bar import ProgressBar
-    from rich.text import Text
 
     wide = width >= _WIDE
     table = open_table("job")
@@ -161,8 +163,8 @@ def _job_table(found: list[Json], now: float, *, width: int) -> "Table":
         bar = ProgressBar(total=100, completed=job["progress"], width=8, complete_style=style, finished_style=style)
         table.add_row(
             job["id"] if width >= _VERY_WIDE else job["id"][-_SHORT_ID:],
-            words(title),
-            Text(status, style=style),
+            cut_words(title),
+            styled((status, style)),
             *((bar, f"{done}/{len(job['takes'])}") if wide else ()),
             f"{job['progress']:.0f}",
             left_words(job, now),
@@ -174,13 +176,8 @@ def _job_table(found: list[Json], now: float, *, width: int) -> "Table":
 
 def _facts(job: Json, now: float) -> "Table":
     """What is known of a job as a whole, one fact a line."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bright_black", no_wrap=True)
-    table.add_column()
-    state = Text.assemble((status_word(job["status"]), STYLES[job["status"]]), f": {job['reason']}")
+    table = open_facts()
+    state = styled((status_word(job["status"]), STYLES[job["status"]]), f": {job['reason']}")
     version = f"{job['version']}" + (f", made from {job['parent']}" if job["parent"] else "")
     facts = {
         "job": f"{job['id']} of {job['tenant']}",
@@ -202,21 +199,19 @@ def _facts(job: Json, now: float) -> "Table":
     }
     for name, fact in facts.items():
         if fact:
-            table.add_row(name, fact if isinstance(fact, Text) else Text(fact))
+            table.add_row(name, fact)
     return table
 
 
 def _take_table(takes: list[Json]) -> "Table":
-    from rich.text import Text
-
     table = open_table("take", "shots>", "status", "%>", "", "GPU seconds>")
     for take in takes:
         table.add_row(
-            Text(take["key"]),
+            take["key"],
             str(len(take["shots"])),
-            Text(take["status"], style=STYLES[take["status"]]),
+            styled((take["status"], STYLES[take["status"]])),
             f"{take['progress']:.0f}",
-            Text("" if take["status"] == "decoded" and not take["cached"] else take_words(take)),
+            "" if take["status"] == "decoded" and not take["cached"] else take_words(take),
             f"{take['cost']['gpu_seconds'] + take['cost']['wasted_gpu_seconds']:.1f}",
         )
     return table

@@ -8,7 +8,7 @@ import typer
 from serving.cli.client import farm
 from serving.cli.job_text import clock, money
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_console, open_table, print_answer, print_json, tell
+from serving.cli.terminal import open_table, print_answer, print_json, print_line, print_table, tell
 from serving.errors import UserError
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys; for administrators.")
@@ -28,7 +28,7 @@ def create(
         return
     if key["secret"] is None:
         raise UserError(f"{key['id']} was made, but its secret was lost on the way; revoke it and make another")
-    print(key["secret"])
+    print_line(key["secret"])
     tell(f"{key['id']} for {key['tenant']}: keep it, it is not shown again; clients take it from LONGTAKE_API_KEY")
 
 
@@ -43,7 +43,7 @@ def list_keys(
         print_json(found)
         return
     if not found["data"]:
-        print("no keys")
+        print_line("no keys")
         return
     now = time.time()
     table = open_table("key", "tenant", "name", "made", "state")
@@ -52,7 +52,7 @@ def list_keys(
         state = "in use" if revoked is None else f"revoked {clock(revoked, now)}"
         style = None if revoked is None else "bright_black"
         table.add_row(key["id"], key["tenant"], key["name"], clock(key["created_at"], now), state, style=style)
-    open_console().print(table, markup=False)
+    print_table(table)
 
 
 @keys.command()
@@ -77,11 +77,11 @@ def usage(
         print_json(found)
         return
     if not found["data"]:
-        print("nothing was spent")
+        print_line("nothing was spent")
         return
     names = ("tenant",) if job is None else ("take", "shot")
     table = open_table(*names, "GPU seconds>", "wasted>", "dollars>")
     for row in found["data"]:
         sums = (f"{row['gpu_seconds']:,.1f}", f"{row['wasted_gpu_seconds']:,.1f}", money(row["usd"]))
         table.add_row(*(row[name] for name in names), *sums)
-    open_console().print(table, markup=False)
+    print_table(table)

@@ -1,6 +1,5 @@
 """`longtake logs`: what the farm's log says of a job, and goes on saying."""
 
-import json
 import time
 from collections.abc import Iterator
 from enum import StrEnum
@@ -10,6 +9,7 @@ import typer
 
 from serving.cli.client import FarmClient, Json, farm
 from serving.cli.options import AsJson, JobName
+from serving.cli.terminal import print_json, print_line
 from serving.settings import MAX_LOG_LIST
 from serving.store.records import ENDED
 
@@ -34,7 +34,10 @@ def logs(
     """Print what was logged of a job: what the farm did for it, and what went wrong."""
     with farm() as client:
         for line in read_lines(client, client.find_job(job), level=level.value, follow=follow):
-            print(json.dumps(line, ensure_ascii=False) if as_json else line_words(line), flush=True)
+            if as_json:
+                print_json(line, indent=None)
+            else:
+                print_line(line_words(line))
 
 
 def read_lines(client: FarmClient, job_id: str, *, level: str, follow: bool) -> Iterator[Json]:

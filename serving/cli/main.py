@@ -24,6 +24,7 @@ from serving.cli.render import render
 from serving.cli.schema import schema
 from serving.cli.submit import finalize, quote, revise, submit
 from serving.cli.tenants import tenants
+from serving.cli.terminal import print_line, set_up_streams, tell, warn
 from serving.cli.up import down, status, up
 from serving.cli.versions import delete, diff, versions
 from serving.cli.watch import watch
@@ -61,7 +62,7 @@ def mount_groups(entry_points: Iterable[importlib.metadata.EntryPoint]) -> None:
         try:
             app.add_typer(entry_point.load(), name=entry_point.name, rich_help_panel="Kubernetes")
         except Exception as error:
-            print(f"longtake: no commands of {entry_point.name}: {error}", file=sys.stderr)
+            warn(f"no commands of {entry_point.name}: {error}")
 
 
 mount_groups(importlib.metadata.entry_points(group="longtake.commands"))
@@ -69,13 +70,14 @@ mount_groups(importlib.metadata.entry_points(group="longtake.commands"))
 
 def main() -> NoReturn:
     """Runs the command line and leaves with its exit code."""
+    set_up_streams()
     try:
         app()
         sys.exit(0)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
             unwritten = "; no film was written" if sys.argv[1:2] == ["render"] else ""
-            print(f"longtake: interrupted{unwritten}", file=sys.stderr)
+            warn(f"interrupted{unwritten}")
         raise
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -93,7 +95,7 @@ def main() -> NoReturn:
 def show_version(wanted: bool) -> None:
     """Prints the version and leaves, where --version asks for it."""
     if wanted:
-        print(importlib.metadata.version("longtake"))
+        print_line(importlib.metadata.version("longtake"))
         raise typer.Exit
 
 
@@ -107,10 +109,9 @@ def longtake(
 
 
 def _tell(error: Exception, message: str) -> None:
-    for line in message.splitlines():
-        print(f"longtake: {line}", file=sys.stderr)
+    warn(message)
     if debug():
-        traceback.print_exception(error)
+        tell("".join(traceback.format_exception(error)))
 
 
 def _keep_traceback() -> str:

@@ -1,6 +1,5 @@
 """`longtake migrate`: brings the database up to this release, for who deploys it before the farm."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serving.cli.options import AsJson
+from serving.cli.terminal import print_json, print_line
 from serving.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def migrate(
     finally:
         database.close()
     if as_json:
-        print(json.dumps({"schema": step, "admin_key": adopted}))
+        print_json({"schema": step, "admin_key": adopted}, indent=None)
         return
-    print(f"the database is at schema {step}")
+    print_line(f"the database is at schema {step}")
     if adopted is not None:
-        print(f"{adopted} is an administrator's key")
+        print_line(f"{adopted} is an administrator's key")
 
 
 def _adopt(database: "Database") -> str:

@@ -1,9 +1,9 @@
 """`longtake models`: the models known by name."""
 
-import json
 from dataclasses import asdict
 
 from serving.cli.options import AsJson
+from serving.cli.terminal import open_table, print_json, print_line, print_table
 
 
 def models(as_json: AsJson = False) -> None:
@@ -12,17 +12,10 @@ def models(as_json: AsJson = False) -> None:
 
     known = known_models()
     if as_json:
-        print(json.dumps([asdict(model) for model in known], indent=2))
+        print_json([asdict(model) for model in known])
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("model", "here", "what it is"):
-        table.add_column(heading)
+    table = open_table("model", "here", "what it is")
     for model in known:
         table.add_row(model.name, "yes" if model.is_local else "no", model.description)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("Any other Wan checkpoint opens by its folder (./my-model) or hub id (organisation/model).")
+    print_table(table)
+    print_line("Any other Wan checkpoint opens by its folder (./my-model) or hub id (organisation/model).")

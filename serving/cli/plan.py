@@ -1,6 +1,5 @@
 """`longtake plan`: what a storyboard would take to render, without rendering it."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from serving.cli.options import AsJson, Model, Steps, StoryboardPath
 from serving.cli.source import plan_film, read_storyboard
+from serving.cli.terminal import open_table, print_json, print_line, print_table
 from serving.errors import UserError
 from serving.settings import MAX_POOL_GANGS
 
@@ -40,30 +40,24 @@ def plan(
     advice = None if gpus is None else _advise(film, opened, gpus=gpus, gpu_gib=gpu_gib, gpus_per_node=gpus_per_node)
     expected = _estimate(film, opened)
     if as_json:
-        print(
-            json.dumps(
-                {
-                    **plan_json(film),
-                    "estimate": asdict(expected) if expected else None,
-                    "advice": {**asdict(advice), "shape": str(advice.shape)} if advice else None,
-                },
-                indent=2,
-            )
+        print_json(
+            {
+                **plan_json(film),
+                "estimate": asdict(expected) if expected else None,
+                "advice": {**asdict(advice), "shape": str(advice.shape)} if advice else None,
+            }
         )
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(_headline(film), markup=False, soft_wrap=True)
-    console.print(_shot_table(film))
-    console.print(_take_table(film))
-    console.print(_totals(film), markup=False, soft_wrap=True)
-    console.print(_describe_estimate(expected), markup=False, soft_wrap=True)
+    print_line(_headline(film))
+    print_table(_shot_table(film))
+    print_table(_take_table(film))
+    print_line(_totals(film))
+    print_line(_describe_estimate(expected))
     if advice is not None:
         gangs = "1 gang" if advice.gangs == 1 else f"{advice.gangs} gangs"
-        console.print(f"on {gpus} GPUs: {gangs} of shape {advice.shape}", markup=False, soft_wrap=True)
+        print_line(f"on {gpus} GPUs: {gangs} of shape {advice.shape}")
         for reason in advice.reasons:
-            console.print(f"  - {reason}", markup=False, soft_wrap=True)
+            print_line(f"  - {reason}")
 
 
 def _advise(film: "FilmPlan", model: "WanModel", *, gpus: int, gpu_gib: float, gpus_per_node: int) -> "Advice":
@@ -114,7 +108,7 @@ def _headline(film: "FilmPlan") -> str:
 
 
 def _shot_table(film: "FilmPlan") -> "Table":
-    table = _table(("shot", "left"), ("begins", "left"), ("asked s", "right"), ("real s", "right"), ("frames", "right"))
+    table = open_table("shot", "begins", "asked s>", "real s>", "frames>")
     for take in film.takes:
         for shot in take.shots:
             real = f"{shot.frames / film.fps:.4g}"
@@ -123,8 +117,7 @@ def _shot_table(film: "FilmPlan") -> "Table":
 
 
 def _take_table(film: "FilmPlan") -> "Table":
-    right = ("latents", "frames", "handles", "chunks\nper step", "calls", "evaluations")
-    table = _table(("take", "left"), ("shots", "right"), *((heading, "right") for heading in right))
+    table = open_table("take", "shots>", "latents>", "frames>", "handles>", "chunks a step>", "calls>", "evaluations>")
     for take in film.takes:
         fewest, most = min(take.chunks_per_step), max(take.chunks_per_step)
         table.add_row(
@@ -145,16 +138,6 @@ def _totals(film: "FilmPlan") -> str:
         f"{film.calls} calls, {film.evaluations} evaluations (calls with two prompts count twice),"
         f" overlap waste {film.overlap_waste:.1%}"
     )
-
-
-def _table(*columns: tuple[str, str]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading, justify in columns:
-        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
-    return table
 
 
 def _begins(shot: "ShotPlan") -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from serving.cli.terminal import open_console, tell
 from serving.render.local.progress import Progress
 from serving.settings import PLAIN_PROGRESS_S
 
@@ -28,7 +29,7 @@ class PlainLines:
         self,
         *,
         fps: int,
-        write: Callable[[str], object] = lambda line: print(line, file=sys.stderr, flush=True),
+        write: Callable[[str], object] = tell,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fps = fps
@@ -74,7 +75,6 @@ def describe_left(progress: Progress) -> str:
 
 @contextmanager
 def _bar(fps: int) -> Iterator[OnProgress]:
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
@@ -85,7 +85,7 @@ def _bar(fps: int) -> Iterator[OnProgress]:
         TextColumn("{task.fields[head]}", markup=False),
         TextColumn("{task.fields[left]}"),
     )
-    with Bars(*columns, console=Console(stderr=True), transient=True, expand=True) as bars:
+    with Bars(*columns, console=open_console(stderr=True), transient=True, expand=True) as bars:
         bar = bars.add_task("", total=None, calls="0", latents="0", head="", left="")
 
         def show(progress: Progress) -> None:

@@ -1,6 +1,5 @@
 """`longtake render`: a storyboard becomes a film. What can be refused is refused before anything heavy is loaded."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from serving.cli.options import AsJson, Model, Seed, Steps, StoryboardPath
 from serving.cli.source import plan_film, read_storyboard
+from serving.cli.terminal import print_json, print_line
 from serving.errors import UserError
 from serving.settings import MAX_GANGS
 
@@ -48,9 +48,9 @@ def render(
             plan, model=opened, out=out, gangs=gangs, shape=shape, keep_latents=keep_latents, on_progress=on_progress
         )
     if as_json:
-        print(json.dumps(manifest, indent=2))
+        print_json(manifest)
     else:
-        print(f"{out}: {plan.frames} frames, {plan.frames / plan.fps:.1f} seconds, {plan.width}x{plan.height}")
+        print_line(f"{out}: {plan.frames} frames, {plan.frames / plan.fps:.1f} seconds, {plan.width}x{plan.height}")
 
 
 def read_shape(text: str, plan: "FilmPlan", model: "WanModel") -> "GangShape":

@@ -1,10 +1,10 @@
 """`longtake schema`: the JSON Schema of a storyboard, for editors and other programs."""
 
-import json
+from serving.cli.terminal import print_json
 
 
 def schema() -> None:
     """Print the JSON Schema of a storyboard."""
     from serving.storyboard import storyboard_schema
 
-    print(json.dumps(storyboard_schema(), indent=2))
+    print_json(storyboard_schema())

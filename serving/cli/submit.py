@@ -16,7 +16,7 @@ from serving.cli.download import download_film
 from serving.cli.job_text import clock, money, span
 from serving.cli.options import AsJson, JobName, Steps, StoryboardPath
 from serving.cli.render import check_out
-from serving.cli.terminal import open_console, open_table, print_json, tell
+from serving.cli.terminal import open_table, print_json, print_line, print_table, tell
 from serving.cli.terms import (
     Budget,
     DryRun,
@@ -140,14 +140,13 @@ def finalize(
 
 def show_quote(found: Json, now: float) -> None:
     """A price, take by take where there are several."""
-    console = open_console()
     if len(found["takes"]) > 1:
         table = open_table("take", "shots>", "calls>", "GPU seconds>", "dollars>", "")
         for take in found["takes"]:
             row = ("", "", "", "there already") if take["cached"] else _take_price(take)
             table.add_row(take["key"], str(len(take["shots"])), *row, style="bright_black" if take["cached"] else None)
-        console.print(table)
-    console.print(f"{found['seconds']:.1f} seconds of film, {quote_words(found, now)}", markup=False, soft_wrap=True)
+        print_table(table)
+    print_line(f"{found['seconds']:.1f} seconds of film, {quote_words(found, now)}")
 
 
 def quote_words(found: Json, now: float) -> str:
@@ -211,7 +210,7 @@ def _go_on(client: FarmClient, job: Json, *, wait: bool, out: Path | None, as_js
         if as_json:
             print_json(job)
         else:
-            print(job["id"])
+            print_line(job["id"])
             tell(_accepted(job))
         return
     tell(_accepted(job))
@@ -222,7 +221,7 @@ def _go_on(client: FarmClient, job: Json, *, wait: bool, out: Path | None, as_js
     if as_json:
         print_json(last)
     else:
-        print(out if out is not None and last["status"] == "completed" else job["id"])
+        print_line(str(out) if out is not None and last["status"] == "completed" else job["id"])
     if last["status"] != "completed":
         raise typer.Exit(1)
 

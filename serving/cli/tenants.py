@@ -6,7 +6,7 @@ import typer
 
 from serving.cli.client import farm
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_console, open_table, print_json
+from serving.cli.terminal import open_table, print_json, print_line, print_table
 
 tenants = typer.Typer(no_args_is_help=True, help="Show and set the shares and limits of tenants; for administrators.")
 
@@ -26,13 +26,13 @@ def list_tenants(as_json: AsJson = False) -> None:
         print_json(found)
         return
     if not found["data"]:
-        print("no tenant has settings of its own")
+        print_line("no tenant has settings of its own")
         return
     table = open_table("tenant", "share>", *(f"{words}>" for words in _LIMITS.values()))
     for one in found["data"]:
         limits = ("-" if one[name] is None else str(one[name]) for name in _LIMITS)
         table.add_row(one["name"], f"{one['weight']:g}", *limits)
-    open_console().print(table, markup=False)
+    print_table(table)
 
 
 @tenants.command("set")
@@ -60,4 +60,4 @@ def set_tenant(
         print_json(found)
     else:
         limits = [f"{found[key]} {words}" for key, words in _LIMITS.items() if found[key] is not None]
-        print(f"{name}: a share of {found['weight']:g}, {', '.join(limits) or 'no limits of its own'}")
+        print_line(f"{name}: a share of {found['weight']:g}, {', '.join(limits) or 'no limits of its own'}")

@@ -15,6 +15,7 @@ import typer
 
 from serving.cli.job_text import rough
 from serving.cli.options import AsJson
+from serving.cli.terminal import print_json, print_line, warn
 from serving.errors import Fault, UserError
 from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHUTDOWN_S, home
 from serving.telemetry.logs import set_up_logs
@@ -52,7 +53,7 @@ def up(
 
     with farm.lock():
         pass  # refused before anything is printed
-    print(f"longtake: starting a farm on {farm.folder}; Ctrl-C ends it", file=sys.stderr)
+    warn(f"starting a farm on {farm.folder}; Ctrl-C ends it")
     set_up_logs(text="longtake: %(message)s", level=logging.WARNING)
     logging.getLogger("serving.local_farm.supervisor").setLevel(logging.INFO)
     run_farm(farm, settings, with_prometheus=with_prometheus, on_ready=lambda state: _say_ready(state, settings))
@@ -66,14 +67,14 @@ def down() -> None:
     farm = FarmHome(home().absolute())
     state = farm.read()
     if state is None:
-        print(f"no farm runs on {farm.folder}")
+        print_line(f"no farm runs on {farm.folder}")
         return
     was_alive = state.is_alive
     if was_alive:
         _end_supervisor(state)
     with farm.lock():
         clear_leftovers(farm)
-    print("the farm has ended" if was_alive else "the farm was dead already; what it left is cleared")
+    print_line("the farm has ended" if was_alive else "the farm was dead already; what it left is cleared")
 
 
 def status(as_json: AsJson = False) -> None:
@@ -85,15 +86,17 @@ def status(as_json: AsJson = False) -> None:
     alive = state is not None and state.is_alive
     if as_json:
         known = asdict(state) if state is not None else {}
-        print(json.dumps({"running": alive, "home": str(farm.folder), **known}, indent=2))
+        print_json({"running": alive, "home": str(farm.folder), **known})
     elif state is None:
-        print(f"no farm runs on {farm.folder}")
+        print_line(f"no farm runs on {farm.folder}")
     elif not alive:
-        print(f"the farm of {farm.folder} is dead; `longtake up` goes on where it was, `longtake down` clears it away")
+        print_line(
+            f"the farm of {farm.folder} is dead; `longtake up` goes on where it was, `longtake down` clears it away"
+        )
     else:
         since = rough(time.time() - state.started_at)
         beside = f", Prometheus at {state.prometheus}" if state.prometheus else ""
-        print(f"{state.state} at {state.address}, up for {since}, process {state.pid}, home {farm.folder}{beside}")
+        print_line(f"{state.state} at {state.address}, up for {since}, process {state.pid}, home {farm.folder}{beside}")
     if not alive:
         raise typer.Exit(1)
 
@@ -106,15 +109,15 @@ def _read_config(path: Path | None, *, port: int | None, host: str | None) -> "F
 
 
 def _say_ready(state: "FarmState", config: "FarmConfig") -> None:
-    print(state.address, flush=True)
+    print_line(state.address)
     if not config.needs_keys:
         who = "this machine" if config.is_loopback else "the network"
-        print(f"longtake: no API key is asked for: everyone on {who} may use the farm", file=sys.stderr, flush=True)
+        warn(f"no API key is asked for: everyone on {who} may use the farm")
     if state.prometheus:
         from serving.local_farm.prometheus import RULES
 
         without = "" if RULES.is_dir() else ", without rules: they are in the chart, helm/longtake/rules"
-        print(f"longtake: Prometheus at {state.prometheus}{without}", file=sys.stderr, flush=True)
+        warn(f"Prometheus at {state.prometheus}{without}")
 
 
 def _start_detached(farm: "FarmHome", config: "FarmConfig", *, with_prometheus: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 from serving.cli.client import farm
 from serving.cli.job_text import clock, film_words, money, status_word
 from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import open_console, open_table, print_answer, print_json
+from serving.cli.terminal import open_table, print_answer, print_json, print_line, print_table
 
 Against = Annotated[
     str | None, typer.Argument(metavar="[OTHER]", help="The job to compare with; else the one it was made from.")
@@ -34,7 +34,7 @@ def versions(job: JobName, as_json: AsJson = False) -> None:
         table.add_row(
             str(one["version"]), one["id"], status_word(one["status"]), clock(one["created_at"], now), cost, film
         )
-    open_console().print(table, markup=False)
+    print_table(table)
 
 
 def diff(job: JobName, against: Against = None, as_json: AsJson = False) -> None:
@@ -46,11 +46,11 @@ def diff(job: JobName, against: Against = None, as_json: AsJson = False) -> None
         print_json(found)
         return
     for change in found["changes"]:
-        print(f"{change['path']}: {_short(change['before'])} -> {_short(change['after'])}")
+        print_line(f"{change['path']}: {_short(change['before'])} -> {_short(change['after'])}")
     if not found["changes"]:
-        print("the storyboards are the same")
+        print_line("the storyboards are the same")
     for take in found["takes"]:
-        print(f"take {take['key']}: {take['change']}")
+        print_line(f"take {take['key']}: {take['change']}")
 
 
 def delete(job: JobName, as_json: AsJson = False) -> None:

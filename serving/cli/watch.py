@@ -1,6 +1,5 @@
 """`longtake watch`: a job as it goes on. A live picture on a terminal, a line now and then elsewhere."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from serving.cli.job_text import (
     take_counts,
 )
 from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import tell
+from serving.cli.terminal import cut_words, open_console, print_json, styled, tell, warn
 from serving.settings import PLAIN_PROGRESS_S
 from serving.store.records import ENDED
 
@@ -46,7 +45,7 @@ def watch(job: JobName, as_json: AsJson = False) -> None:
         if as_json:
             for kind, value in follow(client, job_id):
                 if kind == "job":
-                    print(json.dumps(value, ensure_ascii=False), flush=True)
+                    print_json(value, indent=None)
                     status = value["status"]
         else:
             last = watch_until_over(client, job_id)
@@ -66,7 +65,7 @@ def watch_until_over(client: FarmClient, job_id: str, *, or_paused: bool = False
                     if value["status"] in ENDED or (or_paused and value["status"] == "paused"):
                         return value
     except KeyboardInterrupt:
-        tell(f"longtake: the job goes on; `longtake watch {job_id[-6:]}` shows it again")
+        warn(f"the job goes on; `longtake watch {job_id[-6:]}` shows it again")
         raise
     raise AssertionError("a job is followed until it is over")
 
@@ -92,8 +91,6 @@ def _shown() -> Iterator[OnJob]:
         yield PlainJobLines(write=tell)
         return
     from rich.live import Live
-
-    from serving.cli.terminal import open_console
 
     console = open_console(stderr=True)
     latest: list[Json] = []
@@ -133,34 +130,28 @@ class PlainJobLines:
 def picture(job: Json, now: float, *, height: int) -> "Group":
     """The job in at most `height` lines: its state, its takes, when it ends and what it costs."""
     from rich.console import Group
-    from rich.text import Text
 
-    head = Text.assemble(
+    head = styled(
         (job["title"], "bold"),
         f"  version {job['version']}  " if job["version"] > 1 else "  ",
         (status_word(job["status"]), STYLES[job["status"]]),
         (f"  {job['id']}", "bright_black"),
     )
-    reason = Text(job["reason"], style="bright_black", no_wrap=True, overflow="ellipsis")
+    reason = cut_words(job["reason"], "bright_black")
     return Group(head, reason, _take_bars(job["takes"], max(1, height - _LINES_BESIDE_TAKES)), _sums(job, now))
 
 
 def _sums(job: Json, now: float) -> "RenderableType":
-    from rich.text import Text
-
     due = due_words(job, now)
     end = f"{left_words(job, now)}, at {clock(job['eta'], now)}" if left_words(job, now) and job["eta"] else ""
     parts = [f"{job['progress']:.1f} %", calls_words(job), end, cost_words(job)]
-    text = Text(" · ".join(part for part in parts if part))
-    if due:
-        text.append(f" · {due}", style="red" if job["at_risk"] else "")
-    return text
+    told = " · ".join(part for part in parts if part)
+    return styled(told, (f" · {due}", "red" if job["at_risk"] else "")) if due else styled(told)
 
 
 def _take_bars(takes: list[Json], most: int) -> "Table":
     from rich.progress_bar import ProgressBar
     from rich.table import Table
-    from rich.text import Text
 
     shown = choose_takes(takes, most)
     table = Table.grid(padding=(0, 2, 0, 0), expand=True)
@@ -172,17 +163,15 @@ def _take_bars(takes: list[Json], most: int) -> "Table":
         style = STYLES[take["status"]]
         bar = ProgressBar(total=100, completed=take["progress"], complete_style=style, finished_style=style)
         table.add_row(
-            Text(take["key"]),
+            take["key"],
             bar,
             f"{take['progress']:3.0f} %",
-            Text("cached" if take["cached"] else take["status"], style=style),
-            Text(take_words(take), style="bright_black"),
+            styled(("cached" if take["cached"] else take["status"], style)),
+            styled((take_words(take), "bright_black")),
         )
     hidden = [take for take in takes if take not in shown]
     if hidden:
-        table.add_row(
-            Text(f"and {len(hidden)} more", style="bright_black"), Text(take_counts(hidden), style="bright_black")
-        )
+        table.add_row(f"and {len(hidden)} more", take_counts(hidden), style="bright_black")
     return table
 
 

@@ -8,7 +8,7 @@ import typer
 from serving.cli.client import farm
 from serving.cli.job_text import clock
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_console, open_table, print_answer, print_json, tell
+from serving.cli.terminal import open_table, print_answer, print_json, print_line, print_table, tell
 from serving.errors import UserError
 
 webhooks = typer.Typer(no_args_is_help=True, help="Add, list and remove addresses that are told of your jobs.")
@@ -26,7 +26,7 @@ def add(url: Annotated[str, typer.Argument(metavar="URL")], as_json: AsJson = Fa
         return
     if found["secret"] is None:
         raise UserError(f"{found['id']} was added, but its secret was lost on the way; remove it and add it again")
-    print(found["secret"])
+    print_line(found["secret"])
     tell(f"{found['id']}: messages are signed with this secret as Standard Webhooks has it; it is not shown again")
 
 
@@ -39,13 +39,13 @@ def list_webhooks(as_json: AsJson = False) -> None:
         print_json(found)
         return
     if not found["data"]:
-        print("no webhooks")
+        print_line("no webhooks")
         return
     table = open_table("webhook", "url", "added", "state")
     for one in found["data"]:
         state = "in use" if one["enabled"] else "off"
         table.add_row(one["id"], one["url"], clock(one["created_at"], time.time()), state)
-    open_console().print(table, markup=False)
+    print_table(table)
 
 
 @webhooks.command()
@@ -65,7 +65,7 @@ def deliveries(webhook: Name, as_json: AsJson = False) -> None:
         print_json(found)
         return
     if not found["data"]:
-        print("nothing was sent yet")
+        print_line("nothing was sent yet")
         return
     now = time.time()
     table = open_table("message", "job", "of", "went")
@@ -76,4 +76,4 @@ def deliveries(webhook: Name, as_json: AsJson = False) -> None:
             again = "given up" if one["due_at"] is None else f"again {clock(one['due_at'], now)}"
             went = f"failed {one['attempts']} times, {again}: {one['error']}" if one["attempts"] else "on its way"
         table.add_row(one["type"], one["job"], clock(one["created_at"], now), went)
-    open_console().print(table, markup=False)
+    print_table(table)

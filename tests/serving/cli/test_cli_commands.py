@@ -67,7 +67,16 @@ def test_plan_prints_json_with_requested_and_real_lengths(board: Path) -> None:
 def test_plan_prints_tables_for_people(board: Path) -> None:
     text = output_of("plan", str(board), "--steps", "3")
     assert "Two takes: 36 frames, 4.50 seconds at 32x48, 8 fps, 3 steps" in text
-    for word in ("asked s", "real s", "2.06", "continue", "dissolve 0.5 s", "per step", "evaluations", "overlap waste"):
+    for word in (
+        "asked s",
+        "real s",
+        "2.06",
+        "continue",
+        "dissolve 0.5 s",
+        "chunks a step",
+        "evaluations",
+        "overlap waste",
+    ):
         assert word in text
 
 
