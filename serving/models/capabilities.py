@@ -12,7 +12,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.errors import ModelError, Problem
-from serving.models.checkpoint import Architecture, Checkpoint, read_json
+from serving.models.checkpoint import Architecture, Checkpoint
+from serving.models.config_files import read_config
 from sharding.capabilities import Capabilities
 from sharding.spans import Grid
 
@@ -84,7 +85,7 @@ def _read_file(checkpoint: Checkpoint) -> MadeForFile:
     if not path.exists():
         return MadeForFile()
     try:
-        return MadeForFile.model_validate(read_json(path, checkpoint.name))
+        return MadeForFile.model_validate(read_config(path, checkpoint.name, mark_allowed=True).values)
     except ValidationError as error:
         problems = [str(_problem_of(detail)) for detail in error.errors()]
         raise ModelError(f"{checkpoint.name!r}: {path}:\n" + "\n".join(problems)) from error

@@ -1,20 +1,22 @@
-"""A Wan checkpoint in diffusers format, known from its configs alone: reading one costs milliseconds and no torch.
+"""A Wan checkpoint in diffusers format, known from its configs and the headers of its weights: no torch is needed.
 
 Owns what may be opened. Only the classes named here, only safetensors; nothing of a checkpoint's own is ever executed.
 """
 
 import hashlib
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from serving.errors import ModelError
+from serving.models.config_files import ConfigFile, is_integer, is_number, read_config, shorten
 from serving.models.hub import Snapshot
+from serving.models.weight_files import read_weight_headers
 
 COMPONENT_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
     "transformer": ("WanTransformer3DModel",),
@@ -23,7 +25,12 @@ COMPONENT_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
     "text_encoder": ("UMT5EncoderModel", "T5EncoderModel"),
     "scheduler": ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler"),
 }
-PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SIZES: Final = (
+    "patch_size", "in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim",
+    "text_dim", "freq_dim", "rope_max_seq_len",
+)  # fmt: skip
+"""Keys of a transformer's config in which two experts must agree."""
+
 HASHED: Final = (".safetensors", ".json", ".model", ".txt")
 
 
@@ -46,7 +53,7 @@ class Architecture:
     boundary_ratio: float | None
     """Of the timesteps; the first expert takes those at or above it. None: one expert."""
     expand_timesteps: bool
-    """True where the model takes one timestep per token (Wan 2.2 5B)."""
+    """True if the model takes one timestep per token (Wan 2.2 5B)."""
 
     @property
     def expert_components(self) -> tuple[str, ...]:
@@ -72,12 +79,12 @@ class Checkpoint:
     snapshot: Snapshot | None = None
 
     def fetch(self, component: str) -> Path:
-        """The folder of a component with everything in it. Raises ModelError, also where weights are pickled only."""
+        """The folder of a component with everything in it. Raises ModelError, also if weights are broken or pickled."""
         if self.snapshot is not None:
             self.snapshot.fetch(component)
         folder = self.folder / component
         if component not in ("scheduler", "tokenizer"):
-            _require_safetensors(folder, self.name)
+            read_weight_headers(folder, self.name)
         return folder
 
     def weights_hash(self) -> str:
@@ -93,13 +100,13 @@ class Checkpoint:
 
 def read_checkpoint(name: str, folder: Path, snapshot: Snapshot | None = None) -> Checkpoint:
     """Reads the configs of a checkpoint and refuses what Longtake cannot render with. Raises ModelError."""
-    index = read_json(folder / "model_index.json", name)
+    index = read_config(folder / "model_index.json", name, mark_allowed=True)
     if index.get("_class_name") != "WanPipeline":
         raise ModelError(
             f"{name!r} is a {index.get('_class_name')!r} by its model_index.json; Longtake renders text-to-video"
             " checkpoints of the class 'WanPipeline'"
         )
-    boundary = index.get("boundary_ratio")
+    boundary = index.share("boundary_ratio")
     components = [part for part in COMPONENT_CLASSES if part != "transformer_2" or boundary is not None]
     classes = {component: _class_of(index, component, name) for component in components}
     architecture = _read_architecture(name, folder, index, classes)
@@ -110,22 +117,7 @@ def read_checkpoint(name: str, folder: Path, snapshot: Snapshot | None = None) -
     return checkpoint
 
 
-def read_json(path: Path, name: str) -> dict[str, Any]:
-    """A JSON object from a checkpoint's file. Raises ModelError."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{name!r} is not a checkpoint in diffusers format: {path.name} is missing in {path.parent}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name!r}: cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{name!r}: {path} must hold a JSON object")
-    return content
-
-
-def _class_of(index: Mapping[str, Any], component: str, name: str) -> str:
+def _class_of(index: ConfigFile, component: str, name: str) -> str:
     allowed = COMPONENT_CLASSES[component]
     entry = index.get(component)
     library, class_name = entry if isinstance(entry, list) and len(entry) == 2 else (None, entry)
@@ -134,55 +126,77 @@ def _class_of(index: Mapping[str, Any], component: str, name: str) -> str:
     return str(class_name)
 
 
-def _read_architecture(name: str, folder: Path, index: Mapping[str, Any], classes: Mapping[str, str]) -> Architecture:
-    transformer = read_json(folder / "transformer" / "config.json", name)
-    vae = read_json(folder / "vae" / "config.json", name)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", name)
+def _read_architecture(name: str, folder: Path, index: ConfigFile, classes: Mapping[str, str]) -> Architecture:
+    transformer = read_config(folder / "transformer" / "config.json", name)
+    vae = read_config(folder / "vae" / "config.json", name)
+    scheduler = read_config(folder / "scheduler" / "scheduler_config.json", name)
+    boundary = index.share("boundary_ratio")
     # What a config leaves out is the default of diffusers' class.
-    channels = read_integer(vae, "z_dim", 16, name)
-    patch = transformer.get("patch_size", [1, 2, 2])
-    if not isinstance(patch, list) or len(patch) != 3 or not all(isinstance(size, int) and size > 0 for size in patch):
-        raise ModelError(f"{name!r}: patch_size must be three positive integers, not {patch!r}")
-    if transformer.get("in_channels", 16) != channels or transformer.get("image_dim") is not None:
-        raise ModelError(f"{name!r} wants an image beside the prompt; Longtake renders from text alone for now")
-    if patch[0] != 1:
-        raise ModelError(f"{name!r} joins {patch[0]} latents in a token; Longtake needs one latent per token")
-    boundary = index.get("boundary_ratio")
-    if boundary is not None and not isinstance(boundary, int | float):
-        raise ModelError(f"{name!r}: boundary_ratio must be a number, not {boundary!r}")
-    return Architecture(
+    channels = vae.integer("z_dim", 16)
+    patch = _read_patch(transformer)
+    _refuse_other_inputs(transformer, channels)
+    _check_statistics(vae, channels)
+    for key in ("shift", "flow_shift"):
+        scheduler.positive(key, 1.0)
+    architecture = Architecture(
         text_encoder_class=classes["text_encoder"],
         scheduler_class=classes["scheduler"],
         latent_channels=channels,
-        frames_per_latent=read_integer(vae, "scale_factor_temporal", 4, name),
-        pixels_per_cell=read_integer(vae, "scale_factor_spatial", 8, name),
-        patch=(patch[1], patch[2]),
-        heads=read_integer(transformer, "num_attention_heads", 40, name),
-        max_positions=read_integer(transformer, "rope_max_seq_len", 1024, name),
-        num_train_timesteps=read_integer(scheduler, "num_train_timesteps", 1000, name),
-        boundary_ratio=None if boundary is None else float(boundary),
-        expand_timesteps=bool(index.get("expand_timesteps", False)),
+        frames_per_latent=vae.integer("scale_factor_temporal", 4),
+        pixels_per_cell=vae.integer("scale_factor_spatial", 8),
+        patch=patch,
+        heads=transformer.integer("num_attention_heads", 40),
+        max_positions=transformer.integer("rope_max_seq_len", 1024),
+        num_train_timesteps=scheduler.integer("num_train_timesteps", 1000),
+        boundary_ratio=boundary,
+        expand_timesteps=index.flag("expand_timesteps", default=False),
     )
+    if boundary is not None:
+        _refuse_unlike(transformer, read_config(folder / "transformer_2" / "config.json", name))
+    return architecture
 
 
-def read_integer(config: Mapping[str, Any], key: str, default: int, name: str) -> int:
-    """A positive integer of a config; `default` if it is left out. Raises ModelError with the model's name."""
-    value = config.get(key, default)
-    if not isinstance(value, int) or value < 1:
-        raise ModelError(f"{name!r}: {key} must be a positive integer, not {value!r}")
-    return value
-
-
-def _require_safetensors(folder: Path, name: str) -> None:
-    suffixes = {path.suffix for path in folder.iterdir()} if folder.is_dir() else set()
-    if ".safetensors" in suffixes:
-        return
-    if suffixes.intersection(PICKLED):
+def _read_patch(transformer: ConfigFile) -> tuple[int, int]:
+    """Latent cells per token, along height and width. Raises ModelError."""
+    patch = transformer.get("patch_size", [1, 2, 2])
+    if not isinstance(patch, list) or len(patch) != 3 or not all(is_integer(size) and size > 0 for size in patch):
+        raise transformer.unfit("patch_size", "three positive integers")
+    if patch[0] != 1:
         raise ModelError(
-            f"{name!r}: {folder} holds pickled weights only, which can run code when they are read; save it again with"
-            " safe_serialization=True"
+            f"{transformer.model!r} joins {patch[0]} latents in a token; Longtake needs one latent per token"
         )
-    raise ModelError(f"{name!r}: {folder} holds no safetensors")
+    return patch[1], patch[2]
+
+
+def _refuse_other_inputs(transformer: ConfigFile, channels: int) -> None:
+    """Raises ModelError for a transformer that does not take latents, and nothing else, to latents."""
+    if transformer.integer("in_channels", 16) != channels or transformer.get("image_dim") is not None:
+        raise ModelError(
+            f"{transformer.model!r} wants an image beside the prompt; Longtake renders from text alone for now"
+        )
+    predicted = transformer.get("out_channels", 16)
+    if predicted and transformer.integer("out_channels", 16) != channels:  # null: as many as come in
+        raise transformer.unfit("out_channels", f"{channels}, the channels of the VAE's latents")
+
+
+def _refuse_unlike(first: ConfigFile, second: ConfigFile) -> None:
+    """Raises ModelError for a second expert of another size than the first."""
+    for key in SIZES:
+        if first.get(key) != second.get(key):
+            raise second.unfit(key, f"{shorten(first.get(key))} as in {first.place}")
+
+
+def _check_statistics(vae: ConfigFile, channels: int) -> None:
+    """Raises ModelError unless the means and deviations of latents are one finite number a channel."""
+    for key in ("latents_mean", "latents_std"):
+        numbers = vae.get(key)
+        if numbers is None and channels == 16:
+            continue  # diffusers' class brings those of Wan 2.1
+        least = 0 if key == "latents_std" else -math.inf
+        if not isinstance(numbers, list) or len(numbers) != channels:
+            raise vae.unfit(key, f"a list of {channels} numbers")
+        if not all(is_number(number) and number > least for number in numbers):
+            raise vae.unfit(key, "finite numbers" + (" above 0" if key == "latents_std" else ""))
 
 
 def _hashed_files(folder: Path, components: tuple[str, ...]) -> Iterator[Path]:

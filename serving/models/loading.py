@@ -20,7 +20,8 @@ def load_module(owner: Any, folder: Path, *, dtype: torch.dtype, device: str) ->
                 folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"cannot load {folder} as a {owner.__name__}: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"cannot load {folder} as a {owner.__name__}: {reason}") from error
     # The libraries only log a missing weight and carry on with random numbers in its place.
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])

@@ -6,9 +6,8 @@ The sums follow diffusers' WanTransformer3DModel; a test holds them against it.
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
-from serving.models.checkpoint import read_integer, read_json
+from serving.models.config_files import ConfigFile, read_config
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,17 @@ class TransformerSize:
 
 def read_transformer_size(config: Path, name: str) -> TransformerSize:
     """From a transformer's config.json; what it leaves out is the default of diffusers' class. Raises ModelError."""
-    content = read_json(config, name)
-
-    def integer(key: str, default: int) -> int:
-        return read_integer(content, key, default, name)
-
+    content = read_config(config, name)
     cells = prod(content.get("patch_size", (1, 2, 2)))  # integers: the checkpoint was opened
-    channels = integer("in_channels", 16)
+    channels = content.integer("in_channels", 16)
     return TransformerSize(
-        inner=integer("num_attention_heads", 40) * integer("attention_head_dim", 128),
-        ffn=integer("ffn_dim", 13824),
-        layers=integer("num_layers", 40),
-        text=integer("text_dim", 4096),
-        frequencies=integer("freq_dim", 256),
+        inner=content.integer("num_attention_heads", 40) * content.integer("attention_head_dim", 128),
+        ffn=content.integer("ffn_dim", 13824),
+        layers=content.integer("num_layers", 40),
+        text=content.integer("text_dim", 4096),
+        frequencies=content.integer("freq_dim", 256),
         patch_in=cells * channels,
-        patch_out=cells * (channels if _is_nothing(content, "out_channels") else integer("out_channels", 16)),
+        patch_out=cells * (channels if _is_nothing(content, "out_channels") else content.integer("out_channels", 16)),
         cross_norm=bool(content.get("cross_attn_norm", True)),
     )
 
@@ -76,6 +71,6 @@ def _linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
 
-def _is_nothing(config: dict[str, Any], key: str) -> bool:
+def _is_nothing(config: ConfigFile, key: str) -> bool:
     """True if the config says null: diffusers then takes as many as come in."""
-    return key in config and not config[key]
+    return key in config.values and not config.get(key)

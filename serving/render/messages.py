@@ -66,7 +66,8 @@ class GangError:
     """From a gang: the call, or loading the model, raised. The gang ends."""
 
     text: str
-    """The traceback."""
+    """The traceback; of an unfit model, the one line that says what is wrong."""
+    model_unfit: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,4 +114,5 @@ class FinisherError:
     """From the finisher: decoding or encoding raised. It has removed its temporary file and ends."""
 
     text: str
-    """The traceback."""
+    """As in GangError."""
+    model_unfit: bool = False

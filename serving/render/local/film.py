@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from serving import settings
-from serving.errors import Fault
+from serving.errors import Fault, ModelError
 from serving.models.wan import WanModel
+from serving.models.weight_shapes import check_weight_shapes
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.local.call_cost import CallCost, record_cost
 from serving.render.local.finisher import publish, remove_partial, run_finisher
@@ -55,7 +56,7 @@ def render_film(
 
     `gangs` of `shape`, a process for each rank (default: as many as there are GPUs for, or cores where there is none).
     `keep_latents` is a folder for the finished latents of each take. On any error or interrupt no file is left. Raises
-    Fault.
+    ModelError for weights that are not the model's, before any gang starts; Fault.
     """
     started = time.monotonic()
     num_gangs = gangs or gangs_of_this_machine(shape)
@@ -63,6 +64,7 @@ def render_film(
         stack.callback(remove_partial, out)
         stack.enter_context(one_thread())  # the text encoder and the solver run here
         begin_server()
+        check_weight_shapes(model.checkpoint)
         prompts = _embed(plan, model)
         finisher = stack.enter_context(_finisher(plan, model.name, out))
         pool: GangPool[Ticket] = GangPool(model.name, prompts, num_gangs, shape=shape)
@@ -211,6 +213,8 @@ class _Render:
         try:
             while self._finisher.poll():
                 message = self._finisher.recv()
+                if isinstance(message, FinisherError) and message.model_unfit:
+                    raise ModelError(message.text)
                 if isinstance(message, FinisherError):
                     raise Fault(f"the film could not be finished:\n{message.text}")
                 if isinstance(message, FilmDone):

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from serving.errors import ModelError
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.assemble import FilmAssembler
 from serving.render.frames import to_pixels
@@ -32,6 +33,9 @@ def run_finisher(connection: Connection, plan: FilmPlan, model_name: str, out: P
         connection.send(_finish(connection, plan, model_name, assembler, partial))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         assembler.abandon()  # the parent is gone
+    except ModelError as error:
+        assembler.abandon()
+        connection.send(FinisherError(str(error), model_unfit=True))
     except Exception:
         assembler.abandon()
         connection.send(FinisherError(traceback.format_exc()))

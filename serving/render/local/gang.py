@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
+from serving.errors import ModelError
 from serving.render.messages import CallInput, GangError, GangReady, Prompts
 from serving.render.rank import GangBroken, Meeting, Rank
 
@@ -43,5 +44,7 @@ def run_rank(
                 connection.send(output)
     except (EOFError, BrokenPipeError, ConnectionResetError, GangBroken):
         return
+    except ModelError as error:
+        connection.send(GangError(str(error), model_unfit=True))
     except Exception:
         connection.send(GangError(traceback.format_exc()))

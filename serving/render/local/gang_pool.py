@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from torch._C._distributed_c10d import TCPStore
 
-from serving.errors import Fault
+from serving.errors import Fault, ModelError
 from serving.render.local.gang import run_rank
 from serving.render.local.processes import start_process
 from serving.render.messages import CallInput, CallOutput, GangError, GangReady, Prompts
@@ -96,7 +96,8 @@ class GangPool(Generic[Ticket]):
         gang.send(call)
 
     def events(self) -> Iterator[Answer[Ticket] | Lost[Ticket]]:
-        """What the gangs have reported, without waiting. Raises Fault when gangs raise, or die too often."""
+        """What the gangs have reported, without waiting. Raises ModelError, Fault: gangs raise, or die
+        too often."""
         for index, gang in enumerate(self._gangs):
             for connection in wait(gang.connections, timeout=0):
                 assert isinstance(connection, Connection)
@@ -106,7 +107,7 @@ class GangPool(Generic[Ticket]):
                     yield from self._replace(index)
                     break
                 if isinstance(message, GangError):
-                    raise Fault(f"a gang failed:\n{message.text}")
+                    raise ModelError(message.text) if message.model_unfit else Fault(f"a gang failed:\n{message.text}")
                 if isinstance(message, GangReady):
                     self._greet(gang, message)
                     continue

@@ -59,7 +59,8 @@ def test_without_longtake_json_a_model_is_taken_for_its_published_family(
 ) -> None:
     folder = write_tiny_checkpoint(tmp_path, variant)
     (folder / "longtake.json").unlink()
-    edit(folder / "transformer" / "config.json", rope_max_seq_len=1024)
+    for config in folder.glob("transformer*/config.json"):
+        edit(config, rope_max_seq_len=1024)
     capabilities = open_model(str(folder)).capabilities
     assert capabilities.window == window
     assert (capabilities.width, capabilities.height) == size
@@ -92,21 +93,6 @@ def test_a_bad_longtake_json_is_refused_with_key_and_value(
 ) -> None:
     edit(folder / "longtake.json", **changes)
     with pytest.raises(ModelError, match=complaint):
-        open_model(str(folder))
-
-
-@pytest.mark.parametrize(
-    ("config", "changes"),
-    [
-        ("vae", {"scale_factor_spatial": "8"}),
-        ("vae", {"scale_factor_temporal": None}),
-        ("transformer", {"patch_size": 2}),
-        ("transformer", {"rope_max_seq_len": 0}),
-    ],
-)
-def test_a_config_with_a_value_of_the_wrong_kind_is_refused(folder: Path, config: str, changes: dict[str, Any]) -> None:
-    edit(folder / config / "config.json", **changes)
-    with pytest.raises(ModelError, match=next(iter(changes))):
         open_model(str(folder))
 
 
@@ -151,32 +137,6 @@ def test_an_image_to_video_transformer_is_refused(folder: Path) -> None:
     edit(folder / "transformer" / "config.json", in_channels=36)
     with pytest.raises(ModelError, match="wants an image"):
         open_model(str(folder))
-
-
-@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder"])
-def test_a_folder_with_pickled_weights_only_is_refused_and_never_read(folder: Path, component: str) -> None:
-    weights = next((folder / component).glob("*.safetensors"))
-    weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(ModelError, match="pickled weights only"):
-        open_model(str(folder))
-
-
-def test_damaged_weights_are_a_model_error(folder: Path) -> None:
-    weights = next((folder / "vae").glob("*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ModelError, match=r"cannot load .*vae"):
-        open_model(str(folder)).open_codec()
-
-
-def test_weights_that_lack_a_tensor_are_refused_instead_of_filled_with_noise(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    path = next((folder / "vae").glob("*.safetensors"))
-    weights = load_file(path)
-    del weights["decoder.conv_in.weight"]
-    save_file(weights, path)
-    with pytest.raises(ModelError, match=r"decoder\.conv_in\.weight"):
-        open_model(str(folder)).open_codec()
 
 
 @pytest.mark.parametrize(

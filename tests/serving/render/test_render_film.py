@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from serving.errors import Fault
+from serving.errors import Fault, ModelError
 from serving.models.registry import open_model
 from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
@@ -171,6 +173,41 @@ def test_gangs_that_die_too_often_end_the_render_and_leave_no_file(
         render_film(plan, model=model, out=out, gangs=1, on_progress=killing_gangs({2}))
     assert list(out.parent.iterdir()) == []
     assert own_children() == []
+
+
+def widen(path: Path) -> None:
+    """Give the first tensor of a file of weights another shape."""
+    tensors = load_file(path)
+    name = min(tensors)
+    save_file({**tensors, name: torch.zeros(3, 3, 3)}, path, metadata={"format": "pt"})
+
+
+def damaged(model: WanModel, folder: Path, component: str) -> WanModel:
+    """A copy of a model with a tensor of another shape, opened."""
+    copy = shutil.copytree(model.folder, folder)
+    widen(next((copy / component).glob("*.safetensors")))
+    return open_model(str(copy))
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae"])
+def test_weights_of_another_shape_end_a_render_before_its_first_gang(
+    model: WanModel, plan: FilmPlan, tmp_path: Path, home: None, monkeypatch: pytest.MonkeyPatch, component: str
+) -> None:
+    monkeypatch.setattr("serving.render.local.film.GangPool", None)
+    with pytest.raises(ModelError, match=rf"/{component}/diff\S+\.safetensors: \S+ is of shape \[3, 3, 3\]"):
+        render_film(plan, model=damaged(model, tmp_path / "model", component), out=tmp_path / "a.mp4", gangs=1)
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+@pytest.mark.parametrize("component", ["transformer", "vae"])
+def test_weights_that_break_while_a_film_renders_are_told_in_one_line(
+    model: WanModel, plan: FilmPlan, tmp_path: Path, home: None, monkeypatch: pytest.MonkeyPatch, component: str
+) -> None:
+    broken = damaged(model, tmp_path / "model", component)
+    monkeypatch.setattr("serving.render.local.film.check_weight_shapes", lambda checkpoint: None)
+    with pytest.raises(ModelError, match=f"cannot load .*/{component}") as caught:
+        render_film(replace(plan, model=broken.name), model=broken, out=tmp_path / "a.mp4", gangs=1)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_manifest_says_what_the_film_is(plan: FilmPlan, rendered: Path) -> None:
