@@ -1,4 +1,4 @@
-"""Every error that serving raises on purpose.
+"""The errors that one room of serving raises and another handles. One that stays in its room stands there.
 
 LongtakeError
 +-- UserError            the user's mistake: exit code 2, nothing was changed
@@ -14,6 +14,12 @@ LongtakeError
     +-- OutOfSpace           a disk for work in progress is full
     +-- StoreUnavailable     the database does not answer; a later try may succeed
     +-- Fenced               what was held has been taken over by someone newer
+    +-- HostLost             a timeline host's process is gone
+    +-- NotHeld              a timeline host does not hold the take it was asked about
+    +-- StaleToken           an order from a Director that has been replaced
+    +-- GangDied             the process that predicted a call is gone
+    +-- GangBroken           a rank of the gang is gone or silent; it must be formed anew
+    +-- UnknownPrompts       a call names prompts that the gang does not hold
 """
 
 from dataclasses import dataclass
@@ -105,3 +111,27 @@ class StoreUnavailable(Fault):
 
 class Fenced(Fault):
     """Work of a holder that has been replaced: a higher token than its own has been seen. It must stop."""
+
+
+class HostLost(Fault):
+    """The process of a timeline host is gone, and with it what it held since the last checkpoints."""
+
+
+class NotHeld(Fault):
+    """A timeline host was asked about a take that it does not hold: it was restarted."""
+
+
+class StaleToken(Fault):
+    """An order from a Director that has lost its lease to another."""
+
+
+class GangDied(Fault):
+    """The process that predicted a call is gone."""
+
+
+class GangBroken(Fault):
+    """Another rank of the gang is gone, or did not answer in time. It must be formed anew."""
+
+
+class UnknownPrompts(Fault):
+    """A call names prompts that this gang was not given, or has let go."""

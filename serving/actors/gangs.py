@@ -24,9 +24,10 @@ from serving import settings
 from serving.actors.named import find_director
 from serving.actors.nodes import draining_nodes
 from serving.config.farm import PoolConfig
+from serving.errors import GangBroken
 from serving.render.farm_messages import GangHello
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.rank import GangBroken, Meeting, Rank
+from serving.render.rank import Meeting, Rank
 from serving.telemetry.logs import set_up_logs
 
 GANG_HELLO_S = 1.0

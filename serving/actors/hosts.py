@@ -9,7 +9,7 @@ from serving.actors.named import ensure_actor
 from serving.actors.ports import DecoderActorPort, GangActorPort
 from serving.config.farm import FarmConfig
 from serving.director.node_states import host_name
-from serving.director.ports import HostLost
+from serving.errors import HostLost
 from serving.render.farm_messages import CallReport, TakeId
 from serving.render.host import TimelineHost
 from serving.store.artifacts import Artifacts

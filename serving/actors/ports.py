@@ -10,11 +10,9 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from serving import settings
 from serving.actors.named import APP, find_director
-from serving.errors import Fault, LongtakeError
+from serving.errors import Fault, GangBroken, GangDied, LongtakeError
 from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
-from serving.render.host import GangDied
 from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.rank import GangBroken
 from serving.telemetry.histograms import ApiReport
 
 DECODE_TIMEOUT_S = 600.0

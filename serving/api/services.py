@@ -1,12 +1,11 @@
 """What the API needs from the rest of the farm, as it declares it. Whoever starts the API builds a Services.
 
-Admission and Live are protocols: serving/jobs/admission.py and the Director's handle fit them, and so do small
-fakes in tests.
+Live is a protocol: the Director's handle fits it, and so does a small fake in tests.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -16,8 +15,9 @@ from fastapi import Depends, Request
 from serving.api.feed import Feed
 from serving.config.farm import FarmConfig
 from serving.errors import Fault
+from serving.jobs.admission import Admission
 from serving.jobs.lifecycle import Lifecycle
-from serving.planning.plan import FilmPlan
+from serving.scheduler.cost_model import CostModel
 from serving.store.artifacts import Artifacts
 from serving.store.audit import AuditLog
 from serving.store.database import Database, open_database
@@ -26,54 +26,10 @@ from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.ledger import Ledger
 from serving.store.log_lines import LogLines
-from serving.store.records import Job, Take
 from serving.store.webhooks import Webhooks
-from serving.storyboard import Storyboard
 from serving.telemetry.histograms import ApiReport
 
 log = logging.getLogger(__name__)
-
-
-class Planned(Protocol):
-    """A storyboard that can be rendered."""
-
-    @property
-    def plan(self) -> FilmPlan:
-        """What will be rendered."""
-
-
-class Quote(Protocol):
-    """What a film costs and when it may be done."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As the API answers it."""
-
-
-class Admission(Protocol):
-    """Plans and prices storyboards before anything is stored."""
-
-    def plan(
-        self, storyboard: Storyboard, *, pool: str | None, steps: int | None, due_at: float | None, now: float
-    ) -> Any:
-        """A Planned. Raises StoryboardError or UserError where the farm cannot render it."""
-
-    def quote(self, planned: Any, *, due_at: float | None, now: float) -> Quote:
-        """The price of a Planned."""
-
-    def new_job(
-        self,
-        planned: Any,
-        *,
-        tenant: str,
-        priority: int,
-        due_at: float | None,
-        budget_usd: float | None,
-        tags: Mapping[str, str],
-        kind: str,
-        previous: Job | None,
-        now: float,
-    ) -> tuple[Job, list[Take]]:
-        """The records of a job that is about to be accepted; a version of `previous` where that is given."""
 
 
 class Live(Protocol):
@@ -161,22 +117,14 @@ class Poker:
 
 def open_services(config: FarmConfig, live: Live) -> Services:
     """The real store, artifacts and admission of a farm. Raises StoreUnavailable, UserError."""
-    from serving.jobs.admission import Admission as RealAdmission
-    from serving.scheduler.cost_model import CostModel
-
     database = open_database(config.store_url)
-    jobs, artifacts, costs = JobStore(database), Artifacts.open(config.artifacts_url), CostModel()
+    jobs, artifacts = JobStore(database), Artifacts.open(config.artifacts_url)
 
-    class LearningAdmission(RealAdmission):
-        """Prices by what the Director has measured until now."""
-
-        def quote(self, planned: Any, *, due_at: float | None, now: float) -> Any:
-            costs.load(jobs.recall("costs", "calls") or {})
-            return super().quote(planned, due_at=due_at, now=now)
-
-        def _choose_pool(self, *arguments: Any, **named: Any) -> Any:  # only asked where several pools would do
-            costs.load(jobs.recall("costs", "calls") or {})
-            return super()._choose_pool(*arguments, **named)
+    def costs() -> CostModel:
+        """As the Director has measured them until now."""
+        measured = CostModel()
+        measured.load(jobs.recall("costs", "calls") or {})
+        return measured
 
     return Services(
         database=database,
@@ -190,7 +138,7 @@ def open_services(config: FarmConfig, live: Live) -> Services:
         log_lines=LogLines(database),
         artifacts=artifacts,
         config=config,
-        admission=LearningAdmission(config, jobs, artifacts, costs),
+        admission=Admission(config, jobs, artifacts, costs),
         live=live,
         clock=time.time,
     )

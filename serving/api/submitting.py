@@ -9,10 +9,9 @@ from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
 from serving.api.services import Poker, Services
 from serving.api.wire.requests import JobOptions
 from serving.errors import Problem, UserError
+from serving.jobs.admission import DEFAULT_PRIORITY
 from serving.store.records import IdempotencyRecord, Job, JobStatus, Take
 from serving.storyboard import Storyboard
-
-DEFAULT_PRIORITY = 50
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Director:
         )
         counting = Counting(metrics)
         self._events = EventCounting(jobs, counting, clock=clock)
-        self.admission = Admission(config, jobs, artifacts, costs)
+        self.admission = Admission(config, jobs, artifacts, lambda: costs)
         self._desk = Desk(
             config=config,
             clock=clock,

@@ -10,10 +10,9 @@ import logging
 from serving import settings
 from serving.director.context import Desk, NoRoomOrStore
 from serving.director.outcomes import Endings
-from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
-from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError
-from serving.render.farm_messages import AssembleOrder, DecodeOrder, NotHeld, StaleToken
+from serving.errors import ArtifactMissing, ArtifactsUnavailable, HostLost, LongtakeError, NotHeld, StaleToken
+from serving.render.farm_messages import AssembleOrder, DecodeOrder
 from serving.store.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Finishing:
         assert take.host is not None
         try:
             await self._desk.hosts[take.host].finish_take(take.id, self._desk.generation)
-        except (HostLost, LongtakeError) as error:
+        except LongtakeError as error:
             self._endings.host_failed(run, take, error)
             return
         finally:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from serving import settings
-from serving.director.ports import HostLost, HostPort, Node, NodesPort
+from serving.director.ports import HostPort, Node, NodesPort
 from serving.director.runs import Stage, TakeRun
-from serving.errors import LongtakeError
+from serving.errors import HostLost, LongtakeError
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Mover:
                     await self._holder.hand_back(take)
             await self._hosts[host].restart()
             await self._come_back(host)
-        except (HostLost, LongtakeError) as error:  # it is gone: its takes are opened from their checkpoints
+        except LongtakeError as error:  # it is gone: its takes are opened from their checkpoints
             log.warning(
                 "host %d was not moved in order: %s", host, error, extra={"action": "move_failed", "host": host}
             )

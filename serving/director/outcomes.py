@@ -12,11 +12,17 @@ from typing import Any
 from serving import settings
 from serving.director.context import Desk, NoRoomOrStore
 from serving.director.gauges import Publishing
-from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
-from serving.errors import ArtifactMissing, ArtifactsUnavailable, LongtakeError, StoreUnavailable
+from serving.errors import (
+    ArtifactMissing,
+    ArtifactsUnavailable,
+    HostLost,
+    LongtakeError,
+    NotHeld,
+    StaleToken,
+    StoreUnavailable,
+)
 from serving.jobs.lifecycle import Action
-from serving.render.farm_messages import NotHeld, StaleToken
 from serving.scheduler.explain import explain
 from serving.store.records import Job
 
@@ -177,7 +183,7 @@ class Endings:
             return
         try:
             await self._desk.hosts[host].close_take(take.id, self._desk.generation, save=save)
-        except (HostLost, LongtakeError) as error:
+        except LongtakeError as error:
             about = {"host": host, **take.id.ids}
             log.info("take %s was not closed: %s", take.plan.key, error, extra={"action": "close_take", **about})
 

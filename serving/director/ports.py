@@ -16,10 +16,6 @@ from serving.render.farm_messages import (
 )
 
 
-class HostLost(Exception):
-    """The process of a timeline host is gone, and with it what it held since the last checkpoints."""
-
-
 class HostPort(Protocol):
     """A timeline host; see TimelineHost. Every method may raise HostLost, and NotHeld after a restart."""
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from serving.director.context import Desk
 from serving.director.finishing import Finishing
 from serving.director.outcomes import Endings
-from serving.director.ports import HostLost
 from serving.director.runs import JobRun, Stage, TakeRun
-from serving.errors import LongtakeError
+from serving.errors import HostLost, LongtakeError, NotHeld, StaleToken
 from serving.planning.content_keys import take_texts
-from serving.render.farm_messages import CallReport, NotHeld, OpenCall, Outcome, StaleToken, TakeOpened, TakeOrder
+from serving.render.farm_messages import CallReport, OpenCall, Outcome, TakeOpened, TakeOrder
 from serving.scheduler.policy import assign
 from serving.scheduler.state import Assignment, CallKey, ReadyCall
 from serving.telemetry.metrics import Loss
@@ -92,7 +91,7 @@ class Rendering:
                 self._found(run, take)
                 return
             opened = await self._desk.hosts[host].open_take(order)
-        except (HostLost, LongtakeError) as error:
+        except LongtakeError as error:
             self._endings.host_failed(run, take, error)
             return
         if take.stage is not Stage.OPENING or self._desk.runs.get(run.id) is not run:  # it was let go meanwhile

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.director import Director
-from serving.director.ports import HostLost, Node
+from serving.director.ports import Node
+from serving.errors import GangDied, HostLost
 from serving.jobs.lifecycle import Lifecycle
 from serving.models.registry import open_model
 from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
 from serving.render.film_assembler import assemble_film
-from serving.render.host import GangDied, TimelineHost
+from serving.render.host import TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.rank import Rank
 from serving.render.take_decoder import TakeDecoder

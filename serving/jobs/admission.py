@@ -6,7 +6,7 @@ the work that follows are counted alike. Opens models by their configs only; ren
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,10 +81,47 @@ class Quote:
         return {"object": "quote", **asdict(self), **whole}
 
 
-class Admission:
-    """Plans and prices storyboards for the pools of one farm."""
+@dataclass(frozen=True)
+class _Prices:
+    """What films cost on the pools of a farm, by what is known of their calls at one moment."""
 
-    def __init__(self, config: FarmConfig, jobs: JobStore, artifacts: Artifacts, costs: CostModel) -> None:
+    config: FarmConfig
+    costs: CostModel
+
+    def cost_key(self, pool: PoolConfig, plan: FilmPlan) -> str:
+        """See Admission.cost_key."""
+        key = _cost_key(pool, plan)
+        if not self.costs.is_measured(key):
+            for other in self.config.pools:
+                known = _cost_key(other, plan)
+                if other.model == pool.model and self.costs.is_measured(known):
+                    self.costs.expect_like(key, known, factor=_share(pool.shape) / _share(other.shape))
+                    break
+        return key
+
+    def quote_take(self, pool: PoolConfig, plan: FilmPlan, take: TakePlan, *, cached: bool) -> TakeQuote:
+        seconds = 0.0 if cached else self.costs.take_seconds(self.cost_key(pool, plan), take) * pool.shape.ranks
+        return TakeQuote(
+            key=take.key,
+            shots=[shot.id for shot in take.shots],
+            calls=0 if cached else take.calls,
+            gpu_seconds=seconds,
+            usd=seconds * pool.price_per_gpu_second,
+            cached=cached,
+        )
+
+    def path_s(self, pool: PoolConfig, plan: FilmPlan, takes: Iterable[TakePlan]) -> float:
+        """Seconds that the longest of some takes needs on any number of gangs; 0 if there are none."""
+        key, window = self.cost_key(pool, plan), open_known_model(pool.model).capabilities.window
+        return max((self.costs.path_seconds(key, take, window=window) for take in takes), default=0.0)
+
+
+class Admission:
+    """Plans and prices storyboards for the pools of one farm. `costs` is asked anew for every price."""
+
+    def __init__(
+        self, config: FarmConfig, jobs: JobStore, artifacts: Artifacts, costs: Callable[[], CostModel]
+    ) -> None:
         self._config = config
         self._jobs = jobs
         self._artifacts = artifacts
@@ -133,14 +170,13 @@ class Admission:
         keys = self.content_keys(planned, numerics) if numerics else [""] * len(planned.plan.takes)
         existing = self._artifacts.existing({frames_artifact(key) for key in keys if key})
         cached = [frames_artifact(key) in existing for key in keys]
+        prices = _Prices(self._config, self._costs())
         takes = tuple(
-            self._quote_take(pool, plan, take, cached=there) for take, there in zip(plan.takes, cached, strict=True)
+            prices.quote_take(pool, plan, take, cached=there) for take, there in zip(plan.takes, cached, strict=True)
         )
         seconds = sum(take.gpu_seconds for take in takes)
-        path_s = max(
-            (self._path_s(pool, plan, take) for take, one in zip(plan.takes, takes, strict=True) if not one.cached),
-            default=0.0,
-        )
+        rendered = [take for take, there in zip(plan.takes, cached, strict=True) if not there]
+        path_s = prices.path_s(pool, plan, rendered)
         starts_at, finishes_at = self._when(planned.pool, seconds, path_s, now)
         return Quote(
             pool=planned.pool.name,
@@ -190,55 +226,16 @@ class Admission:
             budget_usd=budget_usd,
             tags=dict(tags or {}),
             kind=kind,
-            progress=0.0,
             calls_total=plan.calls,
-            calls_done=0,
-            eta_at=None,
-            at_risk=False,
-            gpu_seconds=0.0,
-            wasted_gpu_seconds=0.0,
-            usd=0.0,
-            film=None,
-            error=None,
             created_at=now,
-            started_at=None,
-            finished_at=None,
             updated_at=now,
-            revision=1,
-            lease_owner=None,
-            lease_token=0,
-            lease_until=None,
-            deleted_at=None,
         )
         return job, [_waiting(identity, index, take) for index, take in enumerate(plan.takes)]
 
     def cost_key(self, pool: PoolConfig, plan: FilmPlan) -> str:
         """What the cost model knows the calls of a film by. Of a shape of which nothing was measured it expects what
         another of the same model needs, shared out."""
-        key = _cost_key(pool, plan)
-        if not self._costs.is_measured(key):
-            for other in self._config.pools:
-                known = _cost_key(other, plan)
-                if other.model == pool.model and self._costs.is_measured(known):
-                    self._costs.expect_like(key, known, factor=_share(pool.shape) / _share(other.shape))
-                    break
-        return key
-
-    def _quote_take(self, pool: PoolConfig, plan: FilmPlan, take: TakePlan, *, cached: bool) -> TakeQuote:
-        seconds = 0.0 if cached else self._costs.take_seconds(self.cost_key(pool, plan), take) * pool.shape.ranks
-        return TakeQuote(
-            key=take.key,
-            shots=[shot.id for shot in take.shots],
-            calls=0 if cached else take.calls,
-            gpu_seconds=seconds,
-            usd=seconds * pool.price_per_gpu_second,
-            cached=cached,
-        )
-
-    def _path_s(self, pool: PoolConfig, plan: FilmPlan, take: TakePlan) -> float:
-        """Seconds that a take needs on gangs without end."""
-        window = open_known_model(pool.model).capabilities.window
-        return self._costs.path_seconds(self.cost_key(pool, plan), take, window=window)
+        return _Prices(self._config, self._costs()).cost_key(pool, plan)
 
     def _when(self, pool: PoolConfig, gpu_s: float, path_s: float, now: float) -> tuple[float | None, float | None]:
         supply = self._jobs.pool_supply(pool.name)
@@ -253,20 +250,21 @@ class Admission:
     ) -> PoolConfig:
         """Nothing of it may be in the cache here: what is there makes every pool cheaper."""
 
+        prices = _Prices(self._config, self._costs())
+
         def price(pool: PoolConfig) -> tuple[float, float, float]:
-            takes = [self._quote_take(pool, plan, take, cached=False) for take in plan.takes]
+            takes = [prices.quote_take(pool, plan, take, cached=False) for take in plan.takes]
             gpu_s = sum(take.gpu_seconds for take in takes)
-            path_s = max(self._path_s(pool, plan, take) for take in plan.takes)
-            _, finishes_at = self._when(pool, gpu_s, path_s, now)
+            _, finishes_at = self._when(pool, gpu_s, prices.path_s(pool, plan, plan.takes), now)
             return sum(take.usd for take in takes), gpu_s, math.inf if finishes_at is None else finishes_at
 
-        prices = {pool.name: price(pool) for pool in pools}
+        priced = {pool.name: price(pool) for pool in pools}
         if due_at is not None:
-            in_time = [pool for pool in pools if prices[pool.name][2] <= due_at]
+            in_time = [pool for pool in pools if priced[pool.name][2] <= due_at]
             if not in_time:
-                return min(pools, key=lambda pool: (prices[pool.name][2], prices[pool.name]))
+                return min(pools, key=lambda pool: (priced[pool.name][2], priced[pool.name]))
             pools = in_time
-        return min(pools, key=lambda pool: prices[pool.name])
+        return min(pools, key=lambda pool: priced[pool.name])
 
     def _serving(self, storyboard: Storyboard, name: str | None) -> list[PoolConfig]:
         """The pools that may render it: one where it is named."""
@@ -311,18 +309,9 @@ def _waiting(job_id: str, index: int, take: TakePlan) -> Take:
         job_id=job_id,
         index=index,
         key=take.key,
-        content_key=None,
         status="waiting",
         latents=take.latents,
         frames=take.frames - take.surplus,
         calls_total=take.calls,
-        calls_done=0,
-        latents_finished=0,
-        frames_decoded=0,
-        step_counts=[],
-        cached=False,
-        retries=0,
-        gpu_seconds=0.0,
-        wasted_gpu_seconds=0.0,
         shots=[shot.id for shot in take.shots],
     )

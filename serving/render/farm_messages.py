@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from serving.errors import Fault
 from serving.planning.plan import FilmPlan, TakePlan
 
 Outcome = Literal["done", "gang_died", "call_raised", "timed_out", "bad_prediction", "not_ready"]
@@ -218,14 +217,6 @@ class GangHello:
     """Unique for ever; gangs that it forms one after the other share it."""
     moves: bool = False
     """Where it drains: because of a node that is emptied, and not because it is one too many."""
-
-
-class NotHeld(Fault):
-    """A host was asked about a take that it does not hold: it was restarted."""
-
-
-class StaleToken(Fault):
-    """An order from a Director that has lost its lease to another."""
 
 
 def encode_runs(steps: Sequence[int], *, most: int) -> Runs:

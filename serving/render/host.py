@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from serving import settings
-from serving.errors import Fault
+from serving.errors import Fault, GangDied, NotHeld, StaleToken, UnknownPrompts
 from serving.models.latent_rgb import shipped_rgb
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
@@ -30,11 +30,9 @@ from serving.render.farm_messages import (
     CheckpointCounts,
     Decoded,
     DecodeOrder,
-    NotHeld,
     OpenCall,
     Outcome,
     Resumed,
-    StaleToken,
     TakeId,
     TakeOpened,
     TakeOrder,
@@ -43,7 +41,6 @@ from serving.render.farm_messages import (
 )
 from serving.render.latent_preview import LatentPreview, learned_rgb
 from serving.render.messages import Array, CallInput, CallOutput, as_tensor
-from serving.render.rank import UnknownPrompts
 from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.store.artifact_keys import preview_artifact
 from serving.store.artifacts import Artifacts
@@ -77,10 +74,6 @@ class DecoderHandle(Protocol):
     """A decoder as a host uses it; see TakeDecoder for what its answers mean."""
 
     def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Awaitable[Decoded]: ...
-
-
-class GangDied(Exception):
-    """The process that predicted a call is gone."""
 
 
 @dataclass(eq=False)

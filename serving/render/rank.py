@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
+from serving.errors import GangBroken, UnknownPrompts
 from serving.models.denoiser import WanDenoiser
 from serving.models.registry import open_model
 from serving.render.messages import Array, CallInput, CallOutput, as_tensor
@@ -32,14 +33,6 @@ RANK_EXCHANGE_S = 30.0
 
 _LIBRARIES = ("torch", "diffusers")
 """Libraries whose release may change the bytes of a prediction."""
-
-
-class UnknownPrompts(Exception):
-    """A call names prompts that this gang was not given, or has let go."""
-
-
-class GangBroken(Exception):
-    """Another rank of the gang is gone, or did not answer in time. It must be formed anew."""
 
 
 @dataclass(frozen=True)

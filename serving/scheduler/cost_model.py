@@ -47,26 +47,6 @@ class Curve:
         return self.overhead_s + latents * (self.linear_s + latents * self.quadratic_s)
 
 
-def analytic_curve(
-    *,
-    parameters: float,
-    layers: int,
-    width: int,
-    tokens_per_latent: float,
-    flop_per_s: float,
-    forwards: int = 2,
-    overhead_s: float = 0.0,
-) -> Curve:
-    """What a transformer should cost: 2 FLOP per parameter and token, and 4 * width per layer and pair of tokens in
-    attention. `flop_per_s` is what the gang really reaches; `forwards` is 2 with guidance.
-    """
-    return Curve(
-        linear_s=forwards * 2 * parameters * tokens_per_latent / flop_per_s,
-        quadratic_s=forwards * 4 * layers * width * tokens_per_latent**2 / flop_per_s,
-        overhead_s=overhead_s,
-    )
-
-
 @dataclass(slots=True)
 class _Median:
     """The median of the newest values."""
@@ -94,8 +74,6 @@ class _Known:
     all_sizes: _Median = field(default_factory=_Median)
     sizes: dict[tuple[int, int], _Median] = field(default_factory=dict)
     """By latents and evaluations."""
-    errors: _Median = field(default_factory=_Median)
-    """Absolute logarithms of measured over expected seconds."""
 
     def log_ratio(self, size: tuple[int, int]) -> float:
         own = self.sizes.get(size)
@@ -145,7 +123,6 @@ class CostModel:
     def observe(self, key: str, *, latents: int, evaluations: int, seconds: float) -> None:
         """Learn from a call that was measured: the seconds that the gang worked, without any wait before."""
         known = self._known.pop(key, None)
-        first = known is None
         if known is None:
             while len(self._known) >= MAX_COST_KEYS:
                 del self._known[next(iter(self._known))]
@@ -153,16 +130,9 @@ class CostModel:
         self._known[key] = known  # the newest at the end
         size = (latents, evaluations)
         ratio = math.log(max(seconds, LEAST_S) / (evaluations * known.curve.seconds(latents)))
-        if not first:
-            known.errors.add(abs(ratio - known.log_ratio(size)))
         known.all_sizes.add(ratio)
         if size in known.sizes or len(known.sizes) < MAX_COST_SIZES:
             known.sizes.setdefault(size, _Median()).add(ratio)
-
-    def error_ratio(self, key: str) -> float:
-        """How far off the estimate was lately: 1.0 is exact, 1.5 is half too much or too little."""
-        known = self._known.get(key)
-        return 1.0 if known is None else math.exp(known.errors.value)
 
     def dump(self) -> dict[str, Any]:
         """What was learned, for JSON."""
@@ -171,7 +141,6 @@ class CostModel:
                 "curve": asdict(known.curve),
                 "ratios": list(known.all_sizes.values),
                 "sizes": [[*size, list(median.values)] for size, median in known.sizes.items()],
-                "errors": list(known.errors.values),
             }
             for key, known in self._known.items()
         }
@@ -203,7 +172,6 @@ def _parse(value: Any) -> _Known:
         raise ValueError(f"not a curve of a cost: {curve}")
     known = _Known(curve)
     known.all_sizes.values.extend(_numbers(value["ratios"]))
-    known.errors.values.extend(_numbers(value["errors"]))
     for latents, evaluations, ratios in value["sizes"][:MAX_COST_SIZES]:
         known.sizes[int(latents), int(evaluations)] = median = _Median()
         median.values.extend(_numbers(ratios))

@@ -70,13 +70,6 @@ class Ledger:
                 row.tenant: Cost(row.gpu_seconds, row.wasted_gpu_seconds, row.usd) for row in connection.execute(query)
             }
 
-    def seconds_of_tenant(self, tenant: str, *, since: float) -> float:
-        """GPU-seconds of a tenant since then, useful and wasted together."""
-        query = select(func.coalesce(func.sum(ledger.c.useful_s + ledger.c.wasted_s), 0.0))
-        query = query.where(ledger.c.tenant == tenant, ledger.c.at >= since)
-        with self._database.read() as connection:
-            return float(connection.execute(query).scalar_one())
-
 
 def write_costs(connection: Connection, entries: Iterable[LedgerEntry]) -> None:
     """Write entries that are new, and add them to the sums of their jobs and takes, within a transaction."""

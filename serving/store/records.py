@@ -36,9 +36,9 @@ SYSTEM = "longtake"
 """The actor of what no person asked for; only persons' actions go into the audit log."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One version of one film."""
+    """One version of one film. The defaults are those of a job that has just been accepted."""
 
     id: str
     """Sorts by creation, safe in a URL."""
@@ -67,59 +67,60 @@ class Job:
     tags: dict[str, str]
     kind: str
     """`native`, or `video` where it came through /v1/videos."""
-    progress: float
+    progress: float = 0.0
     """0..100; does not fall until the job is retried."""
     calls_total: int
-    calls_done: int
-    eta_at: float | None
-    at_risk: bool
+    calls_done: int = 0
+    eta_at: float | None = None
+    at_risk: bool = False
     """Its due time will probably be missed."""
-    gpu_seconds: float
+    gpu_seconds: float = 0.0
     """Useful ones."""
-    wasted_gpu_seconds: float
-    usd: float
+    wasted_gpu_seconds: float = 0.0
+    usd: float = 0.0
     """Charged: useful and wasted together."""
-    film: dict[str, Any] | None
+    film: dict[str, Any] | None = None
     """sha256, frames, seconds, bytes, width, height and fps, once it is completed."""
-    error: dict[str, Any] | None
+    error: dict[str, Any] | None = None
     """code and message, once it failed."""
     created_at: float
-    started_at: float | None
-    finished_at: float | None
+    started_at: float | None = None
+    finished_at: float | None = None
     updated_at: float
-    revision: int
+    revision: int = 1
     """Rises with every change and every event, but not with those of the lease."""
-    lease_owner: str | None
-    lease_token: int
+    lease_owner: str | None = None
+    lease_token: int = 0
     """Fencing token: rises whenever the job is taken or given back, so it is good only as long as it is held."""
-    lease_until: float | None
-    deleted_at: float | None
+    lease_until: float | None = None
+    deleted_at: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Take:
-    """One take of a job, for those who watch. Counts are latents unless they say frames or calls."""
+    """One take of a job, for those who watch. Counts are latents unless they say frames or calls. The defaults are
+    those of a take that no Director has seen."""
 
     job_id: str
     index: int
     key: str
-    content_key: str | None
+    content_key: str | None = None
     """What its artifacts are called; None before a Director has seen it."""
     status: TakeStatus
     latents: int
     frames: int
     calls_total: int
-    calls_done: int
-    latents_finished: int
-    frames_decoded: int
-    step_counts: list[int]
+    calls_done: int = 0
+    latents_finished: int = 0
+    frames_decoded: int = 0
+    step_counts: list[int] = field(default_factory=list)
     """Latents that have reached each step; empty before it was opened."""
-    cached: bool
+    cached: bool = False
     """It was there already and was not rendered for this job."""
-    retries: int
-    gpu_seconds: float
+    retries: int = 0
+    gpu_seconds: float = 0.0
     """Useful ones. The ledger alone writes these two; in a JobProgress they are ignored."""
-    wasted_gpu_seconds: float
+    wasted_gpu_seconds: float = 0.0
     shots: list[str]
 
 

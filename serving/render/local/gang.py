@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from serving.errors import ModelError
+from serving.errors import GangBroken, ModelError
 from serving.render.messages import CallInput, GangError, GangReady, Prompts
-from serving.render.rank import GangBroken, Meeting, Rank
+from serving.render.rank import Meeting, Rank
 
 _FILM = "film"
 """What the prompts of the one film are kept under."""

@@ -17,9 +17,8 @@ from serving.config.farm import DAY_S
 from serving.director.director import Director
 from serving.director.outcomes import MAX_HOST_FAILURES
 from serving.director.testing import LocalFarm
-from serving.errors import ArtifactsUnavailable, StoreUnavailable
+from serving.errors import ArtifactsUnavailable, GangDied, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
-from serving.render.host import GangDied
 from serving.render.latent_preview import UNSEEN
 from serving.render.messages import CallInput
 from serving.store.artifact_keys import frames_artifact, latents_artifact, preview_artifact

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from serving.director.testing import LocalFarm
-from serving.errors import ArtifactsUnavailable, StoreUnavailable
+from serving.errors import ArtifactsUnavailable, GangDied, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
-from serving.render.host import GangDied
 from serving.render.messages import CallInput
 from serving.store.checkpoints import Checkpoints
 from serving.store.log_lines import LogLine, LogLines

@@ -13,9 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving.director.director import Director
 from serving.director.testing import LocalFarm
-from serving.errors import StoreUnavailable
+from serving.errors import GangDied, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
-from serving.render.host import GangDied
 from serving.render.messages import CallInput
 from serving.storyboard import Shot, Storyboard
 from serving.telemetry.histograms import ApiReport, Tally

@@ -35,7 +35,7 @@ def admission(store: JobStore, tmp_path: Path, *pools: PoolConfig) -> Admission:
     costs = CostModel()
     for pool in pools:
         store.learn("supply", pool.name, {"gangs_ready": 1, "backlog_gpu_s": 0.0, "at": NOW}, now=NOW)
-    made = Admission(FarmConfig(pools=pools), store, Artifacts.open(str(tmp_path / "artifacts")), costs)
+    made = Admission(FarmConfig(pools=pools), store, Artifacts.open(str(tmp_path / "artifacts")), lambda: costs)
     costs.observe("pocket|96x64|1", latents=8, evaluations=1, seconds=1.0)
     return made
 
