@@ -46,7 +46,7 @@ from torch import Tensor
 
 from serving.actors.gangs import RankActor
 from serving.actors.ports import GangActorPort
-from serving.cli.source import plan_film, read_storyboard
+from serving.cli.film_plan import plan_film, read_storyboard
 from serving.config.farm import FarmConfig
 from serving.local_farm.home import FarmHome
 from serving.local_farm.leftovers import end_farm

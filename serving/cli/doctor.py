@@ -12,7 +12,7 @@ from typing import Literal
 import typer
 
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_facts, print_json, print_table, styled
+from serving.cli.output.terminal import open_facts, print_json, print_table, styled
 
 MIN_FREE_DISK_BYTES = 1 << 30
 """Bytes; `longtake doctor` warns where less disk space than this is free."""

@@ -16,11 +16,11 @@ from typing import Annotated
 import httpx
 import typer
 
-from serving.cli.client import FarmClient, Json, Refused, farm
-from serving.cli.job_text import film_words, status_word
+from serving.cli.client.farm_client import FarmClient, Json, Refused, farm
 from serving.cli.options import AsJson, JobName
+from serving.cli.output.job_text import film_words, status_word
+from serving.cli.output.terminal import open_console, print_json, print_line, tell
 from serving.cli.render import check_out
-from serving.cli.terminal import open_console, print_json, print_line, tell
 from serving.errors import Fault, UserError
 from serving.settings import CLIENT_PATIENCE_S
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.cli.client import FarmClient, Json, farm
-from serving.cli.job_text import (
+from serving.cli.client.farm_client import FarmClient, Json, farm
+from serving.cli.options import AsJson, Budget, JobName, read_budget
+from serving.cli.output.job_text import (
     STYLES,
     ago,
     calls_words,
@@ -21,8 +22,7 @@ from serving.cli.job_text import (
     status_word,
     take_counts,
 )
-from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import (
+from serving.cli.output.terminal import (
     add_column,
     add_words_column,
     cut_words,
@@ -36,7 +36,6 @@ from serving.cli.terminal import (
     styled,
     tell,
 )
-from serving.cli.terms import Budget, read_budget
 from serving.cli.watch import take_words
 from serving.settings import MAX_LIST
 from serving.store.records import JobStatus

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from serving.cli.client import farm
-from serving.cli.job_text import clock, money
+from serving.cli.client.farm_client import farm
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_table, print_answer, print_json, print_line, print_table, tell
+from serving.cli.output.job_text import clock, money
+from serving.cli.output.terminal import open_table, print_answer, print_json, print_line, print_table, tell
 from serving.errors import UserError
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys; for administrators.")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from serving.cli.client import FarmClient, Json, farm
+from serving.cli.client.farm_client import FarmClient, Json, farm
 from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import print_json, print_line
+from serving.cli.output.terminal import print_json, print_line
 from serving.settings import MAX_LOG_LIST
 from serving.store.records import ENDED
 

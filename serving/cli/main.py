@@ -19,12 +19,12 @@ from serving.cli.keys import keys, usage
 from serving.cli.logs import logs
 from serving.cli.migrate import migrate
 from serving.cli.models import models
+from serving.cli.output.terminal import print_line, set_up_streams, tell, warn
 from serving.cli.plan import plan
 from serving.cli.render import render
 from serving.cli.schema import schema
 from serving.cli.submit import finalize, quote, revise, submit
 from serving.cli.tenants import tenants
-from serving.cli.terminal import print_line, set_up_streams, tell, warn
 from serving.cli.up import down, status, up
 from serving.cli.versions import delete, diff, versions
 from serving.cli.watch import watch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serving.cli.options import AsJson
-from serving.cli.terminal import print_json, print_line
+from serving.cli.output.terminal import print_json, print_line
 from serving.errors import UserError
 
 if TYPE_CHECKING:

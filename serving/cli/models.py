@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_table, print_json, print_line, print_table
+from serving.cli.output.terminal import open_table, print_json, print_line, print_table
 
 
 def models(as_json: AsJson = False) -> None:

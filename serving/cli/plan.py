@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.cli.film_plan import plan_film, read_storyboard
 from serving.cli.options import AsJson, Model, Steps, StoryboardPath
-from serving.cli.source import plan_film, read_storyboard
-from serving.cli.terminal import open_table, print_json, print_line, print_table
+from serving.cli.output.terminal import open_table, print_json, print_line, print_table
 from serving.errors import UserError
 from serving.settings import MAX_POOL_GANGS
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.cli.film_plan import plan_film, read_storyboard
 from serving.cli.options import AsJson, Model, Seed, Steps, StoryboardPath
-from serving.cli.source import plan_film, read_storyboard
-from serving.cli.terminal import print_json, print_line
+from serving.cli.output.terminal import print_json, print_line
 from serving.errors import UserError
 from serving.settings import MAX_GANGS
 
@@ -40,7 +40,7 @@ def render(
     plan, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
     shape = read_shape(gang, plan, opened)
 
-    from serving.cli.progress import watch
+    from serving.cli.output.progress import watch
     from serving.render.local.film import render_film
 
     with watch(fps=plan.fps) as on_progress:

@@ -1,6 +1,6 @@
 """`longtake schema`: the JSON Schema of a storyboard, for editors and other programs."""
 
-from serving.cli.terminal import print_json
+from serving.cli.output.terminal import print_json
 
 
 def schema() -> None:

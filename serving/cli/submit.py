@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serving.cli.client import FarmClient, Json, Refused, farm, name_places
+from serving.cli.client.farm_client import FarmClient, Json, Refused, farm, name_places
 from serving.cli.download import download_film
-from serving.cli.job_text import clock, money, span
-from serving.cli.options import AsJson, JobName, Steps, StoryboardPath
-from serving.cli.render import check_out
-from serving.cli.terminal import open_table, print_json, print_line, print_table, tell
-from serving.cli.terms import (
+from serving.cli.options import (
+    AsJson,
     Budget,
     DryRun,
     Due,
+    JobName,
     Pool,
     Priority,
+    Steps,
+    StoryboardPath,
     Tag,
     Tenant,
     Wait,
@@ -32,6 +32,9 @@ from serving.cli.terms import (
     read_due,
     read_tags,
 )
+from serving.cli.output.job_text import clock, money, span
+from serving.cli.output.terminal import open_table, print_json, print_line, print_table, tell
+from serving.cli.render import check_out
 from serving.cli.watch import last_words, watch_until_over
 from serving.errors import UserError
 
@@ -170,7 +173,7 @@ def _take_price(take: Json) -> tuple[str, str, str, str]:
 
 def _read(path: Path) -> "Storyboard":
     """The storyboard in a file. A folder that it names as its model is meant from here, as `render` means it."""
-    from serving.cli.source import read_storyboard
+    from serving.cli.film_plan import read_storyboard
 
     board = read_storyboard(path, model=None, seed=None)
     if board.model.startswith("."):

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.cli.client import farm
+from serving.cli.client.farm_client import farm
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_table, print_json, print_line, print_table
+from serving.cli.output.terminal import open_table, print_json, print_line, print_table
 
 tenants = typer.Typer(no_args_is_help=True, help="Show and set the shares and limits of tenants; for administrators.")
 

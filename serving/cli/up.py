@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.cli.job_text import rough
 from serving.cli.options import AsJson
-from serving.cli.terminal import print_json, print_line, warn
+from serving.cli.output.job_text import rough
+from serving.cli.output.terminal import print_json, print_line, warn
 from serving.errors import Fault, UserError
 from serving.settings import FARM_DRAIN_S, FARM_START_S, LOG_TAIL_LINES, RAY_SHUTDOWN_S, home
 from serving.telemetry.logs import set_up_logs

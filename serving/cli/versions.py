@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.cli.client import farm
-from serving.cli.job_text import clock, film_words, money, status_word
+from serving.cli.client.farm_client import farm
 from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import open_table, print_answer, print_json, print_line, print_table
+from serving.cli.output.job_text import clock, film_words, money, status_word
+from serving.cli.output.terminal import open_table, print_answer, print_json, print_line, print_table
 
 Against = Annotated[
     str | None, typer.Argument(metavar="[OTHER]", help="The job to compare with; else the one it was made from.")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from serving.cli.client import FarmClient, Json, farm
-from serving.cli.following import follow
-from serving.cli.job_text import (
+from serving.cli.client.event_stream import follow
+from serving.cli.client.farm_client import FarmClient, Json, farm
+from serving.cli.options import AsJson, JobName
+from serving.cli.output.job_text import (
     STYLES,
     calls_words,
     clock,
@@ -23,8 +24,7 @@ from serving.cli.job_text import (
     status_word,
     take_counts,
 )
-from serving.cli.options import AsJson, JobName
-from serving.cli.terminal import cut_words, open_console, print_json, styled, tell, warn
+from serving.cli.output.terminal import cut_words, open_console, print_json, styled, tell, warn
 from serving.settings import PLAIN_PROGRESS_S
 from serving.store.records import ENDED
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from serving.cli.client import farm
-from serving.cli.job_text import clock
+from serving.cli.client.farm_client import farm
 from serving.cli.options import AsJson
-from serving.cli.terminal import open_table, print_answer, print_json, print_line, print_table, tell
+from serving.cli.output.job_text import clock
+from serving.cli.output.terminal import open_table, print_answer, print_json, print_line, print_table, tell
 from serving.errors import UserError
 
 webhooks = typer.Typer(no_args_is_help=True, help="Add, list and remove addresses that are told of your jobs.")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from serving.cli import doctor
 from serving.cli.main import app
-from serving.cli.progress import PlainLines, describe
+from serving.cli.output.progress import PlainLines, describe
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.local.progress import Progress
 from serving.settings import PLAIN_PROGRESS_S

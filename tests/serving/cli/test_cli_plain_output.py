@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cluster.contract.plain_text import make_plain
-from serving.cli import client
+from serving.cli.client import farm_client
 from serving.cli.main import app
 
 JOB = "job_" + "0" * 22
@@ -127,7 +127,10 @@ def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WrittenByOthers:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "board.yaml").write_text("version: 1\nshots: [{prompt: a red ball, seconds: 1}]\n")
     monkeypatch.setenv("LONGTAKE_URL", "http://farm")
-    monkeypatch.setattr(client, "FarmClient", partial(client.FarmClient, transport=httpx.MockTransport(found)))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(
+        farm_client, "FarmClient", partial(farm_client.FarmClient, transport=httpx.MockTransport(found))
+    )
     return found
 
 
@@ -211,7 +214,7 @@ def test_output_that_is_not_utf8_has_replaced_characters(tmp_path: Path, argumen
 
 def test_on_a_terminal_only_our_own_styles_reach_it(tmp_path: Path) -> None:
     script = (
-        "from serving.cli.terminal import *\n"
+        "from serving.cli.output.terminal import *\n"
         f"text = {HOSTILE!r}\n"
         "set_up_streams(); table = open_table('job'); add_words_column(table, 'title')\n"
         "table.add_row(styled((text, 'red')), cut_words(text)); table.add_row(text, text); print_table(table)\n"

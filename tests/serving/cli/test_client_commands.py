@@ -313,7 +313,7 @@ def test_usage_is_by_tenant_or_by_the_shots_of_a_job(folder: Path, farm: ApiDoub
 
 def test_without_a_farm_a_command_says_how_to_get_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGTAKE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("serving.cli.client.CLIENT_CONNECT_S", 0.0)
+    monkeypatch.setattr("serving.cli.client.farm_client.CLIENT_CONNECT_S", 0.0)
     with pytest.raises(Fault, match="`longtake up` starts one"):
         run("jobs")
     for url in ("127.0.0.1:8000", "http://", "ftp://host"):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.cli.client import CLIENT_CONNECT_S, CLIENT_RETRY_S, FarmClient, Refused
+from serving.cli.client.event_stream import follow, read_events
+from serving.cli.client.farm_client import CLIENT_CONNECT_S, CLIENT_RETRY_S, FarmClient, Refused
 from serving.cli.download import download_film
-from serving.cli.following import follow, read_events
 from serving.errors import Fault
 from serving.settings import CLIENT_PATIENCE_S
 

@@ -9,9 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from serving.cli.job_text import byte_words, clock, cost_words, due_words, left_words, money, progress_line, rough, span
+from serving.cli.options import read_due
+from serving.cli.output.job_text import (
+    byte_words,
+    clock,
+    cost_words,
+    due_words,
+    left_words,
+    money,
+    progress_line,
+    rough,
+    span,
+)
 from serving.cli.submit import quote_words
-from serving.cli.terms import read_due
 from serving.cli.watch import PlainJobLines, choose_takes, last_words, picture
 from serving.errors import UserError
 from serving.settings import PLAIN_PROGRESS_S

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from serving.cli.client import FarmClient, Json
+from serving.cli.client.farm_client import FarmClient, Json
 from serving.settings import CLIENT_PATIENCE_S
 from serving.store.records import ENDED
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from serving.cli.terminal import warn
+from serving.cli.output.terminal import warn
 from serving.errors import Fault, Problem, UserError
 from serving.settings import MAX_LIST, home
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from serving.cli.terminal import open_console, tell
+from serving.cli.output.terminal import open_console, tell
 from serving.render.local.progress import Progress
 from serving.settings import PLAIN_PROGRESS_S
 
