@@ -199,7 +199,7 @@ async def _export(director: Director, config: FarmConfig) -> None:
 
     while config.exporter_port:
         try:
-            start_http_server(config.exporter_port, addr=config.host, registry=director.metrics.registry)
+            start_http_server(config.exporter_port, addr=config.metrics_host, registry=director.metrics.registry)
             return
         except OSError as error:
             log.warning("metrics are not exported yet: %s", error, extra={"action": "export"})

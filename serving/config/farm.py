@@ -266,6 +266,11 @@ class FarmConfig(_Part):
     """Address that the API listens on; 0.0.0.0 is all of them."""
     port: _Port = 8000
     """Port that the API listens on."""
+    metrics_host: Annotated[
+        str, Field(min_length=1, max_length=255, description="an address of the Director's machine")
+    ] = "127.0.0.1"
+    """Address that the Director's metrics exporter listens on. It asks for no key: give it another address only if the
+    network keeps strangers out."""
     metrics_port: Annotated[int, Field(strict=True, ge=0, le=65_535)] | None = None
     """Port of the Director's metrics exporter; left out, the one after `port`. 0 is none. The API's /metrics shows the
     same."""
@@ -297,6 +302,9 @@ class FarmConfig(_Part):
     """Seconds between two looks into the store for what others changed."""
     auth: Literal["auto", "on", "off"] = "auto"
     """Whether requests need an API key; auto: only where the API can be reached from other machines."""
+    share_takes: Literal["auto", "farm", "tenant"] = "auto"
+    """Who finds takes that were rendered before: everybody on the farm, or the tenant alone. Shared takes cost their
+    second user nothing, and tell everybody what the others have rendered; auto: tenant if requests need a key."""
     webhooks_allow_private: _Switch = False
     """Whether webhooks may go to private and loopback addresses."""
     object_store_bytes: _Bytes = 1 << 29
@@ -348,9 +356,20 @@ class FarmConfig(_Part):
         return self.auth == "on" or (self.auth == "auto" and not self.is_loopback)
 
     @property
+    def shares_takes(self) -> bool:
+        """Whether tenants find each other's takes."""
+        return self.share_takes == "farm" or (self.share_takes == "auto" and not self.needs_keys)
+
+    @property
+    def exporter_address(self) -> str:
+        """host:port at which a client on the Director's machine finds the metrics exporter."""
+        host = _reachable(self.metrics_host)
+        return f"[{host}]:{self.exporter_port}" if ":" in host else f"{host}:{self.exporter_port}"
+
+    @property
     def address(self) -> str:
         """The URL at which a client on this machine reaches the API."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = _reachable(self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def as_json(self) -> dict[str, Any]:
@@ -360,6 +379,11 @@ class FarmConfig(_Part):
     def pool(self, name: str) -> PoolConfig | None:
         """The pool of that name."""
         return next((pool for pool in self.pools if pool.name == name), None)
+
+
+def _reachable(host: str) -> str:
+    """An address for a client of this machine, where a server listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def default_pools() -> tuple[PoolConfig, ...]:

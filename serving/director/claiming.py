@@ -74,7 +74,7 @@ class TakingUp:
         numerics = self._desk.gangs.numerics(job.pool)
         assert numerics is not None
         await asyncio.to_thread(self._desk.jobs.learn, "numerics", job.pool, numerics, now=self._desk.clock())
-        keys = self._admission.content_keys(planned, numerics)
+        keys = self._admission.content_keys(planned, numerics, tenant=job.tenant)
         stored = {take.key: take for take in await asyncio.to_thread(self._desk.jobs.takes, job.id)}
         takes = [
             TakeRun.taken_up(job.id, index, take, key, stored.get(take.key))

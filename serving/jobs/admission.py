@@ -159,15 +159,16 @@ class Admission:
         """The plan of a job as it was accepted. Raises UserError where its pool or model is gone."""
         return self.plan(Storyboard.model_validate(job.storyboard), pool=job.pool, steps=job.steps)
 
-    def content_keys(self, planned: Planned, numerics: Mapping[str, str]) -> list[str]:
-        """The content key of every take, in the order of the film."""
-        return [content_key(planned.plan, take, numerics=numerics) for take in planned.plan.takes]
+    def content_keys(self, planned: Planned, numerics: Mapping[str, str], *, tenant: str) -> list[str]:
+        """The content key of every take of a tenant's film, in the order of the film."""
+        owner = "" if self._config.shares_takes else tenant
+        return [content_key(planned.plan, take, numerics=numerics, owner=owner) for take in planned.plan.takes]
 
-    def quote(self, planned: Planned, *, due_at: float | None, now: float) -> Quote:
-        """What it costs and when it may be done, by what is known of the pool."""
+    def quote(self, planned: Planned, *, tenant: str, due_at: float | None, now: float) -> Quote:
+        """What it costs the tenant and when it may be done, by what is known of the pool."""
         pool, plan = planned.pool, planned.plan
         numerics = self._jobs.pool_numerics(planned.pool.name)
-        keys = self.content_keys(planned, numerics) if numerics else [""] * len(planned.plan.takes)
+        keys = self.content_keys(planned, numerics, tenant=tenant) if numerics else [""] * len(planned.plan.takes)
         existing = self._artifacts.existing({frames_artifact(key) for key in keys if key})
         cached = [frames_artifact(key) in existing for key in keys]
         prices = _Prices(self._config, self._costs())

@@ -73,15 +73,13 @@ def start_prometheus(home: FarmHome, config: FarmConfig) -> Prometheus:
 
 def configuration(config: FarmConfig, rules: list[Path]) -> str:
     """prometheus.yml: the Director's exporter, and these rules."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)
-    target = f"[{host}]:{config.exporter_port}" if ":" in host else f"{host}:{config.exporter_port}"
     told = {
         "global": {
             "scrape_interval": f"{PROMETHEUS_SCRAPE_S}s",
             "evaluation_interval": f"{PROMETHEUS_EVALUATE_S}s",
         },
         "rule_files": [str(path) for path in rules],
-        "scrape_configs": [{"job_name": "longtake", "static_configs": [{"targets": [target]}]}],
+        "scrape_configs": [{"job_name": "longtake", "static_configs": [{"targets": [config.exporter_address]}]}],
     }
     return yaml.safe_dump(told, sort_keys=False)
 

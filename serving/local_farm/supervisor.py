@@ -114,18 +114,19 @@ def _clear_scratch(folder: Path) -> None:
 
 
 def check_port(config: FarmConfig) -> None:
-    """Raises UserError where the API could not listen."""
-    for port, option in ((config.port, "--port"), (config.exporter_port, "metrics_port")):
+    """Raises UserError if the API or the metrics exporter could not listen."""
+    listening = ((config.host, config.port, "--port"), (config.metrics_host, config.exporter_port, "metrics_port"))
+    for host, port, option in listening:
         if port == 0:
             continue
-        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                server.bind((config.host, port))
+                server.bind((host, port))
             except (OSError, OverflowError) as error:
                 reason = getattr(error, "strerror", None) or error
-                raise UserError(f"{option}: {config.host}:{port} cannot be listened on: {reason}") from error
+                raise UserError(f"{option}: {host}:{port} cannot be listened on: {reason}") from error
 
 
 def _begin(home: FarmHome, config: FarmConfig) -> FarmState:

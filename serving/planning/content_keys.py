@@ -1,12 +1,14 @@
 """Names takes and prompts by what they depend on, so that equal work is done once and found again.
 
-A take's content key covers all that its latents and frames are made from. Two versions of a storyboard, or two users,
-share every take whose key is the same; a change of weights, gang shape or library gives new keys.
+A take's content key covers all that its latents and frames are made from, and whose it is, unless all of the farm share
+takes. Two versions of a storyboard share every take whose key is the same; a change of weights, gang shape or library
+gives new keys.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from serving.planning.plan import FilmPlan, TakePlan
 
@@ -14,9 +16,12 @@ RECIPE = 1
 """Rises when the code that turns a plan into latents or frames changes what comes out."""
 
 
-def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str]) -> str:
-    """sha256, hexadecimal, of everything that the frames of a take depend on. `numerics` holds the weights' hash."""
-    parts = {
+def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str], owner: str = "") -> str:
+    """sha256, hexadecimal, of everything that the frames of a take depend on. `numerics` holds the weights' hash.
+
+    `owner`: the tenant who alone may find the take; empty if the whole farm may. The frames do not depend on it.
+    """
+    parts: dict[str, Any] = {
         "recipe": RECIPE,
         "numerics": dict(sorted(numerics.items())),
         "size": [plan.width, plan.height],
@@ -30,6 +35,8 @@ def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str]) 
         "frames": take.frames - take.surplus,
         "prompts": [[prompt.text, prompt.negative, prompt.start_latent] for prompt in take.prompts],
     }
+    if owner:
+        parts["owner"] = owner
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -305,7 +305,16 @@ def test_ray_auth_needs_the_version_that_the_chart_names() -> None:
 
 def test_the_schema_of_the_farms_keys_is_that_of_the_farm() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    set_by_the_chart = {"pools", "host", "port", "metrics_port", "store_url", "artifacts_url", "scratch"}
+    set_by_the_chart = {
+        "pools",
+        "host",
+        "port",
+        "metrics_host",
+        "metrics_port",
+        "store_url",
+        "artifacts_url",
+        "scratch",
+    }
     of_one_machine = {"object_store_bytes"}
     known = schema["properties"]["farm"]["properties"]
     assert set(known) == set(FarmConfig.model_fields) - set_by_the_chart - of_one_machine

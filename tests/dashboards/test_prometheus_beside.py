@@ -24,7 +24,7 @@ def config_of(tmp_path: Path, **settings: object) -> FarmConfig:
     [("127.0.0.1", "127.0.0.1:8001"), ("0.0.0.0", "127.0.0.1:8001"), ("::", "[::1]:8001"), ("::1", "[::1]:8001")],
 )
 def test_prometheus_scrapes_the_directors_exporter_on_this_machine(tmp_path: Path, host: str, target: str) -> None:
-    told = yaml.safe_load(configuration(config_of(tmp_path, host=host, port=8000), []))
+    told = yaml.safe_load(configuration(config_of(tmp_path, host="0.0.0.0", metrics_host=host, port=8000), []))
     assert told["scrape_configs"][0]["static_configs"] == [{"targets": [target]}]
 
 

@@ -39,6 +39,7 @@
       "pools" $pools
       "host" "0.0.0.0"
       "port" 8000
+      "metrics_host" "0.0.0.0"
       "metrics_port" 8001
       "store_url" .Values.store.url
       "artifacts_url" .Values.artifacts.url

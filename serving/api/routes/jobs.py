@@ -56,12 +56,12 @@ def quote(caller: AnyCaller, incoming: TheRequest, services: TheServices) -> JSO
     """What a storyboard would cost and when it would be done; nothing is stored. Takes what `POST /v1/jobs` takes."""
     request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
     order = Order(storyboard, request)
-    tenant_of(caller, order)
+    tenant = tenant_of(caller, order)
 
     def price() -> Json:
         check_due(services, order)
         planned = plan_order(services, order)
-        return services.admission.quote(planned, due_at=order.due_at, now=services.clock()).to_json()
+        return services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=services.clock()).to_json()
 
     return answer_once(services, incoming.record, price)
 

@@ -166,12 +166,12 @@ def _named(job: JobRecord) -> Json:
 def _next_version(
     services: Services, poker: Poker, caller: Caller, incoming: Incoming, *, order: Order, dry_run: bool
 ) -> JSONResponse:
-    tenant_of(caller, order)
+    tenant = tenant_of(caller, order)
     record, now = incoming.record, services.clock()
     if dry_run or record is None or services.jobs.find_request(record, now=now) is None:
         check_due(services, order)
     planned = plan_order(services, order)
-    quote = services.admission.quote(planned, due_at=order.due_at, now=now).to_json()
+    quote = services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=now).to_json()
     if dry_run:
         return answer_once(services, record, lambda: quote)
     job, takes, replayed = accept(services, poker, caller, order, planned=planned, record=record)

@@ -46,6 +46,36 @@ def test_without_a_key_only_health_and_the_document_are_answered(api: ApiDouble)
     assert api.http.get("/v1/videos").json()["error"]["type"] == "authentication_error"
 
 
+@pytest.mark.parametrize(("share_takes", "is_shown"), [("auto", False), ("farm", True)])
+def test_a_quote_shows_takes_of_another_tenant_only_if_the_farm_shares_them(
+    tmp_path: Path, share_takes: str, *, is_shown: bool
+) -> None:
+    with running(tmp_path, auth="on", share_takes=share_takes) as api:
+        ada, bob = api.key("ada"), api.key("bob")
+        have_rendered(api, submit(api, bob))
+
+        def quoted(headers: dict[str, str], **options: str) -> set[bool]:
+            quote = api.http.post("/v1/quote", json={"storyboard": STORYBOARD, **options}, headers=headers).json()
+            revised = f"/v1/jobs/{submit(api, headers, **options)}/revise?dry_run=true"
+            again = api.http.post(revised, json={"storyboard": STORYBOARD, **options}, headers=headers).json()
+            assert quote["takes"] == again["takes"]
+            return {take["cached"] for take in quote["takes"]}
+
+        assert quoted(bob) == {True}
+        assert quoted(ada) == {is_shown}
+        assert quoted(api.key("admin"), tenant="bob") == {True}, "an administrator is quoted as the tenant would be"
+
+
+def have_rendered(api: ApiDouble, job_id: str) -> None:
+    """Have the frames of a job's takes among the artifacts."""
+    numerics = {"device": "a test"}
+    api.services.jobs.learn("numerics", "default", numerics, now=time.time())
+    job, admission = api.services.jobs.get(job_id), api.services.admission
+    assert job is not None
+    for key in admission.content_keys(admission.plan_job(job), numerics, tenant=job.tenant):
+        api.services.artifacts.put(f"takes/{key}/frames.mkv", b"frames")
+
+
 @pytest.mark.parametrize(
     "value", ["", "Bearer", "Bearer x", "Basic YTpi", f"Bearer lt_{'0' * 22}_{'x' * 43}", "Bearer \xff"]
 )

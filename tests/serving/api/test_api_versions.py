@@ -58,8 +58,9 @@ def store_takes_of(api: ApiDouble, job_id: str) -> None:
     numerics = {"device": "a test"}
     api.services.jobs.learn("numerics", "default", numerics, now=time.time())
     admission: Any = api.services.admission
-    planned = admission.plan_job(api.services.jobs.get(job_id))
-    for key in admission.content_keys(planned, numerics):
+    job = api.services.jobs.get(job_id)
+    assert job is not None
+    for key in admission.content_keys(admission.plan_job(job), numerics, tenant=job.tenant):
         api.services.artifacts.put(f"takes/{key}/frames.mkv", b"frames")
 
 

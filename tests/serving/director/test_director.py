@@ -222,6 +222,26 @@ def test_the_same_storyboard_twice_renders_once(model: str, tmp_path: Path) -> N
     asyncio.run(body())
 
 
+def test_tenants_who_do_not_share_takes_get_the_same_film_rendered_for_each(
+    model: str, undisturbed: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model, config={"share_takes": "tenant"})
+
+    async def body() -> None:
+        director = farm.director()
+        first, same, other = (farm.submit(director, board(model), tenant=tenant) for tenant in ("ada", "ada", "bob"))
+        async with farm.running(director):
+            await farm.until(lambda: all(farm.status(job) == "completed" for job in (first, same, other)))
+        assert sha(farm, first) == sha(farm, same) == sha(farm, other) == undisturbed
+        assert not any(take.cached for take in farm.jobs.takes(other.id))
+        keys = [{take.content_key for take in farm.jobs.takes(job.id)} for job in (first, same, other)]
+        assert keys[0] == keys[1]
+        assert not keys[0] & keys[2], "no preview, head or count of steps of the one is the other's"
+        assert sum(gang.calls for gang in farm.gangs.values()) == first.calls_total + other.calls_total
+
+    asyncio.run(body())
+
+
 def test_a_changed_shot_renders_only_its_take(model: str, tmp_path: Path) -> None:
     farm = LocalFarm(tmp_path, model=model)
 

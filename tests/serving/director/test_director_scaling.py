@@ -15,6 +15,7 @@ from serving.director.director import Director
 from serving.director.pool_scaling import COLD_START
 from serving.director.testing import LocalFarm
 from serving.errors import NotFound, WrongState
+from serving.jobs.admission import Quote
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.messages import CallInput
 from serving.settings import COLD_START_S
@@ -74,6 +75,12 @@ def asked(
     )
 
 
+def price(director: Director, model: str, *, due_at: float | None = None) -> Quote:
+    """What the film costs."""
+    planned = director.admission.plan(board(model))
+    return director.admission.quote(planned, tenant="default", due_at=due_at, now=time.time())
+
+
 def demand(director: Director) -> PoolDemand:
     told = asked(director)
     assert told is not None
@@ -89,7 +96,7 @@ def test_a_pool_without_gangs_knows_the_work_of_jobs_that_nobody_has_taken_up(mo
             await farm.until(lambda: asked(director) is not None)
             assert (demand(director).backlog_gpu_s, demand(director).calls_ready) == (0.0, 0)
             due_at = time.time() + 3600
-            quote = director.admission.quote(director.admission.plan(board(model)), due_at=due_at, now=time.time())
+            quote = price(director, model, due_at=due_at)
             farm.submit(director, board(model), due_at=due_at)
             await farm.until(lambda: demand(director).backlog_gpu_s > 0)
             found = demand(director)
@@ -110,7 +117,7 @@ def test_the_work_of_jobs_that_are_not_planned_yet_is_taken_to_be_alike(
 
     async def body() -> None:
         director = farm.director()
-        quote = director.admission.quote(director.admission.plan(board(model)), due_at=None, now=time.time())
+        quote = price(director, model)
         for seed in range(5):
             farm.submit(director, board(model, seed=seed))
         async with farm.running(director):

@@ -166,6 +166,8 @@ def test_a_port_in_use_is_told_before_anything_starts(home: FarmHome) -> None:
             check_port(FarmConfig(port=port))
         with pytest.raises(UserError, match="metrics_port: "):
             check_port(FarmConfig(metrics_port=port))
+        with pytest.raises(UserError, match="metrics_port: 127"):
+            check_port(FarmConfig(host="127.0.0.2", port=port, metrics_port=port))
     with pytest.raises(UserError, match="cannot be listened on"):
         check_port(FarmConfig(host="no.such.host.invalid"))
 
