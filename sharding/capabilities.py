@@ -28,6 +28,10 @@ class Capabilities:
     """Guidance scale per expert, from the noisiest; one entry for a model without experts. 1.0 means no guidance."""
     global_positions: bool = False
     """True if a window must be told its place in the take; else positions are local to the window."""
+    max_width: int | None = None
+    """Pixels; the model has no positions beyond. None: there is no such limit."""
+    max_height: int | None = None
+    """Pixels; as max_width."""
 
     def latent_shape(self, *, width: int, height: int) -> tuple[int, int, int]:
         """Shape (C, h, w) of one latent at a size in pixels."""

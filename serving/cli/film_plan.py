@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serving.cli.output.terminal import warn
 from serving.errors import ModelError, StoryboardError, UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def read_storyboard(path: Path, *, model: str | None, seed: int | None) -> "Stor
 def plan_film(
     storyboard: "Storyboard", path: Path, *, steps: int | None, model_given: bool
 ) -> "tuple[FilmPlan, WanModel]":
-    """Opens the model (its weights are not loaded) and compiles the storyboard for it. Raises UserError."""
+    """Opens the model (its weights are not loaded) and compiles the storyboard for it; warns on stderr of what the film
+    will not show. Raises UserError."""
     from serving.models.registry import open_model
     from serving.planning.compile import compile_storyboard
 
@@ -41,7 +43,15 @@ def plan_film(
         problem = storyboard.lines.problem(("model",), str(error))
         raise UserError(f"{path}: {problem}") from error
     with _naming(path):
-        plan = compile_storyboard(storyboard, model_name=storyboard.model, capabilities=model.capabilities, steps=steps)
+        plan = compile_storyboard(
+            storyboard,
+            model_name=storyboard.model,
+            capabilities=model.capabilities,
+            tokens=model.prompt_tokens,
+            steps=steps,
+        )
+    for warning in plan.warnings:
+        warn(f"warning: {path}: {warning}")
     return plan, model
 
 

@@ -143,7 +143,13 @@ class Admission:
         """
         serving = self._serving(storyboard, pool)
         model = open_known_model(serving[0].model)
-        plan = compile_storyboard(storyboard, model_name=model.name, capabilities=model.capabilities, steps=steps)
+        plan = compile_storyboard(
+            storyboard,
+            model_name=model.name,
+            capabilities=model.capabilities,
+            tokens=model.prompt_tokens,
+            steps=steps,
+        )
         work = model.workload(width=plan.width, height=plan.height)
         fitting = [one for one in serving if one.shape.is_valid(work)]
         if not fitting:

@@ -69,6 +69,8 @@ def describe_capabilities(checkpoint: Checkpoint) -> Capabilities:
         height=file.height or family.height,
         fps=file.fps or family.fps,
         guidance=_guidance_per_expert(checkpoint, tuple(file.guidance or family.guidance)),
+        max_width=architecture.max_positions * architecture.pixels_per_cell * architecture.patch[1],
+        max_height=architecture.max_positions * architecture.pixels_per_cell * architecture.patch[0],
     )
     _refuse_unfit(checkpoint, capabilities)
     return capabilities
@@ -112,9 +114,18 @@ def _guidance_per_expert(checkpoint: Checkpoint, guidance: tuple[float, ...]) ->
 
 def _refuse_unfit(checkpoint: Checkpoint, capabilities: Capabilities) -> None:
     multiple = capabilities.size_multiple
-    for key, pixels in (("width", capabilities.width), ("height", capabilities.height)):
+    sides = (
+        ("width", capabilities.width, capabilities.max_width),
+        ("height", capabilities.height, capabilities.max_height),
+    )
+    for key, pixels, most in sides:
         if pixels % multiple:
             raise ModelError(f"{checkpoint.name!r}: {FILE}: {key} must be a multiple of {multiple}, not {pixels}")
+        if most is not None and pixels > most:
+            raise ModelError(
+                f"{checkpoint.name!r}: {FILE}: {key} must be at most {most} pixels, the positions that the transformer"
+                f" knows, not {pixels}"
+            )
     if capabilities.window > checkpoint.architecture.max_positions:
         raise ModelError(
             f"{checkpoint.name!r}: {FILE}: window must be at most {checkpoint.architecture.max_positions} latents,"

@@ -10,7 +10,9 @@ from pathlib import Path
 from serving.errors import ModelError
 from serving.models.quiet import quiet_downloads
 
-CONFIG_FILES = ("model_index.json", "longtake.json", "*/config.json", "*/scheduler_config.json")
+CONFIG_FILES = (
+    "model_index.json", "longtake.json", "*/config.json", "*/scheduler_config.json", "*/tokenizer_config.json",
+)  # fmt: skip
 COMPONENT_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 """Of one component's folder: weights and configs, and the vocabulary files of tokenizers (`spiece.model`)."""
 
@@ -97,7 +99,8 @@ class Snapshot:
         self.hub.download(self.repository, patterns=patterns, revision=self.folder.name)
 
     def _require_fetched(self, component: str) -> None:
-        # Configs come with `find`; weights, tokenizers and schedulers are the files beside a config.json.
+        # Configs come with `find`; weights, vocabularies and schedulers are the files beside them.
         folder = self.folder / component
-        if not folder.is_dir() or all(path.name == "config.json" for path in folder.iterdir()):
+        configs = ("config.json", "tokenizer_config.json")
+        if not folder.is_dir() or all(path.name in configs for path in folder.iterdir()):
             raise ModelError(f"cannot reach the hub, and the {component} of {self.repository!r} was not fetched before")

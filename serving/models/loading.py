@@ -1,4 +1,4 @@
-"""Loads one module of a checkpoint with the library that wrote it, and says plainly what is wrong where it cannot."""
+"""Loads one part of a checkpoint with the library that wrote it, and says plainly what is wrong if it cannot."""
 
 from pathlib import Path
 from typing import Any
@@ -27,3 +27,17 @@ def load_module(owner: Any, folder: Path, *, dtype: torch.dtype, device: str) ->
         missing = sorted(report["missing_keys"])
         raise ModelError(f"{folder} lacks {len(missing)} weights of a {owner.__name__}, the first is {missing[0]}")
     return module.eval().requires_grad_(False).to(device)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """transformers' tokenizer in a folder. Raises ModelError."""
+    from transformers import AutoTokenizer
+
+    from serving.models.quiet import quiet_loading
+
+    try:
+        with quiet_loading():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"cannot load the tokenizer in {folder}: {reason}") from error

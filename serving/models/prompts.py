@@ -4,51 +4,43 @@ Each text is encoded on its own, so that its embedding does not depend on what e
 largest part of a real checkpoint; it is loaded for the call and freed after it.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from serving.errors import ModelError
 from serving.models.checkpoint import Checkpoint
-from serving.models.loading import load_module
-from serving.models.quiet import quiet_loading
+from serving.models.loading import load_module, load_tokenizer
+from serving.models.prompt_tokens import read_token_limit
 
-MAX_TOKENS = 512
-"""The default of WanPipeline, which is what Wan was trained with."""
+log = logging.getLogger(__name__)
 
 
 def encode_prompts(checkpoint: Checkpoint, texts: Sequence[str], *, dtype: torch.dtype, device: str) -> list[Tensor]:
     """One embedding per text, float32 [tokens, dim] on the CPU. Raises ModelError."""
     import transformers
 
-    tokenizer = _load_tokenizer(checkpoint)
+    folder = checkpoint.fetch("tokenizer")
+    tokenizer, limit = load_tokenizer(folder), read_token_limit(folder, checkpoint.name)
     owner = getattr(transformers, checkpoint.architecture.text_encoder_class)
     encoder = load_module(owner, checkpoint.fetch("text_encoder"), dtype=dtype, device=device)
-    embeddings = {text: _encode(tokenizer, encoder, text) for text in dict.fromkeys(texts)}
+    embeddings = {text: _encode(tokenizer, encoder, text, limit) for text in dict.fromkeys(texts)}
     return [embeddings[text] for text in texts]
 
 
-def _load_tokenizer(checkpoint: Checkpoint) -> Any:
-    from transformers import AutoTokenizer
-
-    folder = checkpoint.fetch("tokenizer")
-    try:
-        with quiet_loading():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"cannot load the tokenizer in {folder}: {error}") from error
-
-
 @torch.no_grad()
-def _encode(tokenizer: Any, encoder: Any, text: str) -> Tensor:
+def _encode(tokenizer: Any, encoder: Any, text: str, limit: int) -> Tensor:
     from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
+    cleaned = prompt_clean(text)
+    if (count := len(tokenizer(cleaned).input_ids)) > limit:  # plans cut prompts before; this one is in no plan
+        log.warning("a prompt of %d tokens is cut to %d: %.200s", count, limit, cleaned, extra={"action": "cut_prompt"})
     tokens = tokenizer(
-        [prompt_clean(text)],
+        [cleaned],
         padding="max_length",
-        max_length=min(MAX_TOKENS, tokenizer.model_max_length),
+        max_length=limit,
         truncation=True,
         return_attention_mask=True,
         return_tensors="pt",

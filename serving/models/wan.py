@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.models.checkpoint import Checkpoint
+from serving.models.prompt_tokens import PromptTokens
 from serving.models.transformer_size import TransformerSize, bytes_per_number, read_transformer_size
 from sharding.capabilities import Capabilities
 from sharding.gang_shape import Workload
@@ -120,6 +121,11 @@ class WanModel:
         """Bytes of weights that a rank holds, all experts together, at the dtype that a device uses. Loads none."""
         experts = len(self.checkpoint.architecture.expert_components)
         return experts * self._transformer_size.parameters * bytes_per_number(device)
+
+    @cached_property
+    def prompt_tokens(self) -> PromptTokens:
+        """How many tokens of a prompt it reads. Raises ModelError."""
+        return PromptTokens(self.folder / "tokenizer", self.name, fetch=lambda: self.checkpoint.fetch("tokenizer"))
 
     @cached_property
     def _transformer_size(self) -> TransformerSize:

@@ -8,8 +8,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from serving.documents.places import Place
 from serving.errors import Problem, StoryboardError
 from serving.planning.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
+from serving.planning.prompt_fitting import FittedPrompt, TokenCounter, fit_prompt
 from serving.settings import QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.capabilities import Capabilities
@@ -54,20 +56,27 @@ class _Work:
 
 
 def compile_storyboard(
-    storyboard: Storyboard, *, model_name: str, capabilities: Capabilities, steps: int | None = None
+    storyboard: Storyboard,
+    *,
+    model_name: str,
+    capabilities: Capabilities,
+    tokens: TokenCounter | None = None,
+    steps: int | None = None,
 ) -> FilmPlan:
-    """The plan of a film on a model. `steps` overrides what the storyboard's quality stands for.
+    """The plan of a film on a model. `tokens` counts those of its prompts, `steps` overrides what the storyboard's
+    quality stands for.
 
-    Raises StoryboardError where the storyboard asks for what the model cannot do.
+    Raises StoryboardError if the storyboard asks for what the model cannot do.
     """
     width = storyboard.video.width or capabilities.width
     height = storyboard.video.height or capabilities.height
     fps = storyboard.video.fps or capabilities.fps
     num_steps = QUALITY_STEPS[storyboard.quality] if steps is None else steps
-    groups = _split_takes(_plan_shots(storyboard, fps))
+    shots, warnings = _plan_shots(storyboard, fps, tokens)
+    groups = _split_takes(shots)
     dissolves = [round_to_frames(seconds, fps) if (seconds := group[0].dissolve_seconds) else 0 for group in groups]
     problems = [
-        *_size_problems(storyboard, width=width, height=height, multiple=capabilities.size_multiple),
+        *_size_problems(storyboard, capabilities, width=width, height=height),
         *_dissolve_problems(storyboard, groups, dissolves, fps=fps),
     ]
     if problems:
@@ -80,6 +89,7 @@ def compile_storyboard(
         draft = _Draft(seed=seed, shots=tuple(group), dissolve_in=into, dissolve_out=out_of)
         planned.append(_plan_take(draft, capabilities=capabilities, steps=num_steps))
     takes = tuple(take for take, _ in planned)
+    warnings += _unseen_prompts(storyboard, takes, capabilities)
     latent_steps = num_steps * sum(take.latents for take in takes)
     return FilmPlan(
         title=storyboard.title,
@@ -97,6 +107,7 @@ def compile_storyboard(
         latents_evaluated=sum(take.latents_evaluated for take in takes),
         overlap_waste=sum(work.latents_predicted for _, work in planned) / latent_steps - 1,
         storyboard_hash=storyboard_hash(storyboard),
+        warnings=tuple(warnings),
     )
 
 
@@ -105,15 +116,21 @@ def round_to_frames(seconds: float, fps: int) -> int:
     return max(1, math.floor(seconds * fps + 0.5))
 
 
-def _plan_shots(storyboard: Storyboard, fps: int) -> list[ShotPlan]:
-    plans, start = [], 0
-    for shot in storyboard.shots:
+def _plan_shots(storyboard: Storyboard, fps: int, tokens: TokenCounter | None) -> tuple[list[ShotPlan], list[Problem]]:
+    """The shots, their prompts cut to what the model reads, and what is lost by that."""
+    plans: list[ShotPlan] = []
+    warnings: list[Problem] = []
+    start = 0
+    for index, shot in enumerate(storyboard.shots):
         frames = round_to_frames(shot.seconds, fps)
+        prompt = fit_prompt(storyboard.written_prompt(shot), storyboard.style, tokens)
+        negative = fit_prompt(storyboard.negative if shot.negative is None else shot.negative, "", tokens)
+        warnings += _lost_words(storyboard, index, prompt, negative, tokens)
         plans.append(
             ShotPlan(
                 id=shot.id,
-                prompt=storyboard.written_prompt(shot),
-                negative=storyboard.negative if shot.negative is None else shot.negative,
+                prompt=prompt.text,
+                negative=negative.text,
                 seconds=shot.seconds,
                 frames=frames,
                 film=FrameSpan(start, start + frames),
@@ -122,7 +139,43 @@ def _plan_shots(storyboard: Storyboard, fps: int) -> list[ShotPlan]:
             )
         )
         start += frames
-    return plans
+    return plans, list(dict.fromkeys(warnings))
+
+
+def _lost_words(
+    storyboard: Storyboard, index: int, prompt: FittedPrompt, negative: FittedPrompt, tokens: TokenCounter | None
+) -> Iterator[Problem]:
+    """Warnings of texts of a shot that were cut."""
+    own_negative = storyboard.shots[index].negative is not None
+    lost: list[tuple[Place, str]] = [
+        (("shots", index, "prompt"), prompt.lost_prompt),
+        (("style",), prompt.lost_style),
+        (("shots", index, "negative") if own_negative else ("negative",), negative.lost_prompt),
+    ]
+    for place, words in lost:
+        if words:
+            limit = tokens.limit if tokens is not None else 0
+            message = f"the model reads {limit} tokens of a prompt and its style; left out: {_shorten(words)!r}"
+            yield storyboard.lines.problem(place, message)
+
+
+def _unseen_prompts(storyboard: Storyboard, takes: Sequence[TakePlan], capabilities: Capabilities) -> Iterator[Problem]:
+    """Warnings of prompts that no latent shows: of shots that are over before their first latent begins."""
+    index = {shot.id: i for i, shot in enumerate(storyboard.shots)}
+    for take in takes:
+        shown = {(prompt.text, prompt.negative) for prompt in take.prompts}
+        for shot in take.shots:
+            if (shot.prompt, shot.negative) not in shown:
+                frames = capabilities.grid.frames_per_latent
+                message = (
+                    f"is never shown: the shot has {shot.frames} of the {frames} frames of a latent, and the shot that"
+                    " continues it begins in the same latent"
+                )
+                yield storyboard.lines.problem(("shots", index[shot.id], "prompt"), message)
+
+
+def _shorten(words: str) -> str:
+    return words if len(words) <= 200 else words[:197] + "..."
 
 
 def _split_takes(shots: Sequence[ShotPlan]) -> list[list[ShotPlan]]:
@@ -185,9 +238,14 @@ def _plan_work(latents: int, changes: Sequence[int], *, window: int, steps: int)
     )
 
 
-def _size_problems(storyboard: Storyboard, *, width: int, height: int, multiple: int) -> Iterator[Problem]:
-    for name, pixels in (("width", width), ("height", height)):
-        if pixels % multiple:
+def _size_problems(storyboard: Storyboard, capabilities: Capabilities, *, width: int, height: int) -> Iterator[Problem]:
+    multiple = capabilities.size_multiple
+    sides = ("width", width, capabilities.max_width), ("height", height, capabilities.max_height)
+    for name, pixels, most in sides:
+        if most is not None and pixels > most:
+            message = f"must be at most {most} pixels for this model, which has no positions beyond"
+            yield storyboard.lines.problem(("video", name), message, value=str(pixels))
+        elif pixels % multiple:
             nearest = max(multiple, round(pixels / multiple) * multiple)
             message = f"must be a multiple of {multiple} pixels for this model"
             yield storyboard.lines.problem(("video", name), message, value=str(pixels), nearest=str(nearest))

@@ -6,6 +6,7 @@ compile.py makes plans; render, the command line and the manifest read them. Cou
 from dataclasses import dataclass
 from typing import Literal
 
+from serving.errors import Problem
 from sharding.spans import FrameSpan
 
 Transition = Literal["cut", "continue", "dissolve"]
@@ -21,7 +22,7 @@ class ShotPlan:
 
     id: str
     prompt: str
-    """Characters written out, style added."""
+    """Characters written out, style added; cut to what the model reads."""
     negative: str
     seconds: float
     """As requested."""
@@ -112,11 +113,18 @@ class FilmPlan:
     overlap_waste: float
     """Latents predicted / (latents * steps) - 1: the redundant work of overlapping chunks, prompts counted once."""
     storyboard_hash: str
+    warnings: tuple[Problem, ...] = ()
+    """What the storyboard says and the film will not show, such as the end of a prompt that is too long."""
 
     @property
     def latents(self) -> int:
         """Latents of all takes."""
         return sum(take.latents for take in self.takes)
+
+
+def warnings_json(plan: FilmPlan) -> list[Json]:
+    """A plan's warnings as the API, `longtake plan --json` and the manifest say them."""
+    return [{"path": warning.path, "message": warning.message} for warning in plan.warnings]
 
 
 def plan_json(plan: FilmPlan) -> Json:
@@ -138,6 +146,7 @@ def plan_json(plan: FilmPlan) -> Json:
         "latents_evaluated": plan.latents_evaluated,
         "overlap_waste": plan.overlap_waste,
         "storyboard_hash": plan.storyboard_hash,
+        "warnings": warnings_json(plan),
         "takes": [_take_json(take, plan.fps) for take in plan.takes],
     }
 

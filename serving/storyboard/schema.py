@@ -219,8 +219,8 @@ class Storyboard(_Part):
         return self._lines
 
     def written_prompt(self, shot: Shot) -> str:
-        """The shot's prompt as the model sees it: characters written out, the style added."""
-        return add_style(write_out(shot.prompt, self.characters), self.style)
+        """The shot's prompt with its characters written out, without the style."""
+        return write_out(shot.prompt, self.characters)
 
 
 def default_shot_id(index: int) -> str:

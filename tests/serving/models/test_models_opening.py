@@ -82,6 +82,7 @@ def test_one_guidance_scale_serves_both_experts(tmp_path: Path) -> None:
         ({"window": "8"}, r"window: .*valid integer \(got '8'\)"),
         ({"window": 33}, "window must be at most 32 latents"),
         ({"width": 40}, "width must be a multiple of 16, not 40"),
+        ({"height": 528}, "height must be at most 512 pixels, the positions that the transformer knows, not 528"),
         ({"fps": 0}, "fps: "),
         ({"guidance": []}, "guidance: "),
         ({"guidance": [0.5]}, r"guidance\[0\]: "),

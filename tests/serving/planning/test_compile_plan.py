@@ -246,3 +246,11 @@ def test_a_dissolve_longer_than_a_take_beside_it_is_refused_with_what_would_fit(
     told = [(problem.path, problem.value) for problem in caught.value.problems]
     assert told == [("shots[1].transition.dissolve", "1 seconds"), ("shots[3].transition.dissolve", "0.8 seconds")]
     assert all("at most 0.75 seconds" in problem.message for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_a_side_beyond_the_models_positions_is_refused_with_the_limit(side: str) -> None:
+    can = dataclasses.replace(capabilities(), max_width=512, max_height=512)
+    plan_of([shot(1)], can=can, video={side: 512})
+    with pytest.raises(StoryboardError, match=rf"video\.{side}: must be at most 512 pixels for this model.*got 528"):
+        plan_of([shot(1)], can=can, video={side: 528})

@@ -11,6 +11,7 @@ import yaml
 from serving.errors import StoryboardError
 from serving.models.pocket.world import vocabulary
 from serving.storyboard import Dissolve, load_storyboard, parse_storyboard, storyboard_hash, storyboard_schema
+from serving.storyboard.schema import add_style
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
 SHOT = {"prompt": "a red ball", "seconds": 1}
@@ -24,7 +25,8 @@ def test_the_harbour_reads_as_the_documentation_says() -> None:
     board = load_storyboard(next(path for path in EXAMPLES if path.name == "harbour.yaml"))
     assert [shot.id for shot in board.shots] == ["open", "turn", "dusk"]
     assert [shot.transition for shot in board.shots] == ["cut", "continue", Dissolve(dissolve=0.5)]
-    assert board.written_prompt(board.shots[0]) == "a red ball moving right, day, soft light"
+    assert board.written_prompt(board.shots[0]) == "a red ball moving right, day"
+    assert add_style(board.written_prompt(board.shots[0]), board.style) == "a red ball moving right, day, soft light"
     assert (board.shots[2].seed, board.shots[2].negative, board.negative) == (9, "text", "blurry")
     assert board.lines.of(("shots", 1, "seconds")) == 14
 
@@ -107,7 +109,7 @@ def test_an_example_is_valid_by_the_schema_names_its_shots_and_uses_pockets_word
     jsonschema.Draft202012Validator(storyboard_schema()).validate(raw)
     assert all("id" in shot for shot in raw["shots"])
     board = load_storyboard(path)
-    prompts = [board.written_prompt(shot) for shot in board.shots] + [board.negative]
+    prompts = [*(board.written_prompt(shot) for shot in board.shots), board.style, board.negative]
     words = {word for prompt in prompts for word in prompt.replace(",", " ").split()}
     assert words <= set(vocabulary())
 
