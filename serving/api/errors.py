@@ -12,8 +12,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from serving.api import problem_document as document
+from serving.api.answer import respond, shown
 from serving.documents.places import find_nearest, show, write_path
 from serving.errors import (
     ArtifactMissing,
@@ -72,15 +74,15 @@ class ApiError(Exception):
         code: str,
         problems: Sequence[Problem] = (),
         headers: Mapping[str, str] | None = None,
-        extra: Mapping[str, Any] | None = None,
+        allowed: Sequence[str] | None = None,
     ) -> None:
+        """`allowed` names what the job can be asked to do instead."""
         self.status = status
         self.detail = detail
         self.code = code
         self.problems = tuple(problems)
         self.headers = dict(headers or {})
-        self.extra = dict(extra or {})
-        """Further members of the problem document."""
+        self.allowed = allowed
         super().__init__(detail)
 
 
@@ -108,29 +110,23 @@ def explain(detail: Any, known: Sequence[str] = ()) -> Problem:
     return Problem(path, f"{message[:1].lower()}{message[1:]}", value=show(detail["input"]))
 
 
-def respond(error: ApiError, path: str) -> Response:
+def answer_error(error: ApiError, path: str) -> Response:
     """The answer to a request for `path`."""
     if path == VIDEOS or path.startswith(f"{VIDEOS}/"):
-        return JSONResponse({"error": _openai_error(error)}, _openai_status(error), headers=error.headers)
-    return JSONResponse(problem_document(error), error.status, headers=error.headers, media_type=PROBLEM_TYPE)
+        return respond(document.OpenAIError(error=_openai_error(error)), _openai_status(error), error.headers)
+    return respond(_problem_document(error), error.status, error.headers, media_type=PROBLEM_TYPE)
 
 
-def problem_document(error: ApiError) -> dict[str, Any]:
-    """RFC 9457. `code` is for programs, `detail` for people."""
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": _TITLES.get(error.status) or HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        **error.extra,
-    }
-    if error.problems:
-        document["problems"] = [
-            {"path": p.path, "message": p.message, "value": p.value, "nearest": p.nearest, "line": p.line}
-            for p in error.problems
-        ]
-    return document
+def _problem_document(error: ApiError) -> document.ProblemDocument:
+    """What a refused request is answered on native routes."""
+    return document.ProblemDocument(
+        title=_TITLES.get(error.status) or HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
+        problems=[document.Problem.model_validate(problem) for problem in error.problems] or None,
+        allowed=None if error.allowed is None else list(error.allowed),
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -139,8 +135,8 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer)
 
 
-def as_api_error(error: Exception) -> ApiError:
-    """What any exception means to a client."""
+def as_api_error(error: Exception, *, is_admin: bool = False) -> ApiError:
+    """What any exception means to a client. Only an administrator is told paths and addresses of the farm's."""
     match error:
         case ApiError():
             return error
@@ -149,13 +145,13 @@ def as_api_error(error: Exception) -> ApiError:
         case NotFound():
             return ApiError(404, str(error), code="not_found")
         case WrongState():
-            return ApiError(409, str(error), code="wrong_state", extra={"allowed": list(error.allowed)})
+            return ApiError(409, str(error), code="wrong_state", allowed=error.allowed)
         case IdempotencyConflict():
             return ApiError(422, str(error), code="idempotency_conflict")
         case IdempotencyBusy():
             return ApiError(409, str(error), code="idempotency_busy", headers={"Retry-After": "1"})
         case ModelError():
-            return refuse([Problem("model", str(error))])
+            return refuse([Problem("model", shown(str(error), is_admin=is_admin))])
         case UserError():
             return refuse([Problem("", str(error))])
         case ArtifactMissing():
@@ -163,7 +159,8 @@ def as_api_error(error: Exception) -> ApiError:
         case Fault():
             log.warning("answered 503: %s", error, extra={"action": "refuse"})
             headers = {"Retry-After": str(RETRY_FAULT_S)}
-            return ApiError(503, str(error), code="unavailable", headers=headers)
+            detail = shown(str(error), is_admin=is_admin)
+            return ApiError(503, detail, code="unavailable", headers=headers)
         case RequestValidationError():
             return _unfit(error)
         case HTTPException():
@@ -174,7 +171,8 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return respond(as_api_error(error), request.url.path)
+    caller = getattr(request.state, "caller", None)
+    return answer_error(as_api_error(error, is_admin=caller is not None and caller.is_admin), request.url.path)
 
 
 def _unfit(error: RequestValidationError) -> ApiError:
@@ -193,11 +191,11 @@ def _of_starlette(error: HTTPException) -> ApiError:
     return ApiError(error.status_code, detail, code=code, headers=error.headers)
 
 
-def _openai_error(error: ApiError) -> dict[str, Any]:
+def _openai_error(error: ApiError) -> document.OpenAIErrorBody:
     kind = "server_error" if error.status >= 500 else _KINDS.get(error.status, "invalid_request_error")
     message = "; ".join(str(problem) for problem in error.problems) or error.detail
     param = _parameter(error.problems[0]) if error.problems else None
-    return {"message": message, "type": kind, "param": param, "code": error.code}
+    return document.OpenAIErrorBody(message=message, type=kind, param=param, code=error.code)
 
 
 def _openai_status(error: ApiError) -> int:

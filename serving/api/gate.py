@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.caller import LOCAL, Caller
-from serving.api.errors import ApiError, as_api_error, respond
+from serving.api.errors import ApiError, answer_error, as_api_error
 from serving.config.farm import FarmConfig
 from serving.errors import LongtakeError
 
@@ -48,7 +48,7 @@ class Gate:
         try:
             caller = await self._admit(scope)
         except (ApiError, LongtakeError) as error:
-            await respond(as_api_error(error), scope["path"])(scope, receive, answer)
+            await answer_error(as_api_error(error), scope["path"])(scope, receive, answer)
             return
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, _limited(receive, self._config.limits.max_body_bytes), answer)

@@ -7,11 +7,12 @@ through `answer_once`.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
+from serving.api.answer import Answer, respond
 from serving.api.caller import AnyCaller
 from serving.api.errors import ApiError
 from serving.api.services import Services
@@ -65,22 +66,23 @@ TheRequest = Annotated[Incoming, Depends(read_incoming)]
 
 
 def answer_once(
-    services: Services, record: IdempotencyRecord | None, act: Callable[[], dict[str, Any]], *, status: int = 200
-) -> JSONResponse:
+    services: Services, record: IdempotencyRecord | None, act: Callable[[], Answer], *, status: int = 200
+) -> Response:
     """What `act` answers, or what it answered to the same request before; then without secrets, which are not kept.
 
     Whatever `act` raises means that nothing was done, so the key is free again.
     """
     if record is None:
-        return JSONResponse(act(), status)
+        return respond(act(), status)
     stored = services.idempotency.begin(record, now=services.clock())
     if stored is not None:
         return JSONResponse(stored.body, stored.status_code, headers=REPLAYED)
     try:
-        body = act()
+        answer = act()
     except BaseException:
         services.idempotency.forget(record)
         raise
+    body = answer.model_dump(mode="json", by_alias=True)
     kept = {**body, "secret": None} if "secret" in body else body
     services.idempotency.finish(record, StoredAnswer(status, kept), now=services.clock())
-    return JSONResponse(body, status)
+    return respond(answer, status)

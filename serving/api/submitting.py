@@ -129,5 +129,5 @@ def as_final(job: Job) -> Storyboard:
     """The storyboard of a draft at final quality: the same seeds, so the same film, better. Raises ApiError."""
     storyboard = Storyboard.model_validate(job.storyboard)
     if storyboard.quality == "final" and job.steps is None:
-        raise ApiError(409, f"job {job.id} is of final quality already", code="already_final", extra={"allowed": []})
+        raise ApiError(409, f"job {job.id} is of final quality already", code="already_final", allowed=[])
     return storyboard.model_copy(update={"quality": "final"})

@@ -7,8 +7,7 @@ the work that follows are counted alike. Opens models by their configs only; ren
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.documents.places import find_nearest
@@ -73,12 +72,6 @@ class Quote:
     frames: int
     seconds: float
     takes: tuple[TakeQuote, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """As the API answers it: unix seconds are whole."""
-        times = {"starts_at": self.starts_at, "finishes_at": self.finishes_at}
-        whole = {key: None if value is None else int(value) for key, value in times.items()}
-        return {"object": "quote", **asdict(self), **whole}
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,22 @@ Last-Event-ID gets every change after it. The stream ends when the job is over; 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from serving.api.caller import AnyCaller
+from serving.api.answer import Answer
+from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found
 from serving.api.feed import Channel, Feed
 from serving.api.services import TheFeed, TheServices
-from serving.api.wire.job_json import event_json, job_json
+from serving.api.wire.jobs import Job, JobEvent
 from serving.api.wire.openapi import EVENT_STREAM, failures
-from serving.store.records import ENDED, Event, Job
+from serving.store.records import ENDED, Event
+from serving.store.records import Job as JobRecord
 
 STREAM_S = 900.0
 """Seconds after which an event stream ends; clients come back with Last-Event-ID."""
@@ -61,7 +63,7 @@ async def watch(
         return Response(status_code=204)
     feed.check_room(caller.tenant)
     return EventSourceResponse(
-        stream(feed, job_id, tenant=caller.tenant, after=after),
+        stream(feed, job_id, caller, after=after),
         ping=KEEP_ALIVE_S,
         ping_message_factory=lambda: ServerSentEvent(comment="still here"),
         send_timeout=STREAM_SEND_S,
@@ -70,27 +72,28 @@ async def watch(
 
 
 async def stream(
-    feed: Feed, job_id: str, *, tenant: str, after: int | None, for_s: float = STREAM_S
+    feed: Feed, job_id: str, caller: Caller, *, after: int | None, for_s: float = STREAM_S
 ) -> AsyncIterator[ServerSentEvent]:
     """The events of a job from its snapshot on, until it is over or `for_s` seconds have passed."""
     end = asyncio.get_running_loop().time() + for_s
-    async with feed.watch(job_id, tenant=tenant) as channel:
+    async with feed.watch(job_id, tenant=caller.tenant) as channel:
         if channel is None:
             return
+        is_admin = caller.is_admin
         at = channel.last_id if after is None else after
         revision, known = channel.job.revision, channel.last_id
         # A snapshot for a client that has missed something has no id: it must not seem to have seen what it missed.
-        yield _pack("snapshot", job_json(channel.job, channel.takes), at if after is None else None)
+        yield _pack("snapshot", Job.of(channel.job, channel.takes, is_admin=is_admin), at if after is None else None)
         while True:
             changed, job, takes = channel.changed, channel.job, channel.takes
             async for event in _missed(feed, channel, job_id, at):
                 at = event.id
                 if at > known:  # what happened before it began to watch comes late for no fault of ours
                     feed.event_sent(event.at)
-                yield _pack("change", event_json(event), at)
+                yield _pack("change", JobEvent.of(event, is_admin=is_admin), at)
             if job.revision != revision:
                 revision = job.revision
-                yield _pack("progress", job_json(job, takes), None)
+                yield _pack("progress", Job.of(job, takes, is_admin=is_admin), None)
             if changed.is_set():
                 continue
             if is_over(job):
@@ -101,7 +104,7 @@ async def stream(
                 return
 
 
-def is_over(job: Job) -> bool:
+def is_over(job: JobRecord) -> bool:
     """Whether nothing more happens to a job by itself."""
     return job.status in ENDED or job.deleted_at is not None
 
@@ -119,8 +122,9 @@ async def _missed(feed: Feed, channel: Channel, job_id: str, at: int) -> AsyncIt
         yield event
 
 
-def _pack(kind: str, value: Any, event_id: int | None) -> ServerSentEvent:
-    data = json.dumps(value, separators=(",", ":"))
+def _pack(kind: str, answer: Answer, event_id: int | None) -> ServerSentEvent:
+    # ASCII, because some clients take any line separator of Unicode for the end of a line.
+    data = json.dumps(answer.model_dump(mode="json"), separators=(",", ":"))
     return ServerSentEvent(data, event=kind, id=None if event_id is None else str(event_id))
 
 

@@ -1,24 +1,24 @@
-"""/v1/jobs: submit, list, look, steer. Answers are jobs as job_json.py has them."""
+"""/v1/jobs: submit, list, look, steer. Answers are those of wire/jobs.py."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from serving.api.answer import Deleted, respond
 from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found, refuse
-from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
-from serving.api.services import Poker, Services, ThePoker, TheServices
+from serving.api.repeats import REPLAYED, TheRequest, answer_once
+from serving.api.services import Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, check_due, plan_order, tenant_of
-from serving.api.wire.answers import Deleted, Explanation, Job, JobList, Quote
-from serving.api.wire.job_json import Json, job_json, list_json, whole
+from serving.api.wire.jobs import Explanation, Job, JobList, Quote
 from serving.api.wire.openapi import failures, job_body, storyboard_answer
 from serving.api.wire.reading import YAML_TYPES, read_new_job
 from serving.api.wire.requests import JobChanges, Reason
 from serving.errors import Problem
-from serving.jobs.lifecycle import Action, allowed_actions
+from serving.jobs.lifecycle import Action, asked_actions
 from serving.settings import MAX_LIST
-from serving.store.records import ENDED, JobStatus
+from serving.store.records import ENDED, LIVE, JobStatus
 from serving.store.records import Job as JobRecord
 from serving.storyboard import Storyboard, write_yaml
 
@@ -35,13 +35,13 @@ JobId = str
     openapi_extra=job_body(),
     responses=failures(409, 415),
 )
-def submit(caller: AnyCaller, incoming: TheRequest, services: TheServices, poker: ThePoker) -> JSONResponse:
+def submit(caller: AnyCaller, incoming: TheRequest, services: TheServices, poker: ThePoker) -> Response:
     """Accepts a film to be rendered: the storyboard as an object or as YAML text in a JSON body with options beside
     it, or as the body itself (application/yaml) with the options in the query, tags as `tag=key=value`."""
     request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
     job, takes, replayed = accept(services, poker, caller, Order(storyboard, request), record=incoming.record)
     headers = {"Location": f"/v1/jobs/{job.id}", **(REPLAYED if replayed else {})}
-    return JSONResponse(job_json(job, takes), 201, headers=headers)
+    return respond(Job.of(job, takes, is_admin=caller.is_admin), 201, headers)
 
 
 @router.post(
@@ -52,21 +52,22 @@ def submit(caller: AnyCaller, incoming: TheRequest, services: TheServices, poker
     openapi_extra=job_body(),
     responses=failures(409, 415),
 )
-def quote(caller: AnyCaller, incoming: TheRequest, services: TheServices) -> JSONResponse:
+def quote(caller: AnyCaller, incoming: TheRequest, services: TheServices) -> Response:
     """What a storyboard would cost and when it would be done; nothing is stored. Takes what `POST /v1/jobs` takes."""
     request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
     order = Order(storyboard, request)
     tenant = tenant_of(caller, order)
 
-    def price() -> Json:
+    def price() -> Quote:
         check_due(services, order)
         planned = plan_order(services, order)
-        return services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=services.clock()).to_json()
+        found = services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=services.clock())
+        return Quote.model_validate(found)
 
     return answer_once(services, incoming.record, price)
 
 
-@router.get("/v1/jobs", summary="List jobs", response_model=JobList)
+@router.get("/v1/jobs", summary="List jobs")
 def list_jobs(
     caller: AnyCaller,
     services: TheServices,
@@ -77,7 +78,7 @@ def list_jobs(
     family: Annotated[str | None, Query(max_length=64, description="Only versions of this film.")] = None,
     tenant: Annotated[str | None, Query(max_length=64, description="For administrators.")] = None,
     counts: Annotated[bool, Query(description="Also say how many jobs have each status, whatever is chosen.")] = False,
-) -> JSONResponse:
+) -> JobList:
     """Jobs by creation, newest first."""
     scope = tenant if caller.is_admin else caller.tenant
     found = services.jobs.list(
@@ -90,14 +91,15 @@ def list_jobs(
     )
     page = found[:limit]
     takes = services.jobs.takes_of([job.id for job in page])
-    answer = list_json([job_json(job, takes[job.id]) for job in page], has_more=len(found) > limit)
-    return JSONResponse({**answer, "counts": services.jobs.count(tenant=scope)} if counts else answer)
+    data = [Job.of(job, takes[job.id], is_admin=caller.is_admin) for job in page]
+    counted = services.jobs.count(tenant=scope) if counts else None
+    return JobList.of(data, has_more=len(found) > limit, counts=counted)
 
 
-@router.get("/v1/jobs/{job_id}", summary="Look at a job", response_model=Job, responses=failures(404))
-def show_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+@router.get("/v1/jobs/{job_id}", summary="Look at a job", responses=failures(404))
+def show_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> Job:
     """The job as it is now."""
-    return JSONResponse(whole_job(services, find_job(services, caller, job_id)))
+    return whole_job(services, caller, find_job(services, caller, job_id))
 
 
 @router.get(
@@ -113,10 +115,8 @@ def show_storyboard(job_id: JobId, request: Request, caller: AnyCaller, services
     return Response(text, media_type=YAML_TYPES[0], headers={"Vary": "Accept"})
 
 
-@router.patch("/v1/jobs/{job_id}", summary="Change its terms", response_model=Job, responses=failures(404, 409))
-def change_job(
-    job_id: JobId, changes: JobChanges, caller: AnyCaller, services: TheServices, poker: ThePoker
-) -> JSONResponse:
+@router.patch("/v1/jobs/{job_id}", summary="Change its terms", responses=failures(404, 409))
+def change_job(job_id: JobId, changes: JobChanges, caller: AnyCaller, services: TheServices, poker: ThePoker) -> Job:
     """Change priority, budget or due time at any time before the job is over. What is left out stays as it is. A job
     that its budget has paused needs `resume` as well."""
     job = find_job(services, caller, job_id)
@@ -124,102 +124,72 @@ def change_job(
     if not terms:
         raise refuse([Problem("", "name at least one of priority, budget_usd and due_at")])
     if job.status in ENDED:
-        allowed = list(allowed_actions(job.status))
-        raise ApiError(409, f"job {job_id} is {job.status}", code="wrong_state", extra={"allowed": allowed})
+        allowed = asked_actions(job.status)
+        raise ApiError(409, f"job {job_id} is {job.status}", code="wrong_state", allowed=allowed)
     now = services.clock()
     if terms.get("due_at") is not None and terms["due_at"] <= now:
         raise refuse([Problem("due_at", "must be in the future", value=f"{terms['due_at']:.0f}")])
     job = services.jobs.set_terms(job_id, actor=caller.actor, now=now, tenant=caller.scope, **terms)
     poker.poke()
-    return JSONResponse(whole_job(services, job))
+    return whole_job(services, caller, job)
 
 
-@router.delete("/v1/jobs/{job_id}", summary="Delete a job", response_model=Deleted, responses=failures(404, 409))
-def delete_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+@router.delete("/v1/jobs/{job_id}", summary="Delete a job", responses=failures(404, 409))
+def delete_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> Deleted:
     """Hides a job that is over for ever; its film goes after a while."""
     job = find_job(services, caller, job_id)
     if job.status not in ENDED:
         detail = f"job {job_id} is {job.status}; cancel it first"
-        raise ApiError(409, detail, code="wrong_state", extra={"allowed": ["cancel"]})
+        raise ApiError(409, detail, code="wrong_state", allowed=["cancel"])
     services.jobs.delete(job_id, actor=caller.actor, now=services.clock(), tenant=caller.scope)
-    return JSONResponse({"id": job_id, "object": "job.deleted", "deleted": True})
+    return Deleted(id=job_id, object="job.deleted")
 
 
-@router.get(
-    "/v1/jobs/{job_id}/explain", summary="Why is it where it is", response_model=Explanation, responses=failures(404)
-)
-def explain_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+@router.get("/v1/jobs/{job_id}/explain", summary="Explain a job's state", responses=failures(404))
+def explain_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> Explanation:
     """In words: what it waits for, its place in line, when it should start and finish."""
     job = find_job(services, caller, job_id)
-    held = job.status in ENDED or job.status == JobStatus.PAUSED
-    said = None if held else services.live.explain(job_id)
+    said = services.live.explain(job_id) if job.status in LIVE else None
     if said is None:
-        said = {
-            "words": f"The job is {job.status.replace('_', ' ')}: {job.reason}.",
-            "reasons": [],
-            "position": None,
-            "ahead_gpu_seconds": 0.0,
-            "starts_at": job.started_at,
-            "finishes_at": job.finished_at or job.eta_at,
-            "at_risk": job.at_risk,
-        }
-    times = {name: whole(said[name]) for name in ("starts_at", "finishes_at")}
-    return JSONResponse({"object": "explanation", "job": job_id, "status": job.status, **said, **times})
+        return Explanation.of_stored(job, is_admin=caller.is_admin)
+    return Explanation.of_director(job, said, is_admin=caller.is_admin)
 
 
-ActionBody = Annotated[Reason | None, Body(description="Why; it is kept in the job's log.")]
+def _add_action(action: Action, description: str) -> None:
+    """The route by which a person asks for an action."""
+
+    @router.post(
+        f"/v1/jobs/{{job_id}}/{action}",
+        name=action,
+        summary=action.capitalize(),
+        description=description,
+        response_model=Job,
+        responses=failures(404, 409),
+    )
+    def act_on_job(
+        job_id: JobId,
+        caller: AnyCaller,
+        incoming: TheRequest,
+        services: TheServices,
+        poker: ThePoker,
+        why: Annotated[Reason | None, Body(description="Why; it is kept in the job's log.")] = None,
+    ) -> Response:
+        find_job(services, caller, job_id)
+
+        def act() -> Job:
+            reason = (why.reason if why else "") or f"{action} was asked for by {caller.actor}"
+            who: Any = {"actor": caller.actor, "now": services.clock(), "tenant": caller.scope}
+            job = services.lifecycle.apply(job_id, action, reason=reason, **who)
+            poker.poke()
+            return whole_job(services, caller, job)
+
+        return answer_once(services, incoming.record, act)
 
 
-@router.post("/v1/jobs/{job_id}/cancel", summary="Cancel", response_model=Job, responses=failures(404, 409))
-def cancel(
-    job_id: JobId,
-    caller: AnyCaller,
-    incoming: TheRequest,
-    services: TheServices,
-    poker: ThePoker,
-    why: ActionBody = None,
-) -> JSONResponse:
-    """End a job that is not over. `retry` takes it up again, with all that was rendered."""
-    return _act(services, poker, caller, incoming, job_id=job_id, action="cancel", why=why)
-
-
-@router.post("/v1/jobs/{job_id}/pause", summary="Pause", response_model=Job, responses=failures(404, 409))
-def pause(
-    job_id: JobId,
-    caller: AnyCaller,
-    incoming: TheRequest,
-    services: TheServices,
-    poker: ThePoker,
-    why: ActionBody = None,
-) -> JSONResponse:
-    """Give out no more of its calls until it is resumed; what was rendered is kept."""
-    return _act(services, poker, caller, incoming, job_id=job_id, action="pause", why=why)
-
-
-@router.post("/v1/jobs/{job_id}/resume", summary="Resume", response_model=Job, responses=failures(404, 409))
-def resume(
-    job_id: JobId,
-    caller: AnyCaller,
-    incoming: TheRequest,
-    services: TheServices,
-    poker: ThePoker,
-    why: ActionBody = None,
-) -> JSONResponse:
-    """Go on with a paused job where it was."""
-    return _act(services, poker, caller, incoming, job_id=job_id, action="resume", why=why)
-
-
-@router.post("/v1/jobs/{job_id}/retry", summary="Retry", response_model=Job, responses=failures(404, 409))
-def retry(
-    job_id: JobId,
-    caller: AnyCaller,
-    incoming: TheRequest,
-    services: TheServices,
-    poker: ThePoker,
-    why: ActionBody = None,
-) -> JSONResponse:
-    """Take up a failed or cancelled job again; what was rendered is not rendered again."""
-    return _act(services, poker, caller, incoming, job_id=job_id, action="retry", why=why)
+_add_action("cancel", "End a job that is not over. `retry` takes it up again, with all that was rendered.")
+_add_action("pause", "Give out no more of its calls until it is resumed; what was rendered is kept.")
+_add_action("resume", "Go on with a paused job where it was.")
+_add_action("retry", "Take up a failed or cancelled job again; what was rendered is not rendered again.")
 
 
 def find_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
@@ -230,31 +200,9 @@ def find_job(services: Services, caller: Caller, job_id: str) -> JobRecord:
     return job
 
 
-def whole_job(services: Services, job: JobRecord) -> Json:
-    """The job and its takes."""
-    return job_json(job, services.jobs.takes(job.id))
-
-
-def _act(
-    services: Services,
-    poker: Poker,
-    caller: Caller,
-    incoming: Incoming,
-    *,
-    job_id: str,
-    action: Action,
-    why: Reason | None,
-) -> JSONResponse:
-    find_job(services, caller, job_id)
-
-    def act() -> Json:
-        reason = (why.reason if why else "") or f"{action} was asked for by {caller.actor}"
-        now = services.clock()
-        job = services.lifecycle.apply(job_id, action, reason=reason, actor=caller.actor, now=now, tenant=caller.scope)
-        poker.poke()
-        return whole_job(services, job)
-
-    return answer_once(services, incoming.record, act)
+def whole_job(services: Services, caller: Caller, job: JobRecord) -> Job:
+    """The job and its takes, as the caller may see them."""
+    return Job.of(job, services.jobs.takes(job.id), is_admin=caller.is_admin)
 
 
 def _read_tags(tags: list[str]) -> dict[str, str]:

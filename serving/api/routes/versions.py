@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
+from serving.api.answer import respond
 from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import refuse
 from serving.api.repeats import REPLAYED, Incoming, TheRequest, answer_once
 from serving.api.routes.jobs import JobId, find_job
 from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, as_final, check_due, plan_order, tenant_of
-from serving.api.wire.answers import Diff, Job, JobList, Quote
-from serving.api.wire.job_json import Json, job_json, list_json
+from serving.api.wire.jobs import Change, Diff, Job, JobList, Quote, TakeChange
 from serving.api.wire.openapi import failures, job_body
 from serving.api.wire.reading import read_new_job
 from serving.api.wire.requests import JobOptions
@@ -45,7 +45,7 @@ def revise(
     services: TheServices,
     poker: ThePoker,
     dry_run: DryRun = False,
-) -> JSONResponse:
+) -> Response:
     """Makes the next version of a film. Options that are left out are as they were. The answer carries the `quote`, by
     which takes that are there already cost nothing. The version before goes on as it was; cancel it if it need not."""
     previous = find_job(services, caller, job_id)
@@ -69,7 +69,7 @@ def finalize(
     poker: ThePoker,
     options: Annotated[JobOptions | None, Body(description="What is left out is as it was.")] = None,
     dry_run: DryRun = False,
-) -> JSONResponse:
+) -> Response:
     """Makes the next version: the same storyboard and seeds, quality `final`."""
     previous = find_job(services, caller, job_id)
     wanted = options or JobOptions()
@@ -79,65 +79,58 @@ def finalize(
     return _next_version(services, poker, caller, incoming, order=order, dry_run=dry_run)
 
 
-@router.get("/v1/jobs/{job_id}/versions", summary="List its versions", response_model=JobList, responses=failures(404))
-def versions(job_id: JobId, caller: AnyCaller, services: TheServices) -> JSONResponse:
+@router.get("/v1/jobs/{job_id}/versions", summary="List its versions", responses=failures(404))
+def versions(job_id: JobId, caller: AnyCaller, services: TheServices) -> JobList:
     """Every version of the film that is not deleted, the first one first; at most the last hundred."""
     job = find_job(services, caller, job_id)
     found = services.jobs.list(tenant=caller.scope, family=job.family, limit=MAX_LIST)
     takes = services.jobs.takes_of([version.id for version in found])
     ordered = sorted(found, key=lambda version: version.version)
-    return JSONResponse(list_json([job_json(version, takes[version.id]) for version in ordered]))
+    return JobList.of([Job.of(version, takes[version.id], is_admin=caller.is_admin) for version in ordered])
 
 
-@router.get("/v1/jobs/{job_id}/diff", summary="Compare with another", response_model=Diff, responses=failures(404))
+@router.get("/v1/jobs/{job_id}/diff", summary="Compare with another", responses=failures(404))
 def diff(
     job_id: JobId,
     caller: AnyCaller,
     services: TheServices,
     against: Annotated[str | None, Query(max_length=64, description="Default: the version it was made from.")] = None,
-) -> JSONResponse:
+) -> Diff:
     """What differs in the storyboard, and which takes are the same."""
     job = find_job(services, caller, job_id)
     other_id = against or job.parent
     if other_id is None:
         raise refuse([Problem("against", "is missing; the job was made from no other")])
     other = find_job(services, caller, other_id)
-    return JSONResponse(
-        {
-            "object": "diff",
-            "job": job.id,
-            "against": other.id,
-            "changes": [
-                {"path": path, "before": before, "after": after}
-                for path, before, after in compare(_named(other), _named(job))
-            ],
-            "takes": list(compare_takes((other, services.jobs.takes(other.id)), (job, services.jobs.takes(job.id)))),
-        }
+    return Diff(
+        job=job.id,
+        against=other.id,
+        changes=list(compare(_named(other), _named(job))),
+        takes=list(compare_takes((other, services.jobs.takes(other.id)), (job, services.jobs.takes(job.id)))),
     )
 
 
-def compare(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+def compare(before: Any, after: Any, path: str = "") -> Iterator[Change]:
     """The places where two plain values differ."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in dict.fromkeys([*before, *after]):
             yield from compare(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
     elif before != after:
-        yield path, before, after
+        yield Change(path=path, before=before, after=after)
 
 
 def compare_takes(
     before: tuple[JobRecord, Sequence[Take]], after: tuple[JobRecord, Sequence[Take]]
-) -> Iterator[dict[str, str]]:
-    """What became of each take, by its content, or where that is not known yet by what it is made from."""
+) -> Iterator[TakeChange]:
+    """What became of each take, by its content, or if that is not known yet by what it is made from."""
     old, new = ({take.key: (job, take) for take in takes} for job, takes in (before, after))
     for key in dict.fromkeys([*old, *new]):
         if key not in new:
-            change = "removed"
+            yield TakeChange(key=key, change="removed")
         elif key not in old:
-            change = "added"
+            yield TakeChange(key=key, change="added")
         else:
-            change = "same" if _is_same(old[key], new[key]) else "changed"
-        yield {"key": key, "change": change}
+            yield TakeChange(key=key, change="same" if _is_same(old[key], new[key]) else "changed")
 
 
 def _is_same(one: tuple[JobRecord, Take], other: tuple[JobRecord, Take]) -> bool:
@@ -146,7 +139,7 @@ def _is_same(one: tuple[JobRecord, Take], other: tuple[JobRecord, Take]) -> bool
     return _ingredients(*one) == _ingredients(*other)
 
 
-def _ingredients(job: JobRecord, take: Take) -> Json:
+def _ingredients(job: JobRecord, take: Take) -> dict[str, Any]:
     """What a take's latents depend on: its shots, how the next begins (handles), and what holds for the whole film."""
     shots = job.storyboard["shots"]
     index = {shot["id"]: place for place, shot in enumerate(shots)}
@@ -156,7 +149,7 @@ def _ingredients(job: JobRecord, take: Take) -> Json:
     return {**common, "own": shots[index[take.shots[0]] : end], "follows": follows, "steps": job.steps}
 
 
-def _named(job: JobRecord) -> Json:
+def _named(job: JobRecord) -> dict[str, Any]:
     """The storyboard with its shots by id, so that one that was inserted does not change all after it."""
     shots = {shot["id"]: shot for shot in job.storyboard["shots"]}
     order = [shot["id"] for shot in job.storyboard["shots"]]
@@ -165,15 +158,15 @@ def _named(job: JobRecord) -> Json:
 
 def _next_version(
     services: Services, poker: Poker, caller: Caller, incoming: Incoming, *, order: Order, dry_run: bool
-) -> JSONResponse:
+) -> Response:
     tenant = tenant_of(caller, order)
     record, now = incoming.record, services.clock()
     if dry_run or record is None or services.jobs.find_request(record, now=now) is None:
         check_due(services, order)
     planned = plan_order(services, order)
-    quote = services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=now).to_json()
+    quote = Quote.model_validate(services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=now))
     if dry_run:
         return answer_once(services, record, lambda: quote)
     job, takes, replayed = accept(services, poker, caller, order, planned=planned, record=record)
     headers = {"Location": f"/v1/jobs/{job.id}", **(REPLAYED if replayed else {})}
-    return JSONResponse({**job_json(job, takes), "quote": quote}, 201, headers=headers)
+    return respond(Job.of(job, takes, is_admin=caller.is_admin, quote=quote), 201, headers)

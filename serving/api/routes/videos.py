@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.formparsers import MultiPartException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from serving.api.answer import respond
 from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found, refuse
 from serving.api.media import send_media
@@ -21,12 +22,11 @@ from serving.api.routes.files import film_media
 from serving.api.routes.jobs import find_job
 from serving.api.services import Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept
-from serving.api.wire.answers import OpenAIVideo, VideoDeleted, VideoList
 from serving.api.wire.forms import fields_of_form
 from serving.api.wire.openapi import binary, failures, video_body
 from serving.api.wire.reading import JSON_TYPE, check, read_json, read_storyboard
 from serving.api.wire.requests import JobOptions, NewVideo
-from serving.api.wire.video_json import poll_after_ms, storyboard_of, video_json
+from serving.api.wire.videos import STATES, OpenAIVideo, VideoDeleted, VideoList, poll_after_ms, storyboard_of
 from serving.errors import Problem
 from serving.settings import MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
 from serving.store.records import ENDED, Job, JobStatus
@@ -73,53 +73,45 @@ async def create_video(
     poker: ThePoker,
     fields: Annotated[dict[str, Any], Depends(read_fields)],
     idempotency_key: _IDEMPOTENCY = None,
-) -> JSONResponse:
+) -> Response:
     """A prompt and a length, or `shots` as in a storyboard. `seconds` may be any up to the limit of a shot; no
     `input_reference`: Longtake makes films from text alone."""
     content = json.dumps(fields, sort_keys=True).encode()
     record = name_request(caller.tenant, "POST /v1/videos", idempotency_key, content)
 
-    def work() -> JSONResponse:
+    def work() -> Response:
         order = _order(services, fields)
         job, _, replayed = accept(services, poker, caller, order, record=record)
-        return _answer(services, job, status=200, headers=REPLAYED if replayed else {})
+        return _answer(services, caller, job, headers=REPLAYED if replayed else {})
 
     return await run_in_threadpool(work)
 
 
-@router.get("/v1/videos", summary="List videos", response_model=VideoList)
+@router.get("/v1/videos", summary="List videos")
 def list_videos(
     caller: AnyCaller,
     services: TheServices,
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LIST)] = 20,
     order: Literal["asc", "desc"] = "desc",
-) -> JSONResponse:
+) -> VideoList:
     """Videos by creation."""
     found = services.jobs.list(
         tenant=caller.scope, kind="video", after=after, limit=limit + 1, newest_first=order == "desc"
     )
-    data = [video_json(job, services.config) for job in found[:limit]]
-    return JSONResponse(
-        {
-            "object": "list",
-            "data": data,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-            "has_more": len(found) > limit,
-        }
-    )
+    data = [OpenAIVideo.of(job, services.config, is_admin=caller.is_admin) for job in found[:limit]]
+    return VideoList.of(data, has_more=len(found) > limit)
 
 
 @router.get("/v1/videos/{video_id}", summary="Retrieve a video", response_model=OpenAIVideo, responses=failures(404))
-def retrieve_video(video_id: str, caller: AnyCaller, services: TheServices) -> JSONResponse:
+def retrieve_video(video_id: str, caller: AnyCaller, services: TheServices) -> Response:
     """The video as it is now; the header openai-poll-after-ms says when it is worth asking again."""
-    return _answer(services, _find_video(services, caller, video_id))
+    return _answer(services, caller, _find_video(services, caller, video_id))
 
 
-@router.delete("/v1/videos/{video_id}", summary="Delete a video", response_model=VideoDeleted, responses=failures(404))
-def delete_video(video_id: str, caller: AnyCaller, services: TheServices, poker: ThePoker) -> JSONResponse:
-    """Hides it for ever; one that is not done is cancelled first."""
+@router.delete("/v1/videos/{video_id}", summary="Delete a video", responses=failures(404))
+def delete_video(video_id: str, caller: AnyCaller, services: TheServices, poker: ThePoker) -> VideoDeleted:
+    """Hides it for good; one that is not done is cancelled first."""
     job = _find_video(services, caller, video_id)
     now = services.clock()
     who: Any = {"actor": caller.actor, "now": now, "tenant": caller.scope}
@@ -127,7 +119,7 @@ def delete_video(video_id: str, caller: AnyCaller, services: TheServices, poker:
         services.lifecycle.apply(video_id, "cancel", reason="deleted before it was done", **who)
     services.jobs.delete(video_id, **who)
     poker.poke()
-    return JSONResponse({"id": video_id, "object": "video.deleted", "deleted": True})
+    return VideoDeleted(id=video_id)
 
 
 @router.get(
@@ -146,7 +138,7 @@ def video_content(
     """The film, a picture of it, or many small ones."""
     job = _find_video(services, caller, video_id)
     if job.status != JobStatus.COMPLETED:
-        detail = f"video {video_id} has no content yet: it is {video_json(job, services.config)['status']}"
+        detail = f"video {video_id} has no content yet: it is {STATES[job.status]}"
         raise ApiError(409, detail, code="video_not_ready")
     return send_media(request, services.artifacts, film_media(job, _VARIANTS[variant]))
 
@@ -176,6 +168,7 @@ def _find_video(services: Services, caller: Caller, video_id: str) -> Job:
     return job
 
 
-def _answer(services: Services, job: Job, *, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+def _answer(services: Services, caller: Caller, job: Job, *, headers: dict[str, str] | None = None) -> Response:
     poll = {"openai-poll-after-ms": str(poll_after_ms(job, services.clock()))}
-    return JSONResponse(video_json(job, services.config), status, headers={**poll, **(headers or {})})
+    video = OpenAIVideo.of(job, services.config, is_admin=caller.is_admin)
+    return respond(video, headers=poll | (headers or {}))

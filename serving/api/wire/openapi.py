@@ -7,7 +7,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from serving.api.errors import PROBLEM_TYPE, VIDEOS
-from serving.api.wire import answers, requests
+from serving.api.problem_document import OpenAIError, ProblemDocument
+from serving.api.wire import requests
 from serving.storyboard import Storyboard
 
 DESCRIPTION = """ Longtake renders films longer than any model can hold. Post a storyboard to `/v1/jobs`, watch
@@ -129,9 +130,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _own_schemas() -> dict[str, Any]:
-    models = (answers.ProblemDocument, answers.OpenAIError, requests.NewJob, requests.NewVideo, Storyboard)
     _, found = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
+        [
+            (ProblemDocument, "serialization"),
+            (OpenAIError, "serialization"),
+            (requests.NewJob, "validation"),
+            (requests.NewVideo, "validation"),
+            (Storyboard, "validation"),
+        ],
+        ref_template="#/components/schemas/{model}",
     )
     own: dict[str, Any] = found["$defs"]
     return own

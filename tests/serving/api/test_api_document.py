@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from serving.api.app import openapi_document
 from testkit.postgres import private_postgres
-from tests.serving.api.api_double import STORYBOARD, WAIT_S, ApiDouble, running
+from tests.serving.api.api_double import WAIT_S, ApiDouble, running
 
 CHECKS = [
     not_a_server_error,
@@ -112,27 +112,6 @@ def test_the_examples_of_bodies_are_accepted(api: ApiDouble, path: str) -> None:
     if "application/yaml" in content:
         yaml = content["application/yaml"]["example"]
         assert api.http.post(path, content=yaml, headers={"Content-Type": "application/yaml"}).is_success
-
-
-def test_jobs_and_videos_of_every_status_are_as_documented(api: ApiDouble) -> None:
-    plans: list[tuple[str, ...]] = [(), ("pause",), ("start",), ("cancel",), ("start", "fail"), ("start", "pause")]
-    for actions in plans:
-        job, video = api.submit(), api.http.post("/v1/videos", json={"prompt": "a ball"}).json()
-        for action in actions:
-            api.act(job["id"], action)
-            api.act(video["id"], action)
-        check("Job", api.http.get(f"/v1/jobs/{job['id']}").json())
-        check("OpenAIVideo", api.http.get(f"/v1/videos/{video['id']}").json())
-    done = api.submit()["id"]
-    api.complete(done)
-    check("Job", api.http.get(f"/v1/jobs/{done}").json())
-    check("JobList", api.http.get("/v1/jobs").json())
-    check("VideoList", api.http.get("/v1/videos").json())
-    check("Quote", api.http.post("/v1/quote", json={"storyboard": STORYBOARD}).json())
-    check("Explanation", api.http.get(f"/v1/jobs/{done}/explain").json())
-    check("PoolList", api.http.get("/v1/pools").json())
-    for pool in api.http.get("/v1/pools").json()["data"]:
-        check("Pool", pool)
 
 
 # ---------------------------------------------------------------------------------------------- storyboards of any kind

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.api import feed as feed_module
+from serving.api.caller import LOCAL
 from serving.api.errors import ApiError
 from serving.api.feed import Feed
 from serving.api.routes.events import stream
@@ -198,7 +199,7 @@ def submit(jobs: JobStore) -> Job:
 async def collect(feed: Feed, job: Job, *, after: int | None, at_most: int) -> list[Sent]:
     """What a client gets that goes away after so many events."""
     found: list[Sent] = []
-    events = stream(feed, job.id, tenant="default", after=after, for_s=WAIT_S)
+    events = stream(feed, job.id, LOCAL, after=after, for_s=WAIT_S)
     async for event in events:
         data = json.loads(event.data)
         found.append(Sent(str(event.event), None if event.id is None else int(str(event.id)), data))
@@ -293,7 +294,7 @@ def test_a_stream_ends_after_its_time_and_a_store_that_is_away_is_waited_out(
 
     async def follow() -> tuple[list[str], list[str]]:
         feed = Feed(jobs, poll_s=0.001)
-        short = [str(e.event) async for e in stream(feed, job.id, tenant="t", after=None, for_s=0.05)]
+        short = [str(e.event) async for e in stream(feed, job.id, LOCAL, after=None, for_s=0.05)]
         monkeypatch.setattr(jobs, "changed_since", sometimes)
         watching = asyncio.create_task(collect(feed, job, after=None, at_most=1000))
         await asyncio.to_thread(lifecycle.apply, job.id, "cancel", reason="x", actor=PERSON, now=NOW)
@@ -310,7 +311,7 @@ def test_a_stream_ends_after_its_time_and_a_store_that_is_away_is_waited_out(
 def test_a_job_that_is_not_there_has_no_stream(store: tuple[JobStore, Lifecycle]) -> None:
     async def follow() -> list[Any]:
         feed = Feed(store[0], poll_s=0.001)
-        return [event async for event in stream(feed, "job_none", tenant="t", after=None)]
+        return [event async for event in stream(feed, "job_none", LOCAL, after=None)]
 
     assert asyncio.run(follow()) == []
 

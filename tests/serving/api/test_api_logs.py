@@ -1,5 +1,6 @@
 """The farm's log over HTTP: a job's lines for whoever may see the job; all, and the farm's insides, for admins."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.api.wire.log_json import hide_insides
+from serving.store.insides import hide_insides
 from serving.store.log_lines import LogLine
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 from tests.serving.api.test_api_document import check
@@ -110,3 +111,23 @@ def test_paths_addresses_and_ids_are_hidden_and_words_are_not(message: str, show
 def test_no_absolute_path_gets_through(before: str, parts: list[str]) -> None:
     path = "/" + "/".join(parts)
     assert path not in hide_insides(f"{before} {path} and more")
+
+
+def test_an_error_shows_a_tenant_nothing_of_the_farms_insides(api: ApiDouble) -> None:
+    """Wherever it is shown: the job, its events, its explanation, the video."""
+    message = "call failed: OSError: /srv/weights.bin at 10.0.3.7:6379"
+    error = {"code": "call_failed", "message": message, "attempts": [_attempt(message)]}
+    studio, admin = api.key("studio"), api.key("admin")
+    job = api.http.post("/v1/videos", json={"prompt": "a ball"}, headers=studio).json()["id"]
+    api.services.lifecycle.apply(job, "fail", reason=message, now=time.time(), error=error)
+    seen = {"Last-Event-ID": "0"}
+    for path in (f"/v1/jobs/{job}", f"/v1/jobs/{job}/events", f"/v1/jobs/{job}/explain", f"/v1/videos/{job}"):
+        assert "/srv" not in (told := api.http.get(path, headers=studio | seen).text), path
+        assert "OSError: [path] at [address]" in told, path
+        assert message in api.http.get(path, headers=admin | seen).text, path
+    assert "attempts" not in api.http.get(f"/v1/jobs/{job}", headers=studio).json()["error"]
+    assert api.http.get(f"/v1/jobs/{job}", headers=admin).json()["error"]["attempts"] == [_attempt(message)]
+
+
+def _attempt(message: str) -> dict[str, Any]:
+    return {"gang": "pool-1-0", "kind": "call_raised", "detail": message, "at": 1000.5}
