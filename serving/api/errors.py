@@ -52,6 +52,7 @@ _TITLES = {
     416: "No such range of bytes",
     422: "The request cannot be accepted",
     429: "Too many requests",
+    431: "The headers are too large",
     500: "Something of ours failed",
     503: "A part of the farm cannot be reached",
 }

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import anyio.to_thread
 
+from serving.api.caller import Caller
 from serving.api.errors import RETRY_FAULT_S, ApiError
 from serving.errors import Fault
 from serving.settings import MAX_PAGE
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 MAX_STREAMS = 150
 """Event streams that one Api process serves at once; each takes one of its ongoing requests."""
 
+ADMIN_STREAMS = 10
+"""Of these, that administrators alone may have."""
+
 MAX_TENANT_STREAMS = 50
-"""Event streams that one tenant may hold at one Api process."""
+"""Event streams that one tenant may hold at one Api process; fewer, as fewer are free: see Feed.seat."""
 
 MAX_CHANNEL_EVENTS = 256
 """Events of one job kept in memory for those who watch it; who is further behind is served from the store."""
@@ -86,16 +90,26 @@ class Feed:
         """Streams that are open."""
         return self._by_tenant.total()
 
-    def check_room(self, tenant: str) -> None:
-        """Raises ApiError where no further stream may be opened."""
-        if self._by_tenant[tenant] >= MAX_TENANT_STREAMS or self.watchers >= MAX_STREAMS:
+    @contextlib.contextmanager
+    def seat(self, caller: Caller) -> Iterator[None]:
+        """Count a stream for as long as the block lasts. Raises ApiError if no further one may be opened.
+
+        A tenant may have no more than are still free, so some are left for others however many it asks for.
+        """
+        own, free = self._by_tenant[caller.tenant], MAX_STREAMS - self.watchers
+        most = free if caller.is_admin else free - ADMIN_STREAMS - own
+        if most <= 0 or own >= MAX_TENANT_STREAMS:
             headers = {"Retry-After": str(RETRY_FAULT_S)}
             raise ApiError(429, "too many streams are open", code="too_many_streams", headers=headers)
+        self._by_tenant[caller.tenant] += 1
+        try:
+            yield
+        finally:
+            self._by_tenant[caller.tenant] -= 1
 
     @contextlib.asynccontextmanager
-    async def watch(self, job_id: str, *, tenant: str) -> AsyncIterator[Channel | None]:
-        """The channel of a job for as long as the block lasts; None where there is no such job."""
-        self._by_tenant[tenant] += 1
+    async def watch(self, job_id: str) -> AsyncIterator[Channel | None]:
+        """The channel of a job for as long as the block lasts; None if there is no such job."""
         channel = None
         try:
             channel = await self._open(job_id)
@@ -104,7 +118,6 @@ class Feed:
                 self._start()
             yield channel
         finally:
-            self._by_tenant[tenant] -= 1
             if channel is not None:
                 channel.watchers -= 1
                 if channel.watchers == 0 and self._channels.get(job_id) is channel:

@@ -1,14 +1,17 @@
 """What every request passes before any route: host, key, rate, size. Pure ASGI, so that it costs little.
 
-Where no keys are needed only programs of this machine may ask: the Host must be a loopback name or an address, and a
+If no keys are needed only programs of this machine may ask: the Host must be a loopback name or an address, and a
 page of another origin is refused (a browser sends it without asking, and a name that is bound to 127.0.0.1 passes for
-ours). Keys come in the Authorization header alone, never in a URL.
+ours). Keys come in the Authorization header alone, never in a URL; wrong ones are counted by the address that they come
+from. What Serve's proxy holds before a request comes here is not bounded here: see docs/http.md.
 """
 
+import hashlib
 import ipaddress
 import math
 import secrets
 from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -21,11 +24,26 @@ from serving.api.errors import ApiError, answer_error, as_api_error
 from serving.config.farm import FarmConfig
 from serving.errors import LongtakeError
 
+MAX_HEADER_BYTES = 65_536
+"""Bytes of a request's line and headers together."""
+
+WRONG_KEYS_PER_MINUTE = 60
+"""Wrong keys that one address may send; a key that was right lately is let in all the same."""
+
+KEY_REMEMBERED_S = 60.0
+"""Seconds for which a right key is remembered, to be looked up again though its address sends too many wrong ones."""
+
+MAX_BUCKETS = 10_000
+"""Addresses or tenants whose requests are counted at the same time; the one counted first is forgotten first."""
+
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 """What needs no key and is not counted: probes, the description of the API, the studio's page."""
 
 OPEN_FOLDERS = ("/studio/",)
 """Below these paths likewise: the files of the studio's page."""
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 Identify = Callable[[str], Caller | None]
 """Whose a key is; None where it is nobody's."""
@@ -39,6 +57,10 @@ class Gate:
         self._config = config
         self._identify = identify
         self._rates = Rates(config.limits.requests_per_minute, clock)
+        self._wrong_keys = Rates(WRONG_KEYS_PER_MINUTE, clock)
+        self._right_keys: dict[bytes, float] = {}
+        """When each was found last, by its hash."""
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,6 +76,7 @@ class Gate:
         await self._app(scope, _limited(receive, self._config.limits.max_body_bytes), answer)
 
     async def _admit(self, scope: Scope) -> Caller | None:
+        check_header_size(scope)
         headers = Headers(scope=scope)
         if not self._config.needs_keys:
             check_host(headers, own_host=self._config.host)
@@ -62,48 +85,95 @@ class Gate:
             raise ApiError(400, "a URL must not contain the character U+0000", code="invalid_url")
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
             return None
-        caller = await self._find_caller(headers) if self._config.needs_keys else LOCAL
+        caller = await self._find_caller(headers, peer_of(scope)) if self._config.needs_keys else LOCAL
         wait_s = self._rates.spend(caller.tenant, caller.requests_per_minute)
         if wait_s > 0:
-            retry = {"Retry-After": str(math.ceil(wait_s))}
-            raise ApiError(429, "more requests than a minute allows", code="rate_limited", headers=retry)
+            raise _too_often(wait_s, "more requests than a minute allows")
         return caller
 
-    async def _find_caller(self, headers: Headers) -> Caller:
+    async def _find_caller(self, headers: Headers, peer: str) -> Caller:
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         caller = None
         if scheme.lower() == "bearer" and secret.strip():
-            caller = await anyio.to_thread.run_sync(self._identify, secret.strip())
+            caller = await self._look_up(secret.strip(), peer)
         if caller is None:
             detail = "send an API key as 'Authorization: Bearer lt_...'; `longtake keys create` makes one"
             raise ApiError(401, detail, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         return caller
 
+    async def _look_up(self, secret: str, peer: str) -> Caller | None:
+        """Whose a key is. Raises ApiError if too many wrong ones came from this address."""
+        digest, now = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest(), self._clock()
+        is_known = now - self._right_keys.get(digest, -math.inf) < KEY_REMEMBERED_S
+        if not is_known and (wait_s := self._wrong_keys.wait_s(peer)) > 0:
+            raise _too_often(wait_s, "too many wrong keys come from this address")
+        caller = await anyio.to_thread.run_sync(self._identify, secret)
+        if caller is None:
+            self._right_keys.pop(digest, None)
+            self._wrong_keys.spend(peer)
+        else:
+            remember(self._right_keys, digest, now)
+        return caller
+
 
 class Rates:
-    """A bucket of requests for each tenant: a minute's worth at once, filled again evenly. For one event loop."""
+    """A bucket of requests for each tenant or address: a minute's worth at once, filled again evenly. For one event
+    loop."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
         self._per_minute = per_minute
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def spend(self, tenant: str, per_minute: int | None = None) -> float:
-        """Count a request. Returns the seconds to wait before it would be let through; 0 where it is."""
-        limit, now = per_minute or self._per_minute, self._clock()
-        left, at = self._buckets.get(tenant, (float(limit), now))
-        left = min(limit, left + max(0.0, now - at) * limit / 60)
-        if left < 1:
-            self._buckets[tenant] = (left, now)
-            return (1 - left) * 60 / limit
-        self._buckets[tenant] = (left - 1, now)
-        return 0.0
+    def spend(self, whose: str, per_minute: int | None = None) -> float:
+        """Count a request. Returns the seconds to wait before it would be let through; 0 if it is."""
+        limit = per_minute or self._per_minute
+        left = self._left(whose, limit)
+        remember(self._buckets, whose, (left - 1 if left >= 1 else left, self._clock()))
+        return max(0.0, (1 - left) * 60 / limit)
+
+    def wait_s(self, whose: str) -> float:
+        """Seconds to wait before a request would be let through; nothing is counted."""
+        return max(0.0, (1 - self._left(whose, self._per_minute)) * 60 / self._per_minute)
+
+    def _left(self, whose: str, limit: int) -> float:
+        now = self._clock()
+        left, at = self._buckets.get(whose, (float(limit), now))
+        return min(limit, left + max(0.0, now - at) * limit / 60)
+
+
+def remember(known: dict[Key, Value], key: Key, value: Value) -> None:
+    """Note a value under its key, as the newest of at most MAX_BUCKETS."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > MAX_BUCKETS:
+        del known[next(iter(known))]
+
+
+def peer_of(scope: Scope) -> str:
+    """The address that a request comes from; of IPv6 the network that one customer has, which holds many."""
+    host = str((scope.get("client") or ("",))[0])
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+
+
+def check_header_size(scope: Scope) -> None:
+    """Raises ApiError if the request's line and headers are too large."""
+    line = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    if line + sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        detail = f"a request's headers may be at most {MAX_HEADER_BYTES} bytes in all"
+        raise ApiError(431, detail, code="headers_too_large")
 
 
 def check_host(headers: Headers, *, own_host: str) -> None:
-    """Raises ApiError where the request was meant for another host's name, or comes from a page of another origin."""
+    """Raises ApiError if the request was meant for another host's name, or comes from a page of another origin."""
     host = headers.get("host", "")
-    name = _host_name(host)
+    name, port = _split_host(host)
+    if port and not (port.isascii() and port.isdigit()):
+        raise ApiError(400, "the port of the Host header must be a number", code="wrong_host")
     if not (_is_address(name) or name in ("localhost", own_host.lower())):
         detail = "without API keys only requests to a loopback name or an address are answered; turn auth on for others"
         raise ApiError(403, detail, code="wrong_host")
@@ -123,11 +193,17 @@ def check_length(headers: Headers, most_bytes: int) -> None:
         raise _too_large(most_bytes)
 
 
-def _host_name(host: str) -> str:
-    """Without the port, without the brackets of an IPv6 address."""
+def _split_host(host: str) -> tuple[str, str]:
+    """The name, without the brackets of an IPv6 address, and the port, as they are written."""
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().rstrip(".")
+        name, _, rest = host[1:].partition("]")
+        return name.lower(), rest.removeprefix(":")
+    name, _, port = host.partition(":")
+    return name.lower().rstrip("."), port
+
+
+def _too_often(wait_s: float, detail: str) -> ApiError:
+    return ApiError(429, detail, code="rate_limited", headers={"Retry-After": str(math.ceil(wait_s))})
 
 
 def _is_address(name: str) -> bool:

@@ -8,6 +8,7 @@ arrive twice, but never with another id or body. Secrets are kept as they are, b
 import base64
 import json
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,8 +17,10 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from serving import settings
 from serving.errors import NotFound, UserError
+from serving.store.audit import AuditEntry, write_audit
 from serving.store.database import Database
 from serving.store.ids import new_id
+from serving.store.insides import hide_insides
 from serving.store.records import Job
 from serving.store.tables import webhook_deliveries as deliveries
 from serving.store.tables import webhook_endpoints as endpoints
@@ -27,6 +30,12 @@ WEBHOOK_RETRIES_S = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 36_000.0)
 
 MAX_ENDPOINTS = 20
 """Webhook endpoints of one tenant."""
+
+SWITCHER = "farm"
+"""The actor in the audit log that switches an endpoint off."""
+
+SWITCHED_OFF = "the endpoint is switched off: it has taken nothing for as long as a delivery is tried"
+"""What the owner of an endpoint is told of its deliveries then, and in the audit log."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,14 @@ class Webhooks:
         with self._database.read() as connection:
             return [WebhookEndpoint(**row._mapping) for row in connection.execute(query)]
 
-    def set_enabled(self, endpoint_id: str, enabled: bool, *, tenant: str | None = None) -> None:
-        """Stop or go on telling an endpoint. What happens while it is stopped it is never told. Raises NotFound."""
-        statement = update(endpoints).where(endpoints.c.id == endpoint_id).values(enabled=enabled)
-        if tenant is not None:
-            statement = statement.where(endpoints.c.tenant == tenant)
+    def enable(self, endpoint_id: str, *, tenant: str) -> WebhookEndpoint:
+        """Go on telling an endpoint that was switched off, but not what happened meanwhile. Raises NotFound."""
+        theirs = (endpoints.c.id == endpoint_id, endpoints.c.tenant == tenant)
         with self._database.begin() as connection:
-            if connection.execute(statement).rowcount == 0:
-                raise NotFound(f"there is no webhook endpoint {endpoint_id}")
+            row = connection.execute(update(endpoints).where(*theirs).values(enabled=True).returning(endpoints)).first()
+        if row is None:
+            raise NotFound(f"there is no webhook endpoint {endpoint_id}")
+        return WebhookEndpoint(**row._mapping)
 
     def remove(self, endpoint_id: str, *, tenant: str | None = None) -> None:
         """Forget an endpoint and its deliveries. Raises NotFound."""
@@ -118,17 +127,28 @@ class Webhooks:
 
     # ------------------------------------------------------------------------------------------------ the outbox
 
-    def claim_due(self, *, now: float, hold_s: float, limit: int) -> Sequence[tuple[WebhookDelivery, WebhookEndpoint]]:
-        """Deliveries that are due, oldest first. Nobody else gets them for `hold_s`; one whose deliverer says nothing
-        in that time comes again."""
-        query = (
-            select(deliveries)
-            .where(deliveries.c.due_at <= now)
-            .order_by(deliveries.c.due_at, deliveries.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
+    def claim_due(
+        self,
+        *,
+        now: float,
+        hold_s: float,
+        limit: int,
+        per_endpoint: int,
+        per_tenant: int,
+        out: Sequence[WebhookEndpoint] = (),
+    ) -> Sequence[tuple[WebhookDelivery, WebhookEndpoint]]:
+        """Deliveries that are due: of every endpoint the oldest first, the endpoints in turn.
+
+        At most `limit` in all, and with those that are `out` already (an endpoint for each) at most `per_endpoint` of
+        an endpoint and `per_tenant` of a tenant. Nobody else gets them for `hold_s`; one whose deliverer says nothing
+        in that time comes again.
+        """
         with self._database.begin() as connection:
+            ids = _choose_due(
+                connection, now=now, limit=limit, per_endpoint=per_endpoint, per_tenant=per_tenant, out=out
+            )
+            query = select(deliveries).where(deliveries.c.id.in_(ids), deliveries.c.due_at <= now)
+            query = query.order_by(deliveries.c.due_at, deliveries.c.id).with_for_update(skip_locked=True)
             due = [WebhookDelivery(**row._mapping) for row in connection.execute(query)]
             if not due:
                 return []
@@ -145,16 +165,21 @@ class Webhooks:
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(values))
 
     def failed(self, delivery_id: str, *, error: str, now: float) -> float | None:
-        """The endpoint did not take it; returns when it is tried next, None if it is given up."""
+        """The endpoint did not take it; returns when it is tried next, None if it is given up.
+
+        An endpoint that has taken nothing since a delivery was written that is now given up is switched off; its owner
+        finds so in the audit log.
+        """
         with self._database.begin() as connection:
-            query = select(deliveries.c.attempts).where(deliveries.c.id == delivery_id).with_for_update()
-            attempts = connection.execute(query).scalar_one_or_none()
-            if attempts is None:  # the endpoint was removed meanwhile
+            row = connection.execute(select(deliveries).where(deliveries.c.id == delivery_id).with_for_update()).first()
+            if row is None:  # the endpoint was removed meanwhile
                 return None
-            left = WEBHOOK_RETRIES_S[attempts:]
+            left = WEBHOOK_RETRIES_S[row.attempts :]
             due_at = now + left[0] if left else None
-            values = {"attempts": attempts + 1, "due_at": due_at, "error": error}
+            values = {"attempts": row.attempts + 1, "due_at": due_at, "error": error}
             connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(values))
+            if due_at is None and not _took_since(connection, row.endpoint_id, row.created_at):
+                _switch_off(connection, row.endpoint_id, now=now)
         return due_at
 
     def deliveries(self, endpoint_id: str, *, limit: int = 50) -> Sequence[WebhookDelivery]:
@@ -165,6 +190,51 @@ class Webhooks:
             return [WebhookDelivery(**row._mapping) for row in connection.execute(query)]
 
 
+def _choose_due(
+    connection: Connection,
+    *,
+    now: float,
+    limit: int,
+    per_endpoint: int,
+    per_tenant: int,
+    out: Sequence[WebhookEndpoint],
+) -> Sequence[str]:
+    """Ids of the deliveries to claim: the oldest of every endpoint come before the second of any."""
+    turn = func.row_number().over(
+        partition_by=deliveries.c.endpoint_id, order_by=(deliveries.c.due_at, deliveries.c.id)
+    )
+    columns = (deliveries.c.id, deliveries.c.endpoint_id, deliveries.c.due_at, endpoints.c.tenant)
+    query = select(*columns, turn.label("turn")).join_from(deliveries, endpoints)
+    due = query.where(deliveries.c.due_at <= now).subquery()
+    in_turn = select(due).where(due.c.turn <= per_endpoint).order_by(due.c.turn, due.c.due_at, due.c.id)
+    of_endpoint, of_tenant = Counter(one.id for one in out), Counter(one.tenant for one in out)
+    chosen: list[str] = []
+    for row in connection.execute(in_turn):
+        if len(chosen) < limit and of_endpoint[row.endpoint_id] < per_endpoint and of_tenant[row.tenant] < per_tenant:
+            chosen.append(row.id)
+            of_endpoint[row.endpoint_id] += 1
+            of_tenant[row.tenant] += 1
+    return chosen
+
+
+def _took_since(connection: Connection, endpoint_id: str, at: float) -> bool:
+    """Whether an endpoint has taken a delivery since then."""
+    theirs = (deliveries.c.endpoint_id == endpoint_id, deliveries.c.delivered_at >= at)
+    return connection.execute(select(deliveries.c.id).where(*theirs).limit(1)).first() is not None
+
+
+def _switch_off(connection: Connection, endpoint_id: str, *, now: float) -> None:
+    """Tell an endpoint nothing more, and its owner that, once."""
+    is_on = (endpoints.c.id == endpoint_id, endpoints.c.enabled)
+    changed = update(endpoints).where(*is_on).values(enabled=False).returning(endpoints.c.tenant)
+    tenant = connection.execute(changed).scalar_one_or_none()
+    if tenant is None:
+        return
+    waiting = (deliveries.c.endpoint_id == endpoint_id, deliveries.c.due_at.is_not(None))
+    connection.execute(update(deliveries).where(*waiting).values(due_at=None, error=SWITCHED_OFF))
+    write_audit(connection, AuditEntry(now, tenant, SWITCHER, "disable_webhook", endpoint_id, detail=SWITCHED_OFF))
+
+
 def queue_deliveries(connection: Connection, job: Job, *, event_id: int, now: float) -> None:
     """Put a job's change of status into the outbox of its tenant, within the transaction that makes it."""
     wanted = (
@@ -173,14 +243,14 @@ def queue_deliveries(connection: Connection, job: Job, *, event_id: int, now: fl
     places = connection.execute(wanted).scalars().all()
     if not places:
         return
-    kind = f"job.{job.status}"
+    kind, reason = f"job.{job.status}", hide_insides(job.reason)
     body = json.dumps(
         {
             "id": f"evt_{event_id}",
             "type": kind,
             "timestamp": datetime.fromtimestamp(now, UTC).isoformat(),
             "created_at": int(now),
-            "data": {"id": job.id, "object": "job", "kind": job.kind, "status": job.status, "reason": job.reason},
+            "data": {"id": job.id, "object": "job", "kind": job.kind, "status": job.status, "reason": reason},
         }
     )
     rows = [

@@ -107,6 +107,25 @@ def create_webhook(body: NewWebhook, caller: AnyCaller, incoming: TheRequest, se
     return answer_once(services, incoming.record, act, status=201)
 
 
+@router.post(
+    "/v1/webhooks/{webhook_id}/enable",
+    summary="Enable a webhook endpoint",
+    response_model=Webhook,
+    responses=failures(404, 409),
+)
+def enable_webhook(webhook_id: str, caller: AnyCaller, incoming: TheRequest, services: TheServices) -> Response:
+    """Goes on telling an endpoint that the farm has switched off because it took nothing for as long as a delivery is
+    tried, about a day. What happened meanwhile it is never told."""
+
+    def act() -> Webhook:
+        endpoint = services.webhooks.enable(webhook_id, tenant=caller.tenant)
+        now = services.clock()
+        services.audit.add(AuditRecord(now, caller.tenant, caller.actor, "enable_webhook", webhook_id))
+        return Webhook.of(endpoint)
+
+    return answer_once(services, incoming.record, act)
+
+
 @router.delete("/v1/webhooks/{webhook_id}", summary="Remove a webhook endpoint", responses=failures(404))
 def delete_webhook(webhook_id: str, caller: AnyCaller, services: TheServices) -> Deleted:
     """Forgets an endpoint and what it was still to be told."""

@@ -9,12 +9,13 @@ Last-Event-ID gets every change after it. The stream ends when the job is over; 
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serving.api.answer import Answer
 from serving.api.caller import AnyCaller, Caller
@@ -61,8 +62,9 @@ async def watch(
         raise not_found(f"job {job_id}")
     if after is not None and job.status in ENDED and not await feed.read_after(after, job_id):
         return Response(status_code=204)
-    feed.check_room(caller.tenant)
-    return EventSourceResponse(
+    return SeatedStream(
+        feed,
+        caller,
         stream(feed, job_id, caller, after=after),
         ping=KEEP_ALIVE_S,
         ping_message_factory=lambda: ServerSentEvent(comment="still here"),
@@ -71,12 +73,25 @@ async def watch(
     )
 
 
+class SeatedStream(EventSourceResponse):
+    """An event stream that is counted from the moment in which it is let in. Raises ApiError if it is not."""
+
+    def __init__(self, feed: Feed, caller: Caller, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._feed = feed
+        self._caller = caller
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._feed.seat(self._caller):
+            await super().__call__(scope, receive, send)
+
+
 async def stream(
     feed: Feed, job_id: str, caller: Caller, *, after: int | None, for_s: float = STREAM_S
 ) -> AsyncIterator[ServerSentEvent]:
     """The events of a job from its snapshot on, until it is over or `for_s` seconds have passed."""
     end = asyncio.get_running_loop().time() + for_s
-    async with feed.watch(job_id, tenant=caller.tenant) as channel:
+    async with feed.watch(job_id) as channel:
         if channel is None:
             return
         is_admin = caller.is_admin

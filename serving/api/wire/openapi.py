@@ -40,6 +40,7 @@ _TEXTS = {
     416: "No such range of bytes.",
     422: "Refused; `problems` names everything that is wrong.",
     429: "Too many requests, or too much is waiting; see Retry-After.",
+    431: "The headers are too large.",
     503: "A part of the farm cannot be reached; see Retry-After.",
 }
 
@@ -67,7 +68,7 @@ def failures(*statuses: int) -> Responses:
     return {status: {"description": _TEXTS[status], "content": content} for status in statuses}
 
 
-EVERYWHERE = failures(400, 401, 403, 413, 422, 429, 503)
+EVERYWHERE = failures(400, 401, 403, 413, 422, 429, 431, 503)
 """What any route may answer."""
 
 

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.datastructures import Headers
 
+from serving.api import gate
 from serving.api.app import create_api
 from serving.api.errors import ApiError
-from serving.api.gate import Rates, check_host
+from serving.api.gate import MAX_HEADER_BYTES, WRONG_KEYS_PER_MINUTE, Rates, check_host, peer_of
 from tests.serving.api.api_double import STORYBOARD, WAIT_S, ApiDouble, running
 
 
@@ -220,6 +221,56 @@ def test_a_body_may_only_be_so_large_whether_announced_or_not(tmp_path: Path) ->
         assert api.http.post("/v1/jobs", json={"storyboard": STORYBOARD}).status_code == 201
 
 
+def test_headers_beyond_a_bound_are_refused(tmp_path: Path) -> None:
+    with running(tmp_path, auth="on") as api:
+        many = {f"x-{number}": "x" * 1000 for number in range(MAX_HEADER_BYTES // 1000 + 1)}
+        for headers in ({"x": "x" * MAX_HEADER_BYTES}, many):
+            answer = api.http.get("/healthz", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (431, "headers_too_large")
+        assert api.http.get("/healthz", headers={"x": "x" * (MAX_HEADER_BYTES // 2)}).status_code == 200
+
+
+def test_wrong_keys_are_counted_by_address_and_right_ones_are_let_in_all_the_same(
+    api: ApiDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = api.key("studio")
+    assert api.http.get("/v1/jobs", headers=right).status_code == 200
+    asked: list[str] = []
+    real = api.services.keys.find
+    monkeypatch.setattr(api.services.keys, "find", lambda secret: (asked.append(secret), real(secret))[1])
+    wrong = [{"Authorization": f"Bearer lt_{number:022}_{'x' * 43}"} for number in range(WRONG_KEYS_PER_MINUTE + 20)]
+    answers = [api.http.get("/v1/jobs", headers=headers) for headers in wrong]
+    codes = [answer.status_code for answer in answers]
+    assert codes[:WRONG_KEYS_PER_MINUTE] == [401] * WRONG_KEYS_PER_MINUTE
+    assert codes.count(429) >= 10
+    assert int(answers[-1].headers["retry-after"]) >= 1
+    assert len(asked) == codes.count(401), "what is refused is not looked up"
+    assert api.http.get("/v1/jobs", headers=right).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("client", "peer"),
+    [
+        (("10.0.0.1", 5), "10.0.0.1"),
+        (("2001:db8:1:2:3::4", 5), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 5), "fe80::/64"),
+        (None, ""),
+    ],
+)
+def test_a_peer_is_an_address_or_the_network_of_one_customer(client: object, peer: str) -> None:
+    assert peer_of({"type": "http", "client": client}) == peer
+
+
+def test_what_is_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_BUCKETS", 3)
+    rates = Rates(1, lambda: 0.0)
+    for number in range(10):
+        rates.spend(str(number))
+    assert len(rates._buckets) == 3
+    assert rates.wait_s("9") > 0
+    assert rates.wait_s("0") == 0
+
+
 @pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "\xb2"])
 def test_a_length_that_is_none_is_not_believed(open_api: ApiDouble, length: str) -> None:
     """Sent by hand: no client would."""
@@ -247,10 +298,12 @@ def test_a_length_that_is_none_is_not_believed(open_api: ApiDouble, length: str)
         ("evil.example", "0.0.0.0", False),
         ("farm.lan:8000", "farm.lan", True),
         ("", "127.0.0.1", False),
+        ("127.0.0.1:x.evil.example", "127.0.0.1", False),
+        ("[::1]:x", "::1", False),
     ],
 )
 def test_without_keys_a_name_that_may_be_bound_to_us_is_not_answered(host: str, own_host: str, answered: bool) -> None:
-    refusal = contextlib.nullcontext() if answered else pytest.raises(ApiError, match=r"loopback|listens")
+    refusal = contextlib.nullcontext() if answered else pytest.raises(ApiError, match=r"loopback|listens|port")
     with refusal:
         check_host(Headers({"host": host}), own_host=own_host)
 

@@ -1,6 +1,7 @@
 """A job's event stream: the snapshot first, every change once whatever breaks, one poller however many watch."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.api import feed as feed_module
-from serving.api.caller import LOCAL
+from serving.api.caller import LOCAL, Caller
 from serving.api.errors import ApiError
 from serving.api.feed import Feed
 from serving.api.routes.events import stream
@@ -316,10 +317,47 @@ def test_a_job_that_is_not_there_has_no_stream(store: tuple[JobStore, Lifecycle]
     assert asyncio.run(follow()) == []
 
 
-def test_a_process_serves_only_so_many_streams(
-    monkeypatch: pytest.MonkeyPatch, store: tuple[JobStore, Lifecycle]
+TENANTS = [Caller(f"tenant-{number}", "", is_admin=False) for number in range(40)]
+
+
+def test_however_many_streams_tenants_ask_for_some_are_left_for_others(store: tuple[JobStore, Lifecycle]) -> None:
+    feed = Feed(store[0], poll_s=1)
+    admin = Caller("admin", "", is_admin=True)
+    with contextlib.ExitStack() as seats:
+
+        def take(caller: Caller) -> int:
+            """All the streams that the caller is let have."""
+            for had in range(feed_module.MAX_STREAMS + 1):
+                try:
+                    seats.enter_context(feed.seat(caller))
+                except ApiError:
+                    return had
+            raise AssertionError("there was no end")
+
+        had = [take(tenant) for tenant in TENANTS]
+        assert had[0] == feed_module.MAX_TENANT_STREAMS
+        assert min(had[:5]) > 1, "the fifth may still watch something"
+        assert sum(had) <= feed_module.MAX_STREAMS - feed_module.ADMIN_STREAMS
+        assert take(admin) >= feed_module.ADMIN_STREAMS
+        assert feed.watchers <= feed_module.MAX_STREAMS
+    assert feed.watchers == 0
+
+
+def test_streams_that_are_asked_for_at_once_are_counted_one_by_one(
+    api: ApiDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed_module, "MAX_STREAMS", 0)
-    with pytest.raises(ApiError) as error:
-        Feed(store[0], poll_s=1).check_room("t")
-    assert error.value.status == 429
+    monkeypatch.setattr(feed_module, "MAX_TENANT_STREAMS", 3)
+    job_id = api.submit()["id"]
+    found: list[int] = []
+
+    def ask() -> None:
+        with httpx.stream("GET", f"{api.url}/v1/jobs/{job_id}/events", timeout=WAIT_S) as answer:
+            found.append(answer.status_code)
+            wait_until(lambda: len(found) == 12)
+
+    threads = [threading.Thread(target=ask) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert sorted(found) == [200] * 3 + [429] * 9

@@ -38,8 +38,8 @@ def api(tmp_path: Path) -> Iterator[ApiDouble]:
         yield double
 
 
-def pool(api: ApiDouble, name: str = "scaled") -> dict[str, Any]:
-    found = api.http.get("/v1/pools", headers=api.key("studio")).json()["data"]
+def pool(api: ApiDouble, name: str = "scaled", *, tenant: str = "admin") -> dict[str, Any]:
+    found = api.http.get("/v1/pools", headers=api.key(tenant)).json()["data"]
     return next(one for one in found if one["name"] == name)
 
 
@@ -64,6 +64,14 @@ def test_a_pool_is_what_the_controller_reads_with_a_director_and_without(
     api.live.away = True
     assert PoolState.model_validate(pool(api)).demand is None
     assert pool(api)["live"] is None
+
+
+def test_processes_and_nodes_of_a_pool_are_for_administrators(api: ApiDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    gangs = [{"gang": "scaled-0", "pids": [1, 2], "node": "ab"}]
+    said = {"name": "scaled", "gangs_ready": 1, "gangs": gangs, "demand": DEMAND, "supply": SUPPLY}
+    monkeypatch.setattr(api.live, "pools", lambda: [said])
+    assert pool(api)["live"]["gangs"] == gangs
+    assert pool(api, tenant="studio")["live"] == {"name": "scaled", "gangs_ready": 1}
 
 
 def test_terms_are_kept_in_the_store_and_the_director_is_told(api: ApiDouble) -> None:

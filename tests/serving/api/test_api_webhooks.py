@@ -19,8 +19,8 @@ from starlette.routing import Route
 from serving.api import app
 from serving.api.addresses import ForbiddenAddress, check_address, find_target
 from serving.api.errors import ApiError
-from serving.api.webhooks import WebhookSender
-from tests.serving.api.api_double import WAIT_S, ApiDouble, running, serving_at, wait_until
+from serving.api.webhooks import WEBHOOKS_OF_ENDPOINT, WEBHOOKS_OF_TENANT, WebhookSender
+from tests.serving.api.api_double import STORYBOARD, WAIT_S, ApiDouble, running, serving_at, wait_until
 
 
 @dataclass
@@ -85,6 +85,20 @@ def make_sender(api: ApiDouble, **options: Any) -> WebhookSender:
     return WebhookSender(api.services.webhooks, **{"allow_private": True, **options})
 
 
+def run_once(sender: WebhookSender, now: float) -> int:
+    """Deliver what is due, until the last delivery has ended; how many there were."""
+
+    async def run() -> int:
+        total = 0
+        while started := await sender.start_due(now):
+            total += started
+            while sender._out:
+                await sender.wait(within_s=WAIT_S)
+        return total
+
+    return asyncio.run(run())
+
+
 def register(api: ApiDouble, url: str) -> dict[str, Any]:
     answer = api.http.post("/v1/webhooks", json={"url": url})
     assert answer.status_code == 201, answer.text
@@ -127,11 +141,11 @@ def test_a_failed_delivery_is_tried_again_with_the_same_id_and_then_given_up(
     endpoint = register(api, f"{receiver.url}/hook")
     cancel_one(api)
     sender, now = make_sender(api), time.time() + 1
-    assert sender.run_once(now) == 1
-    assert sender.run_once(now + 9) == 0, "not before its time"
-    assert sender.run_once(now + 10) == 1
-    assert sender.run_once(now + 110) == 1
-    assert sender.run_once(now + 100_000) == 0
+    assert run_once(sender, now) == 1
+    assert run_once(sender, now + 9) == 0, "not before its time"
+    assert run_once(sender, now + 10) == 1
+    assert run_once(sender, now + 110) == 1
+    assert run_once(sender, now + 100_000) == 0
     (told,) = deliveries(api, endpoint)
     assert (told["attempts"], told["due_at"], told["error"]) == (3, None, "it answered 500")
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
@@ -146,7 +160,7 @@ def test_what_is_no_plain_success_is_a_failure(api: ApiDouble, receiver: Receive
     endpoint = register(api, f"{receiver.url}/{path}")
     cancel_one(api)
     began = time.monotonic()
-    assert make_sender(api, timeout_s=0.3).run_once(time.time() + 1) == 1
+    assert run_once(make_sender(api, timeout_s=0.3), time.time() + 1) == 1
     assert time.monotonic() - began < WAIT_S
     assert deliveries(api, endpoint)[0]["error"].startswith(error)
     assert receiver.got == [], "a redirect is not followed"
@@ -155,7 +169,7 @@ def test_what_is_no_plain_success_is_a_failure(api: ApiDouble, receiver: Receive
 def test_an_endpoint_that_answers_without_end_is_not_read(api: ApiDouble, receiver: Receiver) -> None:
     endpoint = register(api, f"{receiver.url}/flood")
     cancel_one(api)
-    assert make_sender(api).run_once(time.time() + 1) == 1
+    assert run_once(make_sender(api), time.time() + 1) == 1
     assert deliveries(api, endpoint)[0]["delivered_at"] is not None
 
 
@@ -163,10 +177,62 @@ def test_one_slow_endpoint_keeps_no_other_waiting(api: ApiDouble, receiver: Rece
     slow, good = register(api, f"{receiver.url}/drip"), register(api, f"{receiver.url}/hook")
     closed = register(api, "http://127.0.0.1:9/")
     cancel_one(api)
-    assert make_sender(api, timeout_s=0.5).run_once(time.time() + 1) == 3
+    assert run_once(make_sender(api, timeout_s=0.5), time.time() + 1) == 3
     assert deliveries(api, good)[0]["delivered_at"] is not None
     assert deliveries(api, slow)[0]["error"] is not None
     assert "ConnectError" in deliveries(api, closed)[0]["error"]
+
+
+def test_slow_endpoints_of_one_tenant_keep_no_other_tenant_waiting(tmp_path: Path, receiver: Receiver) -> None:
+    """However many deliveries to them are due, and however long each takes: nobody waits for one of them to end."""
+
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "send_forever", never)
+        with running(tmp_path, auth="on", webhooks_allow_private=True) as api:
+            slow, quick = api.key("slow"), api.key("quick")
+            for headers, path, count in ((slow, "drip", 5), (quick, "hook", 1)):
+                for number in range(count):
+                    body = {"url": f"{receiver.url}/{path}?{number}"}
+                    assert api.http.post("/v1/webhooks", json=body, headers=headers).status_code == 201
+                for _ in range(3):
+                    job = api.http.post("/v1/jobs", json={"storyboard": STORYBOARD}, headers=headers).json()["id"]
+                    api.act(job, "cancel")
+            sender = make_sender(api, timeout_s=WAIT_S * 10)
+
+            async def deliver() -> int:
+                now, most = time.time() + 1, 0
+                async with asyncio.timeout(WAIT_S):
+                    while len(receiver.got) < 3:
+                        await sender.start_due(now)
+                        most = max(most, len(sender._out))
+                        await sender.wait(within_s=0.05)
+                for task in list(sender._out):
+                    task.cancel()
+                return most
+
+            assert asyncio.run(deliver()) <= WEBHOOKS_OF_TENANT + WEBHOOKS_OF_ENDPOINT
+
+
+def test_an_endpoint_that_was_switched_off_is_enabled_by_its_owner(
+    api: ApiDouble, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.store.webhooks.WEBHOOK_RETRIES_S", ())
+    receiver.status = 500
+    endpoint = register(api, f"{receiver.url}/hook")
+    cancel_one(api)
+    assert run_once(make_sender(api), time.time() + 1) == 1
+    assert api.http.get("/v1/webhooks").json()["data"][0]["enabled"] is False
+    assert "disable_webhook" in [entry["action"] for entry in api.http.get("/v1/audit").json()["data"]]
+    assert api.http.post(f"/v1/webhooks/{endpoint['id']}/enable").json()["enabled"] is True
+    assert "secret" not in api.http.post(f"/v1/webhooks/{endpoint['id']}/enable").json()
+    assert api.http.post("/v1/webhooks/we_none/enable").status_code == 404
+    receiver.status = 200
+    cancel_one(api)
+    assert run_once(make_sender(api), time.time() + 1) == 1
+    assert len(receiver.got) == 2
 
 
 def test_a_name_that_turns_private_after_it_was_registered_is_not_connected_to(
@@ -178,7 +244,7 @@ def test_a_name_that_turns_private_after_it_was_registered_is_not_connected_to(
     cancel_one(api)
     answers = iter([["127.0.0.1"]])
     sender = make_sender(api, allow_private=False, look_up=lambda name, port: next(answers))
-    assert sender.run_once(time.time() + 1) == 1
+    assert run_once(sender, time.time() + 1) == 1
     assert receiver.got == []
     (endpoint,) = api.http.get("/v1/webhooks").json()["data"]
     assert "not on the public internet" in deliveries(api, endpoint)[0]["error"]
@@ -194,7 +260,7 @@ def test_the_connection_is_made_to_the_address_that_was_checked(api: ApiDouble, 
         looks.append(name)
         return ["127.0.0.1"]
 
-    make_sender(api, look_up=look_up).run_once(time.time() + 1)
+    run_once(make_sender(api, look_up=look_up), time.time() + 1)
     assert looks == ["hooks.example"], "once, and nobody looks again"
     headers, body = receiver.got[0]
     assert headers["host"] == f"hooks.example:{port}"
@@ -224,6 +290,9 @@ PRIVATE = [
     "64:ff9b::7f00:1",
     "2002:7f00:1::",
     "2001:db8::1",
+    "fec0::1",
+    "192.88.99.1",
+    "::ffff:192.88.99.1",
 ]
 
 
@@ -278,14 +347,25 @@ def test_a_farm_refuses_private_addresses_when_they_are_registered(tmp_path: Pat
         assert api.http.get("/v1/webhooks").json()["data"] == []
 
 
-def test_a_host_that_nobody_knows_is_refused() -> None:
+def test_a_host_that_nobody_knows_is_refused_in_the_words_for_a_private_one() -> None:
+    """Else a tenant could ask which names a private network has, and where."""
+
     def unknown(name: str, port: int) -> Sequence[str]:
         raise socket.gaierror(-2, "Name or service not known")
 
-    with pytest.raises(ApiError) as error:
-        check_address("https://nothing.invalid/", allow_private=False, look_up=unknown)
-    assert error.value.status == 422
-    assert "cannot be looked up" in error.value.problems[0].message
+    refusals = []
+    for look_up in (unknown, lambda name, port: [], lambda name, port: ["10.1.2.3"], lambda name, port: ["::1"]):
+        with pytest.raises(ApiError) as error:
+            check_address("https://name.example/", allow_private=False, look_up=look_up)
+        refusals.append((error.value.status, error.value.problems))
+    assert len(set(refusals)) == 1
+    assert refusals[0][0] == 422
+
+
+@pytest.mark.parametrize("port", [0, 1, 22, 25, 1023, 6379])
+def test_a_port_that_is_none_for_webhooks_is_refused(port: int) -> None:
+    with pytest.raises(ForbiddenAddress, match="port"):
+        find_target(f"https://a.example:{port}/", allow_private=False, look_up=lambda name, port: ["93.184.215.14"])
 
 
 def test_endpoints_are_a_tenants_own(tmp_path: Path) -> None:

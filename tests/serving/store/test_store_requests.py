@@ -3,18 +3,29 @@
 import base64
 import json
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from serving.errors import IdempotencyBusy, IdempotencyConflict, NotFound, UserError
 from serving.jobs.lifecycle import Lifecycle
+from serving.store.audit import AuditLog
 from serving.store.database import Database
 from serving.store.idempotency import IDEMPOTENCY_BUSY_S, IDEMPOTENCY_KEPT_S, IdempotencyKeys, StoredAnswer
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys, TenantSettings
 from serving.store.records import IdempotencyRecord, Job, PoolSupply
-from serving.store.webhooks import MAX_ENDPOINTS, WEBHOOK_RETRIES_S, Webhooks
+from serving.store.webhooks import (
+    MAX_ENDPOINTS,
+    SWITCHED_OFF,
+    SWITCHER,
+    WEBHOOK_RETRIES_S,
+    WebhookEndpoint,
+    Webhooks,
+)
 from testkit.records import NOW, new_job, new_takes
 
 RECORD = IdempotencyRecord(tenant="ada", route="POST /v1/jobs", key="a-key", body_sha256="1" * 64)
@@ -167,13 +178,11 @@ def test_a_tenant_has_the_settings_that_were_put(database: Database) -> None:
 def test_changes_of_a_job_wait_for_delivery_to_its_tenants_endpoints(database: Database) -> None:
     webhooks, store, lifecycle = Webhooks(database), JobStore(database), Lifecycle(database)
     endpoint = webhooks.add(tenant="ada", url="https://example.com/a", now=NOW)
-    stopped = webhooks.add(tenant="ada", url="https://example.com/b", now=NOW + 1)
-    webhooks.set_enabled(stopped.id, False, tenant="ada")
     webhooks.add(tenant="bob", url="https://example.com/c", now=NOW)
     job = store.insert(new_job(), [], actor="ada/laptop")
     lifecycle.apply(job.id, "start", reason="first calls given out", now=NOW)
     lifecycle.apply(job.id, "cancel", reason="asked", now=NOW + 1)
-    due = webhooks.claim_due(now=NOW + 1, hold_s=30, limit=10)
+    due = claim_due(webhooks, now=NOW + 1, hold_s=30)
     assert [(delivery.type, place) for delivery, place in due] == [
         ("job.in_progress", endpoint),
         ("job.cancelled", endpoint),
@@ -183,26 +192,104 @@ def test_changes_of_a_job_wait_for_delivery_to_its_tenants_endpoints(database: D
     assert len(base64.b64decode(endpoint.secret.removeprefix("whsec_"))) == 32
 
 
+def claim_due(webhooks: Webhooks, *, now: float, hold_s: float, **more: Any) -> Sequence[Any]:
+    bounds = {"limit": 10, "per_endpoint": 9, "per_tenant": 9, **more}
+    return webhooks.claim_due(now=now, hold_s=hold_s, **bounds)
+
+
+def queue_many(database: Database, *, tenant: str, jobs: int) -> WebhookEndpoint:
+    """As many deliveries to an endpoint of a tenant, the oldest first."""
+    endpoint = Webhooks(database).add(tenant=tenant, url=f"https://example.com/{tenant}", now=NOW)
+    store, lifecycle = JobStore(database), Lifecycle(database)
+    for number in range(jobs):
+        job = store.insert(new_job(tenant=tenant), [], actor=f"{tenant}/laptop")
+        lifecycle.apply(job.id, "cancel", reason="asked", now=NOW + number)
+    return endpoint
+
+
+def test_a_busy_tenants_deliveries_leave_room_for_others(database: Database) -> None:
+    webhooks = Webhooks(database)
+    busy = queue_many(database, tenant="ada", jobs=12)
+    quiet = queue_many(database, tenant="bob", jobs=1)
+
+    def claimed(**more: Any) -> Counter[str]:
+        return Counter(endpoint.id for _, endpoint in claim_due(webhooks, now=NOW + 100, hold_s=30, **more))
+
+    assert claimed(per_endpoint=2, out=[busy]) == {busy.id: 1, quiet.id: 1}, "one is out already"
+    assert claimed(per_endpoint=2) == {busy.id: 2}
+    assert claimed(per_tenant=3) == {busy.id: 3}
+    assert claimed(limit=4) == {busy.id: 4}
+    assert claimed(per_endpoint=2, out=[busy, busy]) == {}
+
+
+def test_endpoints_are_served_in_turn(database: Database) -> None:
+    webhooks = Webhooks(database)
+    queue_many(database, tenant="ada", jobs=5)
+    late = queue_many(database, tenant="bob", jobs=1)
+    found = claim_due(webhooks, now=NOW + 100, hold_s=30, limit=2)
+    assert late.id in [endpoint.id for _, endpoint in found], "the one of bob comes before the second of ada"
+
+
+def test_an_endpoint_that_takes_nothing_is_switched_off_and_its_owner_is_told(database: Database) -> None:
+    webhooks = Webhooks(database)
+    endpoint = queue_many(database, tenant="ada", jobs=2)
+    (first, _), (second, _) = claim_due(webhooks, now=NOW + 1, hold_s=30)
+    for number in range(len(WEBHOOK_RETRIES_S) + 1):
+        webhooks.failed(first.id, error="500", now=NOW + 10 + number)
+    (switched,) = webhooks.list(tenant="ada")
+    assert switched.enabled is False
+    assert {told.error for told in webhooks.deliveries(endpoint.id)} == {"500", SWITCHED_OFF}
+    assert claim_due(webhooks, now=NOW + 1e6, hold_s=30) == [], "nor is it told what was waiting"
+    (entry,) = [one for one in AuditLog(database).list(tenant="ada") if one.action == "disable_webhook"]
+    assert (entry.target, entry.actor, entry.detail) == (endpoint.id, SWITCHER, SWITCHED_OFF)
+    lifecycle, store = Lifecycle(database), JobStore(database)
+    lifecycle.apply(store.list(tenant="ada")[0].id, "retry", reason="asked", now=NOW + 50)
+    assert len(webhooks.deliveries(endpoint.id)) == 2, "nothing more is queued for it"
+    with pytest.raises(NotFound):
+        webhooks.enable(endpoint.id, tenant="bob")
+    assert webhooks.enable(endpoint.id, tenant="ada").enabled is True
+    assert second.endpoint_id == endpoint.id
+
+
+def test_an_endpoint_that_took_something_meanwhile_stays_on(database: Database) -> None:
+    webhooks = Webhooks(database)
+    queue_many(database, tenant="ada", jobs=2)
+    (first, _), (second, _) = claim_due(webhooks, now=NOW + 1, hold_s=30)
+    webhooks.delivered(second.id, now=NOW + 5)
+    for number in range(len(WEBHOOK_RETRIES_S) + 1):
+        webhooks.failed(first.id, error="500", now=NOW + 10 + number)
+    assert webhooks.list(tenant="ada")[0].enabled is True
+
+
+def test_what_a_webhook_tells_of_a_failure_has_none_of_the_farms_insides(database: Database) -> None:
+    webhooks, store, lifecycle = Webhooks(database), JobStore(database), Lifecycle(database)
+    webhooks.add(tenant="ada", url="https://example.com/a", now=NOW)
+    job = store.insert(new_job(), [], actor="ada/laptop")
+    lifecycle.apply(job.id, "fail", reason="OSError: /srv/weights.bin at 10.0.0.1:80", now=NOW)
+    [(delivery, _)] = claim_due(webhooks, now=NOW, hold_s=30)
+    assert json.loads(delivery.body)["data"]["reason"] == "OSError: [path] at [address]"
+
+
 def test_a_delivery_is_held_by_one_and_comes_again_if_nothing_is_heard_of_it(database: Database) -> None:
     webhooks, delivery_id = queue_one(database)
-    assert [found.id for found, _ in webhooks.claim_due(now=NOW, hold_s=30, limit=9)] == [delivery_id]
-    assert webhooks.claim_due(now=NOW + 29, hold_s=30, limit=9) == []
-    assert [found.id for found, _ in webhooks.claim_due(now=NOW + 30, hold_s=30, limit=9)] == [delivery_id]
+    assert [found.id for found, _ in claim_due(webhooks, now=NOW, hold_s=30)] == [delivery_id]
+    assert claim_due(webhooks, now=NOW + 29, hold_s=30) == []
+    assert [found.id for found, _ in claim_due(webhooks, now=NOW + 30, hold_s=30)] == [delivery_id]
     webhooks.delivered(delivery_id, now=NOW + 31)
-    assert webhooks.claim_due(now=NOW + 1e6, hold_s=30, limit=9) == []
+    assert claim_due(webhooks, now=NOW + 1e6, hold_s=30) == []
 
 
 def test_a_delivery_that_fails_is_tried_ever_later_and_then_given_up(database: Database) -> None:
     webhooks, delivery_id = queue_one(database)
     now = NOW
     for wait_s in WEBHOOK_RETRIES_S:
-        [(delivery, endpoint)] = webhooks.claim_due(now=now, hold_s=1, limit=9)
+        [(delivery, endpoint)] = claim_due(webhooks, now=now, hold_s=1)
         assert delivery.id == delivery_id
         assert webhooks.failed(delivery_id, error="500", now=now) == now + wait_s
-        assert webhooks.claim_due(now=now + wait_s - 0.1, hold_s=1, limit=9) == []
+        assert claim_due(webhooks, now=now + wait_s - 0.1, hold_s=1) == []
         now += wait_s
     assert webhooks.failed(delivery_id, error="500", now=now) is None
-    assert webhooks.claim_due(now=now + 1e9, hold_s=1, limit=9) == []
+    assert claim_due(webhooks, now=now + 1e9, hold_s=1) == []
     [last] = webhooks.deliveries(endpoint.id)
     assert (last.attempts, last.error, last.due_at) == (len(WEBHOOK_RETRIES_S) + 1, "500", None)
 
@@ -214,7 +301,7 @@ def test_an_endpoint_goes_with_its_deliveries_and_only_for_its_tenant(database: 
         webhooks.remove(endpoint.id, tenant="bob")
     assert webhooks.get(endpoint.id, tenant="bob") is None
     webhooks.remove(endpoint.id, tenant="ada")
-    assert webhooks.claim_due(now=NOW, hold_s=30, limit=9) == []
+    assert claim_due(webhooks, now=NOW, hold_s=30) == []
     assert webhooks.failed(delivery_id, error="gone", now=NOW) is None
 
 
