@@ -21,7 +21,7 @@ from serving.errors import ArtifactsUnavailable, Fenced, NotFound, OutOfSpace, S
 from serving.jobs.lifecycle import Lifecycle
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import CallKey, FarmState, JobSpec
-from serving.store.artifact_keys import frames_artifact, latents_artifact
+from serving.store.artifact_keys import frames_artifact, head_artifact, latents_artifact, preview_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.jobs import JobStore
 from serving.store.ledger import Ledger
@@ -88,6 +88,15 @@ class Desk:
         if await asyncio.to_thread(exists, frames_artifact(take.content_key)):
             take.stage, take.decode_complete = Stage.DECODED, True
             take.decoded_latents, take.decoded_frames = take.plan.latents, take.plan.frames - take.plan.surplus
+        await self._find_pictures(take)
+
+    async def _find_pictures(self, take: TakeRun) -> None:
+        """What can be looked at of a take that others have rendered."""
+        frames = take.plan.frames - take.plan.surplus
+        preview, head = preview_artifact(take.content_key), head_artifact(take.content_key, frames)
+        there = await asyncio.to_thread(self.artifacts.existing, (preview, head))
+        take.has_preview = preview in there
+        take.head_frames = frames if head in there else take.head_frames
 
     def spec(self, run: JobRun) -> JobSpec:
         key, window = run.cost_key, run.capabilities.window

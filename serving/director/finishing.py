@@ -69,7 +69,7 @@ class Finishing:
                     take.id, self._desk.generation, start=take.decoded_latents
                 )
                 self._desk.counting.decoded(run.job.pool, decoded)
-                take.decoded_latents, take.decoded_frames = decoded.latents, decoded.frames
+                take.hear_decoded(decoded)
                 take.decode_failures = 0
                 if decoded.complete:
                     take.decode_complete = True
@@ -92,13 +92,14 @@ class Finishing:
         try:
             decoded = await self._desk.decoder.decode_stored(DecodeOrder(run.plan, take.plan, take.content_key))
             self._desk.counting.decoded(run.job.pool, decoded)
-            take.decoded_latents, take.decoded_frames = decoded.latents, decoded.frames
+            take.hear_decoded(decoded)
             take.decode_complete = decoded.complete
         except ArtifactMissing as error:  # its latents were swept or lost: it is rendered again
             log.warning(
                 "take %s is rendered again: %s", take.plan.key, error, extra={"action": "render_again", **take.id.ids}
             )
             take.begin_again()
+            take.head_frames, take.has_preview = 0, False  # they went with the latents
             self._desk.state.put_job(self._desk.spec(run))
         except Exception as error:
             await self._decode_failed(run, take, error)
@@ -142,12 +143,14 @@ class Finishing:
 
     def _wake_sharers(self, run: JobRun) -> None:
         """Takes of other jobs that waited for one of this job's look again whether it is there."""
-        done = {take.content_key for take in run.takes if take.stage is Stage.DECODED}
+        done = {take.content_key: take for take in run.takes if take.stage is Stage.DECODED}
         for other in self._desk.runs.values():
             for take in other.takes:
                 if other is not run and take.stage is Stage.WAITING and take.content_key in done:
                     take.stage, take.cached, take.decode_complete = Stage.RENDERED, True, True
                     take.decoded_frames = take.plan.frames - take.plan.surplus
+                    there = done[take.content_key]
+                    take.head_frames, take.has_preview = there.head_frames, there.has_preview
                     self._desk.state.put_job(self._desk.spec(other))
                     asyncio.get_running_loop().call_soon(self.advance, other)
 

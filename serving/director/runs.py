@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Literal
 
 from serving.planning.plan import FilmPlan, TakePlan
-from serving.render.farm_messages import TakeId, TakeProgress
+from serving.render.farm_messages import Decoded, TakeId, TakeProgress
 from serving.store.records import Job, JobProgress, LedgerEntry, Take, TakeStatus
 from sharding.capabilities import Capabilities
 from sharding.spans import Grid, Latents
@@ -55,6 +55,10 @@ class TakeRun:
     decoded_frames: int = 0
     decode_complete: bool = False
     """All its frames are durable."""
+    head_frames: int = 0
+    """Frames of the longest head that can be watched; 0: there is none."""
+    has_preview: bool = False
+    """A picture of its latents can be looked at."""
     decode_failures: int = 0
     """Times in a row that its decoder failed."""
     feeding: bool = False
@@ -82,6 +86,8 @@ class TakeRun:
         """A take of a job that has just been claimed; `stored` is what the store says of it. How far it was is shown
         until a host has opened it and says how far it is."""
         take = cls(TakeId(job_id, plan.key), index, plan, content_key, Stage.WAITING)
+        if stored is not None and stored.content_key == content_key:
+            take.head_frames, take.has_preview = stored.head_frames, stored.has_preview
         if stored is not None and stored.content_key == content_key and stored.step_counts:
             take.progress = TakeProgress(tuple(stored.step_counts), 0, stored.calls_done)
             take.latents_counted, take.counted = stored.latents_finished, stored.status in ("rendered", "decoded")
@@ -90,6 +96,12 @@ class TakeRun:
     def hear(self, progress: TakeProgress, now: float) -> None:
         """Its host says how far it is."""
         self.progress, self.saved_at = progress, now - progress.unsaved_s
+        self.has_preview = self.has_preview or progress.has_preview
+
+    def hear_decoded(self, decoded: Decoded) -> None:
+        """A decoder says how far it is with it."""
+        self.decoded_latents, self.decoded_frames = decoded.latents, decoded.frames
+        self.head_frames = max(self.head_frames, decoded.head_frames)
 
     def count(self, written: Take) -> tuple[int, Literal["rendered", "cache"] | None]:
         """A record of it is in the store: latents that were finished for it since the last, and, once in its life, by
@@ -142,6 +154,8 @@ class TakeRun:
             calls_done=self.calls_done,
             latents_finished=self.plan.latents if self.done else self.progress.finished if self.progress else 0,
             frames_decoded=self.decoded_frames,
+            head_frames=self.head_frames,
+            has_preview=self.has_preview,
             step_counts=counts,
             cached=self.cached,
             retries=self.retries,

@@ -47,6 +47,8 @@ class DecodeSession:
         learns = shipped_rgb(model.folder) is None
         self._rgb_fit = RgbFit(model.capabilities.latent_channels) if learns else None
         self.next_latent = 0
+        self._head_frames = 0
+        """Of the newest head that can be watched; 0: there is none yet."""
 
     def add(self, start: int, latents_nChw: Array) -> Decoded:
         """Decode latents from `start` on; those that were decoded before are skipped. Where others are missing before
@@ -60,7 +62,7 @@ class DecodeSession:
         elif self._frames.frames >= self._next_head:
             self._next_head = max(self._frames.frames * HEAD_GROWTH, self._frames.frames + self._head_step)
             self._publish_head()
-        return Decoded(self.next_latent, self._frames.frames, complete)
+        return Decoded(self.next_latent, self._frames.frames, complete, head_frames=self._head_frames)
 
     def close(self) -> None:
         """Close its files; whoever made the folder removes it."""
@@ -81,7 +83,7 @@ class DecodeSession:
     def _publish_head(self) -> None:
         """Show what there is. A head that cannot be shown now is shown later, with more."""
         try:
-            self._artifacts.put_file(head_artifact(self._order.content_key), self._head_path)
+            self._keep_head()
             self._keep_rgb()
         except ArtifactsUnavailable as error:
             log.warning("the head of a take was not shown: %s", error, extra={"action": "publish_head"})
@@ -89,9 +91,15 @@ class DecodeSession:
     def _keep(self) -> None:
         """Make the take durable. Its frames come last: where they are, everything is."""
         self.close()
-        self._artifacts.put_file(head_artifact(self._order.content_key), self._head_path)
+        self._keep_head()
         self._keep_rgb()
         self._artifacts.create_file(frames_artifact(self._order.content_key), self._frames_path)
+
+    def _keep_head(self) -> None:
+        """Keep what there is of the head under a key of its own; shorter ones go by retention."""
+        frames = self._frames.frames
+        self._artifacts.create_file(head_artifact(self._order.content_key, frames), self._head_path)
+        self._head_frames = frames
 
     def _keep_rgb(self) -> None:
         """Keep the map that previews are drawn with, as far as it is learned; a later one has seen more."""

@@ -76,6 +76,9 @@ class TakeProgress:
     reached: Runs = ()
     """The step that each latent has reached, in the order of latents; empty where only the counts are known."""
 
+    has_preview: bool = False
+    """A picture of its latents can be looked at."""
+
     unsaved_s: float = 0.0
     """Seconds since its last checkpoint, or since it was opened."""
 
@@ -158,6 +161,8 @@ class Decoded:
     frames: int
     complete: bool
     """All frames are durable."""
+    head_frames: int = field(default=0, compare=False)
+    """Frames of the newest head that can be watched; 0: none that this decoder knows of."""
     seconds: float = field(default=0.0, compare=False)
     """That the decoder worked for this answer."""
 

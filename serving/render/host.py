@@ -109,6 +109,8 @@ class _HeldTake:
     """Publishes a preview."""
     shown_at: float = 0.0
     """Monotonic seconds of the last preview."""
+    has_preview: bool = False
+    """One was published since the take was opened here."""
 
     @property
     def prompts_key(self) -> str:
@@ -120,7 +122,8 @@ class _HeldTake:
         counts = tuple(count[i] for i in range(self.order.plan.steps + 1))
         reached = encode_runs(steps, most=MAX_TIMELINE_RUNS)
         unsaved_s = time.monotonic() - self.durable_at
-        return TakeProgress(counts, self.timeline.finished_head, self.calls_done, reached, unsaved_s)
+        head = self.timeline.finished_head
+        return TakeProgress(counts, head, self.calls_done, reached, self.has_preview, unsaved_s)
 
     def announce(self) -> tuple[OpenCall, ...]:
         """Calls that are ready and that the Director has not been told of."""
@@ -312,6 +315,7 @@ class TimelineHost:
         try:
             if picture is not None:
                 await asyncio.to_thread(self._artifacts.put, preview_artifact(held.order.content_key), picture)
+                held.has_preview = True
         except Fault as error:  # a picture is not worth a retry
             log.info("its preview failed: %s", error, extra={"action": "preview_failed", **held.order.take_id.ids})
 

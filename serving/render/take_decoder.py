@@ -19,7 +19,7 @@ from serving.render.decode_session import DecodeSession
 from serving.render.farm_messages import Decoded, DecodeOrder
 from serving.render.messages import Array
 from serving.render.scratch import raise_if_full
-from serving.store.artifact_keys import frames_artifact
+from serving.store.artifact_keys import frames_artifact, head_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.latents import read_latents
 
@@ -61,7 +61,9 @@ class TakeDecoder:
         torch.set_num_threads(1)  # as in one process: the frames must not depend on the machine's cores
         key = order.content_key
         if key not in self._open and self._artifacts.exists(frames_artifact(key)):
-            return Decoded(order.take.latents, order.take.frames - order.take.surplus, complete=True)
+            frames = order.take.frames - order.take.surplus
+            head = frames if self._artifacts.exists(head_artifact(key, frames)) else 0
+            return Decoded(order.take.latents, frames, complete=True, head_frames=head)
         session = self._session(order)
         try:
             decoded = session.add(start, latents_nChw)

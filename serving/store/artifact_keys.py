@@ -19,9 +19,10 @@ def frames_artifact(content_key: str) -> str:
     return f"takes/{content_key}/frames.mkv"
 
 
-def head_artifact(content_key: str) -> str:
-    """The decoded head of a take, for watching."""
-    return f"takes/{content_key}/head.mp4"
+def head_artifact(content_key: str, frames: int) -> str:
+    """The first `frames` decoded frames of a take, for watching. Each length has a key of its own, so that none is
+    rewritten under a reader."""
+    return f"takes/{content_key}/head-{frames}.mp4"
 
 
 def preview_artifact(content_key: str) -> str:

@@ -4,9 +4,10 @@
 what no job names counts as unused.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving import settings
@@ -19,6 +20,12 @@ DELETED_FILMS_S = 86_400.0
 
 DELETE_AT_ONCE = 1000
 """Keys deleted in one request, the most that S3 takes."""
+
+SUPERSEDED_HEADS_S = 3600.0
+"""Seconds that a head of a take is kept after a longer one: whoever watches it may go on to its end."""
+
+_HEAD = re.compile(r"takes/[^/]+/head-(\d+)\.mp4")
+"""The head of a take; the number is its length in frames."""
 
 _UNIT = re.compile(r"((?:takes|films)/[^/]+(?=/)|prompts/[^/]+/[^/]+$).*")
 """What lives and dies together: all of a take, all that belongs to a film, one prompt."""
@@ -46,7 +53,8 @@ def plan_retention(
 ) -> list[str]:
     """The keys of all artifacts that may go, ascending. `prompts_in_use` are keys of prompts that are needed now.
 
-    Nothing goes that a job needs which has not ended, nor what is younger than its time. What follows no known layout
+    Nothing goes that a job needs which has not ended, nor what is younger than its time; of the heads of a take only
+    the longest is needed. What follows no known layout
     is left alone. A job that is accepted between the listing of `jobs` and the deletion may find its takes gone, and
     then renders them again.
     """
@@ -56,7 +64,8 @@ def plan_retention(
             units.setdefault(match[1], []).append(info)
     gone_at = _times_to_go(jobs, retention) | dict.fromkeys(prompts_in_use, math.inf)
     doomed = (infos for unit, infos in units.items() if _may_go(unit, infos, gone_at, now=now, retention=retention))
-    return sorted(info.key for infos in doomed for info in infos)
+    superseded = (info for infos in units.values() for info in _superseded_heads(infos, now))
+    return sorted({info.key for infos in doomed for info in infos} | {info.key for info in superseded})
 
 
 def apply_retention(artifacts: Artifacts, keys: Sequence[str]) -> None:
@@ -86,6 +95,15 @@ def _may_go(
     if unit.startswith("films/"):
         return times.get(unit, written_at + retention.deleted_films_s) < now
     return max(times.get(unit, 0.0), written_at + _kept(retention.unused_s)) < now
+
+
+def _superseded_heads(infos: Sequence[ArtifactInfo], now: float) -> Iterator[ArtifactInfo]:
+    """Heads of a take that a longer one has replaced for long."""
+    lengths = {int(match[1]): info for info in infos if (match := _HEAD.fullmatch(info.key))}
+    heads = [lengths[frames] for frames in sorted(lengths)]
+    for shorter, longer in itertools.pairwise(heads):
+        if longer.modified_at + SUPERSEDED_HEADS_S < now:
+            yield shorter
 
 
 def _kept(seconds: float | None) -> float:

@@ -113,6 +113,10 @@ class Take:
     calls_done: int = 0
     latents_finished: int = 0
     frames_decoded: int = 0
+    head_frames: int = 0
+    """Frames of the longest head that can be watched; 0: there is none."""
+    has_preview: bool = False
+    """A picture of its latents can be looked at."""
     step_counts: list[int] = field(default_factory=list)
     """Latents that have reached each step; empty before it was opened."""
     cached: bool = False

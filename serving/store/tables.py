@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -137,6 +138,8 @@ takes = Table(
     Column("calls_done", Integer, nullable=False),
     Column("latents_finished", Integer, nullable=False),
     Column("frames_decoded", Integer, nullable=False),
+    Column("head_frames", Integer, nullable=False, server_default="0"),
+    Column("has_preview", Boolean, nullable=False, server_default=false()),
     Column("step_counts", _Json, nullable=False),
     Column("cached", Boolean, nullable=False),
     Column("retries", Integer, nullable=False),

@@ -1,6 +1,8 @@
 """What was rendered, as files: films, manifests, pictures, and what there is of a take so far."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from serving.api.caller import AnyCaller
@@ -13,6 +15,8 @@ from serving.store.artifact_keys import FILM_NAME, film_artifact, head_artifact,
 from serving.store.records import Job, Take
 
 router = APIRouter(tags=["media"])
+
+FrameCount = Annotated[int, Path(ge=1, le=1_000_000_000, description="Its length, as `head` of the take names it.")]
 
 FILMS = {
     "film": (FILM_NAME, "video/mp4", "mp4"),
@@ -60,11 +64,22 @@ def spritesheet(job_id: JobId, request: Request, caller: AnyCaller, services: Th
 
 @router.get("/v1/jobs/{job_id}/takes/{key}/head", summary="A take so far", responses=binary("video/mp4"))
 @router.head("/v1/jobs/{job_id}/takes/{key}/head", include_in_schema=False)
-def take_head(job_id: JobId, key: str, request: Request, caller: AnyCaller, services: TheServices) -> Response:
-    """The frames of a take that are finished, as a film that grows."""
+def newest_head(job_id: JobId, key: str, request: Request, caller: AnyCaller, services: TheServices) -> Response:
+    """The longest film there is of a take's first frames; another one when there is more."""
     take = _find_take(services, find_job(services, caller, job_id), key)
-    media = Media(head_artifact(str(take.content_key)), "video/mp4", file_name(key, "mp4"))
-    return send_media(request, services.artifacts, media)
+    return _send_head(request, services, take, take.head_frames)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/takes/{key}/head/{frames}", summary="A take's first frames", responses=binary("video/mp4")
+)
+@router.head("/v1/jobs/{job_id}/takes/{key}/head/{frames}", include_in_schema=False)
+def take_head(
+    job_id: JobId, key: str, frames: FrameCount, request: Request, caller: AnyCaller, services: TheServices
+) -> Response:
+    """A take's first frames as a film that never changes; it is kept for a while after a longer one is there."""
+    take = _find_take(services, find_job(services, caller, job_id), key)
+    return _send_head(request, services, take, frames)
 
 
 @router.get("/v1/jobs/{job_id}/takes/{key}/preview", summary="A take's latents", responses=binary("image/png"))
@@ -73,6 +88,11 @@ def take_preview(job_id: JobId, key: str, request: Request, caller: AnyCaller, s
     """A rough picture of a take as it comes out of the noise."""
     take = _find_take(services, find_job(services, caller, job_id), key)
     media = Media(preview_artifact(str(take.content_key)), "image/png", file_name(key, "png"))
+    return send_media(request, services.artifacts, media)
+
+
+def _send_head(request: Request, services: Services, take: Take, frames: int) -> Response:
+    media = Media(head_artifact(str(take.content_key), frames), "video/mp4", file_name(take.key, "mp4"))
     return send_media(request, services.artifacts, media)
 
 

@@ -54,8 +54,8 @@ class Take(Answer):
             "progress": _take_progress(take),
             "calls": take.calls_total,
             "cost": Cost(gpu_seconds=take.gpu_seconds, wasted_gpu_seconds=take.wasted_gpu_seconds, usd=usd),
-            "preview": f"{home}/preview" if take.content_key and (take.calls_done or take.cached) else None,
-            "head": f"{home}/head" if take.content_key and take.frames_decoded else None,
+            "preview": f"{home}/preview" if take.has_preview else None,
+            "head": f"{home}/head/{take.head_frames}" if take.head_frames else None,
         }
         return cls(**vars(take) | values)
 

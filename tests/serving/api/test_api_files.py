@@ -142,13 +142,20 @@ def test_what_there_is_of_a_take_can_be_watched(api: ApiDouble) -> None:
     job_id = api.submit()["id"]
     jobs, key = api.services.jobs, "c" * 64
     held = next(job for job in jobs.claim(owner="d", now=time.time(), lease_s=60, limit=100) if job.id == job_id)
-    take = replace(jobs.takes(job_id)[0], content_key=key, status="rendering", calls_done=1, frames_decoded=4)
+    take = replace(jobs.takes(job_id)[0], content_key=key, status="rendering", calls_done=1, frames_decoded=9)
+    take = replace(take, head_frames=4, has_preview=True)
     report = JobProgress(job_id, held.lease_token, 5.0, 20, 1, None, at_risk=False, takes=(take,))
     jobs.save_progress([report], now=time.time())
-    api.services.artifacts.put(f"takes/{key}/head.mp4", b"the head")
+    api.services.artifacts.put(f"takes/{key}/head-4.mp4", b"the head")
+    api.services.artifacts.put(f"takes/{key}/head-2.mp4", b"its beginning")
     api.services.artifacts.put(f"takes/{key}/preview.png", b"a picture")
     told = api.http.get(f"/v1/jobs/{job_id}").json()["takes"][0]
+    assert told["head"].endswith("/head/4")
     assert api.http.get(told["head"]).content == b"the head"
+    assert api.http.get(told["head"].replace("/4", "")).content == b"the head"
+    assert api.http.get(told["head"].replace("/4", "/2")).content == b"its beginning"
+    assert api.http.get(told["head"].replace("/4", "/9")).status_code == 404
+    assert api.http.get(told["head"].replace("/4", "/0")).status_code == 422
     assert api.http.get(told["preview"]).headers["content-type"] == "image/png"
 
 

@@ -261,13 +261,18 @@ def test_the_head_can_be_watched_before_the_take_is_done(
 ) -> None:
     monkeypatch.setattr("serving.render.decode_session.HEAD_PREVIEW_S", 1.0)
     order, latents = tiny.order(0), tiny.latents[0]
-    watched = []
+    watched: list[int] = []
+    heads: dict[int, bytes] = {}
     for n in range(len(latents)):
         decoded = decoder.decode(order, n, latents[n : n + 1])
-        if artifacts.exists(head_artifact(order.content_key)):
-            with av.open(io.BytesIO(artifacts.get(head_artifact(order.content_key)))) as container:
+        if decoded.head_frames:
+            head = artifacts.get(head_artifact(order.content_key, decoded.head_frames))
+            heads.setdefault(decoded.head_frames, head)
+            with av.open(io.BytesIO(head)) as container:
                 watched.append(sum(1 for _ in container.decode(video=0)))
             assert decoded.complete or decoded.frames - 2.5 * tiny.plan.fps <= watched[-1] <= decoded.frames
+    kept = {frames: artifacts.get(head_artifact(order.content_key, frames)) for frames in heads}
+    assert kept == heads, "a head was rewritten"
     assert watched == sorted(watched)
     assert len(set(watched)) >= 3
     assert watched[-1] == tiny.plan.takes[0].frames - tiny.plan.takes[0].surplus
@@ -277,11 +282,11 @@ def test_a_store_that_fails_costs_a_head_for_a_while_but_no_frames(
     tiny: Rendered, artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serving.render.decode_session.HEAD_PREVIEW_S", 0.5)
-    failing = ("head.mp4", "frames.mkv")
+    failing = ("head-", "frames.mkv")
     write = artifacts._write
 
     def unwilling(key: str, source: Source, *, create: bool) -> bool:
-        if key.endswith(failing):
+        if key.rpartition("/")[2].startswith(failing):
             raise ArtifactsUnavailable(key)
         return write(key, source, create=create)
 
@@ -289,7 +294,7 @@ def test_a_store_that_fails_costs_a_head_for_a_while_but_no_frames(
     decoder = TakeDecoder(artifacts, tmp_path / "scratch", sessions=8)
     order, latents = tiny.order(0), tiny.latents[0]
     assert decoder.decode(order, 0, latents[:-1]).latents == len(latents) - 1
-    for first_that_fails in ("head.mp4", "frames.mkv"):
+    for first_that_fails in ("head-", "frames.mkv"):
         failing = (first_that_fails, "frames.mkv")
         with pytest.raises(ArtifactsUnavailable, match=first_that_fails):
             decoder.decode(order, len(latents) - 1, latents[-1:])

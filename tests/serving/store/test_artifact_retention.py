@@ -37,7 +37,14 @@ def test_a_take_goes_when_the_last_job_that_used_it_has_ended_long_ago() -> None
 
 
 def test_a_take_that_was_written_to_lately_is_kept_as_a_whole() -> None:
-    assert doomed([info("takes/k/frames.mkv"), info("takes/k/head.mp4", age_days=3)]) == []
+    assert doomed([info("takes/k/frames.mkv"), info("takes/k/head-8.mp4", age_days=3)]) == []
+
+
+def test_of_the_heads_of_a_live_take_those_go_that_a_longer_one_has_replaced_for_long() -> None:
+    heads = [info("takes/k/head-9.mp4", age_days=3), info("takes/k/head-60.mp4", age_days=2)]
+    heads += [info("takes/k/head-120.mp4", age_days=0.01), info("takes/k/head-x.mp4", age_days=9)]
+    assert doomed(heads, JobUse("job_1", frozenset({"k"}))) == ["takes/k/head-9.mp4"]
+    assert doomed(heads[:1], JobUse("job_1", frozenset({"k"}))) == []
 
 
 def test_the_film_of_a_job_that_exists_is_kept_for_ever_where_no_time_is_set() -> None:
