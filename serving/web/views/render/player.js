@@ -44,15 +44,15 @@ function HeadPlayer({ heads, fps, aspect, onTime }) {
   const [key, setKey] = useState(heads[0].take.key);
   const index = Math.max(0, heads.findIndex(({ take }) => take.key === key));
   const { take, placed } = heads[index];
-  const [loaded, setLoaded] = useState(take.frames_decoded);
+  const [loaded, setLoaded] = useState(take); // as it was when its head was loaded: a longer head has another address
   const [attempt, setAttempt] = useState(0);
   const [isAtEnd, setAtEnd] = useState(false);
-  const fresh = take.frames_decoded - loaded;
-  const url = useMedia(take.head, `${take.key}-${loaded}-${attempt}`);
-  const choose = (one) => (setKey(one.take.key), setLoaded(one.take.frames_decoded), setAtEnd(false));
+  const fresh = take.head === loaded.head ? 0 : take.frames_decoded - loaded.frames_decoded;
+  const url = useMedia(loaded.head, attempt ? `${attempt}` : "");
+  const choose = (one) => (setKey(one.take.key), setLoaded(one.take), setAtEnd(false));
   const pick = (event) => choose(heads.find((one) => one.take.key === event.target.value));
-  const again = () => void setTimeout(() => setAttempt(attempt + 1), RETRY_MS); // it was written anew while it was read
-  const update = () => (setLoaded(take.frames_decoded), setAtEnd(false));
+  const again = () => void setTimeout(() => (setLoaded(take), setAttempt(attempt + 1)), RETRY_MS); // it may have been removed
+  const update = () => (setLoaded(take), setAtEnd(false));
   useEffect(() => {
     if (!isAtEnd) return;
     const next = heads[index + 1];
