@@ -44,8 +44,8 @@ import yaml
 from ray import serve
 from torch import Tensor
 
-from serving.actors.gangs import RankActor
 from serving.actors.ports import GangActorPort
+from serving.actors.ranks import RankActor
 from serving.cli.film_plan import plan_film, read_storyboard
 from serving.config.farm import FarmConfig
 from serving.local_farm.home import FarmHome
@@ -56,7 +56,7 @@ from serving.models.testing import TEXT_DIM, write_tiny_checkpoint
 from serving.render.local.film import render_film
 from serving.render.local.progress import Progress
 from serving.render.messages import Array, CallInput, Part
-from serving.render.rank import predict_call
+from serving.render.rank import Rank, predict_call
 from serving.render.takes import open_recipe
 from serving.store.records import ENDED, JobStatus
 from sharding.gang_shape import GangShape
@@ -402,13 +402,20 @@ class EchoDenoiser:
         return latents_NChw
 
 
-class EchoRank(RankActor):
-    """A gang's rank as it is, around a model that does nothing."""
+class RankOfNothing(Rank):
+    """A rank around a model that does nothing."""
 
     def __init__(self) -> None:
         self._shape, self._rank = GangShape(), 0
         self._denoiser: Any = EchoDenoiser()
         self._prompts = OrderedDict()
+
+
+class EchoRank(RankActor):
+    """A gang's rank as it is, but for its model."""
+
+    def __init__(self) -> None:
+        self._rank, self._others = RankOfNothing(), ()
 
 
 class Echo:

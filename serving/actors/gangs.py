@@ -9,9 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -23,11 +21,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from serving import settings
 from serving.actors.named import find_director
 from serving.actors.nodes import draining_nodes
+from serving.actors.ranks import Pulse, RankActor
+from serving.actors.warmup import WARM_UP_DELAY_S
 from serving.config.farm import PoolConfig
 from serving.errors import GangBroken
 from serving.render.farm_messages import GangHello
-from serving.render.messages import Array, CallInput, CallOutput
-from serving.render.rank import Meeting, Rank
 from serving.telemetry.logs import set_up_logs
 
 GANG_HELLO_S = 1.0
@@ -44,62 +42,6 @@ GOODBYE_SHARE = 0.9
 """Of the time that a pool's gangs are given to go, in which their calls must end; the rest is for going."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pulse:
-    """What a rank says when it is asked how it is."""
-
-    pid: int
-    node: str
-    """Ray's id of its node."""
-    joined: bool
-    """Whether it is together with the others."""
-
-
-class RankActor(Rank):
-    """A rank in a process of its own. Calls wait in line; its leader's questions do not."""
-
-    _others: Sequence[Any] = ()
-    """In rank 0: the actors of the other ranks."""
-
-    def open_meeting(self, name: str) -> Meeting:
-        """In rank 0: where the others find it."""
-        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        return self.call_meeting(address, name)
-
-    def meet(self, meeting: Meeting, others: Sequence[Any] = ()) -> None:
-        """Form the gang. Raises GangBroken."""
-        self._others = list(others)
-        self.join(meeting)
-
-    def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:
-        super().keep_prompts(key, embeddings)
-        if self._others:
-            shared = ray.put(dict(embeddings))
-            for other in self._others:
-                other.keep_prompts.remote(key, shared)
-
-    def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
-        self.know_prompts(prompts_key)
-        if self._others:
-            shared = ray.put(call)
-            for other in self._others:  # what becomes of it there shows in what the ranks exchange
-                other.follow.remote(shared, prompts_key)
-        return super().predict(call, prompts_key)
-
-    def follow(self, call: CallInput, prompts_key: str) -> None:
-        """In every rank but 0: take part in a call. Rank 0 answers it."""
-        super().predict(call, prompts_key)
-
-    @ray.method(concurrency_group="control")
-    def pulse(self) -> Pulse:
-        return Pulse(os.getpid(), ray.get_runtime_context().get_node_id(), self.joined)
-
-    @ray.method(concurrency_group="control")
-    def describe(self) -> dict[str, str]:
-        """What its predictions depend on."""
-        return self.numerics
 
 
 def start_rank(pool: PoolConfig, index: int, group: PlacementGroup | None = None) -> Any:
@@ -176,6 +118,7 @@ class Renderer:
                 await asyncio.gather(first.meet.remote(meeting, others), *(one.meet.remote(meeting) for one in others))
             numerics = await first.describe.remote()
             pulses = await asyncio.gather(*(rank.pulse.remote() for rank in self._ranks))
+        asyncio.get_running_loop().call_later(WARM_UP_DELAY_S, self._warm_up, list(self._ranks))
         self._hello = GangHello(
             gang=name,
             pool=self._pool.name,
@@ -188,6 +131,11 @@ class Renderer:
         )
         about = {"gang": name, "pool": self._hello.pool}
         log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed", **about})
+
+    def _warm_up(self, ranks: list[Any]) -> None:
+        """Calls wait behind it, a leader's questions do not."""
+        for rank in ranks:
+            rank.warm_up.remote()
 
     async def _is_whole(self) -> bool:
         """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended."""

@@ -5,13 +5,16 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from serving import settings
+from serving.actors.warmup import models_of, warm_up_later
 from serving.config.farm import FarmConfig
 from serving.errors import ArtifactsUnavailable
 from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
@@ -20,14 +23,19 @@ from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
 from serving.telemetry.logs import set_up_logs
 
+if TYPE_CHECKING:
+    from serving.render.take_decoder import TakeDecoder
+
 
 class Encoder:
     """Turns prompts into embeddings, once each, and keeps them among the artifacts."""
 
     def __init__(self, args: dict[str, Any]) -> None:
         set_up_logs()
-        self._artifacts = Artifacts.open(FarmConfig.model_validate(args).artifacts_url)
+        config = FarmConfig.model_validate(args)
+        self._artifacts = Artifacts.open(config.artifacts_url)
         self._thread = ThreadPoolExecutor(max_workers=1)  # models must not be loaded in two threads at once
+        warm_up_later(lambda model: self._thread.submit(_import_encoder, model).result(), models_of(config))
 
     async def encode(self, model: str, weights: str, texts: list[str]) -> None:
         """Keep the embedding of each text. Raises ModelError."""
@@ -48,16 +56,14 @@ class Decoder:
     """Decodes finished latents and assembles films, on one thread."""
 
     def __init__(self, args: dict[str, Any]) -> None:
-        from serving.render.take_decoder import TakeDecoder
-
         set_up_logs()
         config = FarmConfig.model_validate(args)
         self._artifacts = Artifacts.open(config.artifacts_url)
         self._scratch = scratch_of(config, "decoder")
         # As many as hosts hold takes, for chance may send all to one decoder; and one that was held no longer.
-        sessions = config.timeline_hosts * config.takes_per_host + 1
-        self._decoder = TakeDecoder(self._artifacts, self._scratch, sessions=sessions)
+        self._sessions = config.timeline_hosts * config.takes_per_host + 1
         self._thread = ThreadPoolExecutor(max_workers=1)
+        warm_up_later(lambda model: self._thread.submit(self._load_codec, model).result(), models_of(config))
         self._pruned_at = time.monotonic()
         self._pruning: asyncio.Task[None] | None = None
 
@@ -71,33 +77,55 @@ class Decoder:
     async def _prune(self) -> None:
         """End the sessions of takes that were decoded elsewhere. A slow store is asked off the decoding thread."""
         with contextlib.suppress(ArtifactsUnavailable):
-            for key in await self._run(self._decoder.idle):
+            for key in await self._run(lambda: self._decoder.idle()):
                 if await asyncio.to_thread(self._artifacts.exists, frames_artifact(key)):
-                    await self._run(self._decoder.forget, key)
+                    await self.forget(key)
 
     async def forget(self, content_key: str) -> None:
-        await self._run(self._decoder.forget, content_key)
+        await self._run(lambda: self._decoder.forget(content_key))
 
     async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
-        decoded: Decoded = await self._run(self._decoder.decode, order, start, latents_nChw)
+        decoded: Decoded = await self._run(lambda: self._decoder.decode(order, start, latents_nChw))
         return decoded
 
     async def decode_stored(self, order: DecodeOrder) -> Decoded:
-        decoded: Decoded = await self._run(self._decoder.decode_stored, order)
+        decoded: Decoded = await self._run(lambda: self._decoder.decode_stored(order))
         return decoded
 
     async def assemble(self, order: AssembleOrder) -> Assembled:
-        from serving.render.film_assembler import assemble_film
-
-        film: Assembled = await self._run(assemble_film, order, self._artifacts, self._scratch)
+        film: Assembled = await self._run(lambda: self._assemble(order))
         return film
 
-    async def _run(self, work: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    async def _run(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # ------------------------------------------------------------------------------------------------ on its thread
+
+    @cached_property
+    def _decoder(self) -> "TakeDecoder":
+        from serving.render.take_decoder import TakeDecoder
+
+        return TakeDecoder(self._artifacts, self._scratch, sessions=self._sessions)
+
+    def _load_codec(self, model: str) -> None:
+        self._decoder.load_codec(model)
+
+    def _assemble(self, order: AssembleOrder) -> Assembled:
+        from serving.render.film_assembler import assemble_film
+
+        return assemble_film(order, self._artifacts, self._scratch)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError):
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _import_encoder(model: str) -> None:
+    """What encoding prompts imports takes seconds; the encoder itself is loaded when there is something to encode."""
+    from serving.models.prompts import import_encoder
+    from serving.models.registry import open_model
+
+    import_encoder(open_model(model).checkpoint)
 
 
 def scratch_of(config: FarmConfig, role: str) -> Path:

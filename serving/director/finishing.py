@@ -13,7 +13,7 @@ from serving.director.outcomes import Endings
 from serving.director.runs import JobRun, Stage, TakeRun
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, HostLost, LongtakeError, NotHeld, StaleToken
 from serving.render.farm_messages import AssembleOrder, DecodeOrder
-from serving.store.checkpoints import Checkpoints
+from serving.store.artifact_keys import checkpoints_folder
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Finishing:
     async def clear_checkpoints(self, take: TakeRun) -> None:
         """Those that a host had no time to remove; what stays now goes by retention."""
         with contextlib.suppress(ArtifactsUnavailable):
-            await asyncio.to_thread(Checkpoints(self._desk.artifacts, take.content_key).clear)
+            await asyncio.to_thread(self._desk.artifacts.delete_folder, checkpoints_folder(take.content_key))
 
     def after_report(self, run: JobRun, take: TakeRun) -> None:
         """Begin what a take's progress allows: decode its head, make its latents durable."""

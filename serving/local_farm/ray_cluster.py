@@ -27,6 +27,9 @@ SPARE = 2
 """Times the cores of all gangs that Ray is told of: the others are for gangs that replace those that still go. Ray only
 counts them: how many gangs there are, Serve says."""
 
+START_POLL_S = 0.1
+"""Polling interval of a farm that starts, in seconds."""
+
 CPU_BESIDE_GANGS = 2
 """Cores that Ray is told of beyond those."""
 
@@ -122,28 +125,32 @@ def start_application(application: Any, config: FarmConfig, *, deadline: float) 
 
     http = {"host": config.host, "port": config.port, "request_timeout_s": None}  # a limit would cut event streams
     serve.start(proxy_location="HeadOnly", http_options=http)
-    try:
-        serve.run(application, name=APP, route_prefix="/")
-    except RuntimeError as error:
-        raise Fault(f"{error}{_what_failed()}") from error
-    while True:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{config.address}/readyz", timeout=5.0, trust_env=False).is_success:
-                return
+    target = serve.RunTarget(application, name=APP, route_prefix="/")
+    serve.run_many([target], wait_for_applications_running=False)  # it would look once a second
+    while not (_runs() and _answers(config)):
         if time.monotonic() > deadline:
             raise Fault(f"the farm was not ready after {FARM_START_S:.0f} seconds")
-        time.sleep(0.05)
+        time.sleep(START_POLL_S)
 
 
-def _what_failed() -> str:
-    """What Serve says of the parts that did not start."""
+def _runs() -> bool:
+    """Whether every part of the application has started. Raises Fault with what Serve says of those that cannot."""
     from ray import serve
+    from ray.serve.schema import ApplicationStatus
 
     from serving.actors.named import APP
 
     found = serve.status().applications.get(APP)
-    parts = found.deployments if found is not None else {}
-    return "".join(f"\n{name}: {part.message}" for name, part in parts.items() if part.message)
+    if found is not None and found.status == ApplicationStatus.DEPLOY_FAILED:
+        failed = "".join(f"\n{name}: {part.message}" for name, part in found.deployments.items() if part.message)
+        raise Fault(f"deploying application {APP} failed: {found.message}{failed}")
+    return found is not None and found.status == ApplicationStatus.RUNNING
+
+
+def _answers(config: FarmConfig) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{config.address}/readyz", timeout=5.0, trust_env=False).is_success
+    return False
 
 
 def put_work_down() -> None:

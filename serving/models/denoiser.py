@@ -86,6 +86,10 @@ class WanDenoiser:
         for sequences in self._sequences:
             sequences.groups = groups
 
+    def warm_up(self) -> None:
+        """Loads the expert of the noisiest steps, with which every take begins. Raises ModelError."""
+        self._expert(0)
+
     @torch.no_grad()
     def predict(self, latents_NChw: Tensor, *, timestep: float, parts: Sequence[PromptPart], start: int) -> Tensor:
         """The prediction after guidance, parts mixed by their weights: float32 [N, C, h, w] where the latents are."""

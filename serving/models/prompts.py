@@ -13,28 +13,30 @@ from torch import Tensor
 
 from serving.models.checkpoint import Checkpoint
 from serving.models.loading import load_module, load_tokenizer
-from serving.models.prompt_tokens import read_token_limit
+from serving.models.prompt_tokens import clean_prompt, read_token_limit
 
 log = logging.getLogger(__name__)
 
 
 def encode_prompts(checkpoint: Checkpoint, texts: Sequence[str], *, dtype: torch.dtype, device: str) -> list[Tensor]:
     """One embedding per text, float32 [tokens, dim] on the CPU. Raises ModelError."""
-    import transformers
-
     folder = checkpoint.fetch("tokenizer")
     tokenizer, limit = load_tokenizer(folder), read_token_limit(folder, checkpoint.name)
-    owner = getattr(transformers, checkpoint.architecture.text_encoder_class)
-    encoder = load_module(owner, checkpoint.fetch("text_encoder"), dtype=dtype, device=device)
+    encoder = load_module(import_encoder(checkpoint), checkpoint.fetch("text_encoder"), dtype=dtype, device=device)
     embeddings = {text: _encode(tokenizer, encoder, text, limit) for text in dict.fromkeys(texts)}
     return [embeddings[text] for text in texts]
 
 
+def import_encoder(checkpoint: Checkpoint) -> Any:
+    """transformers' class of its text encoder. Takes seconds, and loads no weights."""
+    import transformers
+
+    return getattr(transformers, checkpoint.architecture.text_encoder_class)
+
+
 @torch.no_grad()
 def _encode(tokenizer: Any, encoder: Any, text: str, limit: int) -> Tensor:
-    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
-
-    cleaned = prompt_clean(text)
+    cleaned = clean_prompt(text)
     if (count := len(tokenizer(cleaned).input_ids)) > limit:  # plans cut prompts before; this one is in no plan
         log.warning("a prompt of %d tokens is cut to %d: %.200s", count, limit, cleaned, extra={"action": "cut_prompt"})
     tokens = tokenizer(

@@ -3,6 +3,7 @@
 Their switches are global to the process, so these are meant for short stretches: loading, downloading.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,14 +11,12 @@ from typing import Any
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Silences progress bars and every log below an error; puts things back as they were."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
+    """Silences progress bars and every log below an error; puts things back as they were. What loads is imported."""
     with ExitStack() as stack:
         stack.enter_context(quiet_downloads())
-        stack.enter_context(_quiet_library(diffusers_logging))
-        stack.enter_context(_quiet_library(transformers_logging))
+        for name in ("diffusers.utils.logging", "transformers.utils.logging"):
+            if name in sys.modules:
+                stack.enter_context(_quiet_library(sys.modules[name]))
         yield
 
 

@@ -15,7 +15,8 @@ from serving.models.wan import WanModel
 from serving.render.encode import HeadWriter
 from serving.render.farm_messages import Decoded, DecodeOrder
 from serving.render.frames import FramesWriter, to_pixels
-from serving.render.messages import Array, as_tensor
+from serving.render.messages import Array
+from serving.render.tensors import as_tensor
 from serving.store.artifact_keys import frames_artifact, head_artifact, rgb_artifact
 from serving.store.artifacts import Artifacts
 

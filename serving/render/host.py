@@ -40,8 +40,9 @@ from serving.render.farm_messages import (
     encode_runs,
 )
 from serving.render.latent_preview import LatentPreview, learned_rgb
-from serving.render.messages import Array, CallInput, CallOutput, as_tensor
+from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.takes import call_input, open_recipe, open_timeline
+from serving.render.tensors import as_tensor
 from serving.store.artifact_keys import preview_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints

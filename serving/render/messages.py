@@ -7,15 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-
-
-def as_tensor(array: Array) -> torch.Tensor:
-    """The same numbers for torch. It warns of read-only arrays, as those of other processes are: they are copied."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A plain class; a process of a render or an actor of the farm wraps it. A gang of
 rank is given every call, and all answer with the whole prediction.
 """
 
+import contextlib
 import importlib.metadata
 import time
 from collections import OrderedDict
@@ -16,10 +17,11 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from serving.errors import GangBroken, UnknownPrompts
+from serving.errors import GangBroken, ModelError, UnknownPrompts
 from serving.models.denoiser import WanDenoiser
 from serving.models.registry import open_model
-from serving.render.messages import Array, CallInput, CallOutput, as_tensor
+from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.tensors import as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
 from sharding.gang_groups import GangGroups, make_groups
 from sharding.gang_shape import GangShape
@@ -87,6 +89,13 @@ class Rank:
         """Close the connections to the other ranks, so that none waits for this one."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+    def warm_up(self) -> None:
+        """Load what the first call needs, before it comes. What cannot be loaded is told by that call."""
+        self._set_threads()
+        if self._denoiser is not None:
+            with contextlib.suppress(ModelError):
+                self._denoiser.warm_up()
 
     @property
     def joined(self) -> bool:

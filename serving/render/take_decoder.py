@@ -94,6 +94,10 @@ class TakeDecoder:
                 self._end(key)
         return [key for key, one in self._open.items() if now - one.used_at > settings.DECODE_PRUNE_S]
 
+    def load_codec(self, model: str) -> None:
+        """Loads a model's VAE before it is needed. Raises ModelError."""
+        self._model(model).open_codec()
+
     def close(self) -> None:
         """End every session and remove what they wrote."""
         for key in list(self._open):

@@ -30,6 +30,11 @@ def preview_artifact(content_key: str) -> str:
     return f"takes/{content_key}/preview.png"
 
 
+def checkpoints_folder(content_key: str) -> str:
+    """The checkpoints of a take while it renders."""
+    return f"takes/{content_key}/checkpoints"
+
+
 def film_artifact(job_id: str, name: str = FILM_NAME) -> str:
     """A job's film and what belongs to it: film.json, thumbnail.jpg, spritesheet.jpg."""
     return f"films/{job_id}/{name}"

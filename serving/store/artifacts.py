@@ -147,6 +147,10 @@ class Artifacts:
         """Delete artifacts; those that are not there are no error."""
         self._delete([_checked(key) for key in keys])
 
+    def delete_folder(self, prefix: str) -> None:
+        """Delete every artifact below a folder."""
+        self.delete([info.key for info in self.list(prefix)])
+
     # ------------------------------------------------------------------------------------------------ reading
 
     def get(self, key: str) -> bytes:

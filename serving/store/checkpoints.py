@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from serving.errors import ArtifactMissing, Fenced
+from serving.store.artifact_keys import checkpoints_folder
 from serving.store.artifacts import Artifacts
 from sharding.solver import History
 from sharding.timeline import Snapshot
@@ -59,7 +60,7 @@ class Checkpoints:
     def __init__(self, artifacts: Artifacts, content_key: str) -> None:
         self._artifacts = artifacts
         self._content_key = content_key
-        self._folder = f"takes/{content_key}/checkpoints"
+        self._folder = checkpoints_folder(content_key)
 
     def save(self, snapshot: Snapshot, *, token: int, sequence: int) -> int:
         """Keep a snapshot as the newest of `token`, and delete all but the newest few; returns its bytes.
@@ -99,7 +100,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete all checkpoints of the take; its finished latents have taken their place."""
-        self._artifacts.delete([info.key for info in self._artifacts.list(self._folder)])
+        self._artifacts.delete_folder(self._folder)
 
     # ------------------------------------------------------------------------------------------------ inner
 

@@ -1,0 +1,77 @@
+"""A rank of a gang as an actor. It imports what it computes with in its own process: a leader imports no torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+if TYPE_CHECKING:
+    from serving.render.messages import Array, CallInput, CallOutput
+    from serving.render.rank import Meeting
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a rank says when it is asked how it is."""
+
+    pid: int
+    node: str
+    """Ray's id of its node."""
+    joined: bool
+    """Whether it is together with the others."""
+
+
+class RankActor:
+    """A rank in a process of its own. Calls wait in line; its leader's questions do not."""
+
+    def __init__(self, model_name: str, shape: str, rank: int) -> None:
+        from serving.render.rank import Rank
+
+        self._rank = Rank(model_name, shape, rank)
+        self._others: Sequence[Any] = ()
+        """In rank 0: the actors of the other ranks."""
+
+    def open_meeting(self, name: str) -> "Meeting":
+        """In rank 0: where the others find it."""
+        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        return self._rank.call_meeting(address, name)
+
+    def meet(self, meeting: "Meeting", others: Sequence[Any] = ()) -> None:
+        """Form the gang. Raises GangBroken."""
+        self._others = list(others)
+        self._rank.join(meeting)
+
+    def warm_up(self) -> None:
+        """Load what the first call needs, before it comes."""
+        self._rank.warm_up()
+
+    def keep_prompts(self, key: str, embeddings: "Mapping[str, Array]") -> None:
+        self._rank.keep_prompts(key, embeddings)
+        if self._others:
+            shared = ray.put(dict(embeddings))
+            for other in self._others:
+                other.keep_prompts.remote(key, shared)
+
+    def predict(self, call: "CallInput", prompts_key: str) -> "CallOutput":
+        """See Rank.predict. The other ranks are given the call too."""
+        self._rank.know_prompts(prompts_key)
+        if self._others:
+            shared = ray.put(call)
+            for other in self._others:  # what becomes of it there shows in what the ranks exchange
+                other.follow.remote(shared, prompts_key)
+        return self._rank.predict(call, prompts_key)
+
+    def follow(self, call: "CallInput", prompts_key: str) -> None:
+        """In every rank but 0: take part in a call. Rank 0 answers it."""
+        self._rank.predict(call, prompts_key)
+
+    @ray.method(concurrency_group="control")
+    def pulse(self) -> Pulse:
+        return Pulse(os.getpid(), ray.get_runtime_context().get_node_id(), self._rank.joined)
+
+    @ray.method(concurrency_group="control")
+    def describe(self) -> dict[str, str]:
+        """What its predictions depend on."""
+        return self._rank.numerics
