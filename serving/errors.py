@@ -22,6 +22,7 @@ LongtakeError
     +-- UnknownPrompts       a call names prompts that the gang does not hold
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -135,3 +136,18 @@ class GangBroken(Fault):
 
 class UnknownPrompts(Fault):
     """A call names prompts that this gang was not given, or has let go."""
+
+
+def hide_secrets(url: str) -> str:
+    """A URL as it may be printed: without user, password and query."""
+    if "//" not in url:
+        return "***" if re.search(r"[@=]", url) else url
+    without_user = re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
+    without_user = re.sub(r"(//[^/]*):(?!\d*(/|$))[^/]*", r"\1:***", without_user)  # no port: a password, cut short
+    return re.sub(r"\?.*", "?***", without_user, flags=re.DOTALL)
+
+
+def hide_urls(message: str) -> str:
+    """A library's message as it may be printed: without the secrets of URLs in it, and without passwords."""
+    hidden = re.sub(r"\S+://\S+", lambda found: hide_secrets(found[0]), message)
+    return re.sub(r"(?i)\b(password|passwd|secret|token)\s*[=:]\s*\S+", r"\1=***", hidden)

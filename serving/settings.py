@@ -1,12 +1,66 @@
-"""The bounds that several modules of serving share, with their units, and the only place where the environment is read.
+"""The bounds that several modules of serving share, with their units, and what the environment says.
 
 A bound that one module alone keeps stands in that module. Nothing here decides anything.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
+
+# ---------------------------------------------------------------------------------------------- environment
+
+VARIABLES = {
+    "LONGTAKE_HOME": "the folder of the farm of this machine, and of what is known about it",
+    "LONGTAKE_URL": "the farm that client commands talk to",
+    "LONGTAKE_API_KEY": "the key that they show it",
+    "LONGTAKE_LOG": "the form of log lines: json or text",
+    "LONGTAKE_DEBUG": "tracebacks on the terminal",
+    "LONGTAKE_CRDS": "tests: a folder of CustomResourceDefinitions to check",
+    "LONGTAKE_KUBECONFIG": "tests: a Kubernetes cluster to run against",
+}
+"""Every LONGTAKE_ variable that is neither a key of farm.yaml nor a setting of the controller on Kubernetes."""
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where Longtake keeps what it learns about this machine: LONGTAKE_HOME, else the user's data folder."""
+    set_by_user = environ.get("LONGTAKE_HOME")
+    return expand(set_by_user) if set_by_user else Path(platformdirs.user_data_dir("longtake"))
+
+
+def expand(path: str) -> Path:
+    """A path as a user writes it: `~` is the home folder, also where no shell has replaced it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user
+        return Path(path)
+
+
+def farm_url() -> str | None:
+    """The farm that LONGTAKE_URL names."""
+    return os.environ.get("LONGTAKE_URL") or None
+
+
+def api_key() -> str | None:
+    """The key in LONGTAKE_API_KEY."""
+    return os.environ.get("LONGTAKE_API_KEY") or None
+
+
+def ray_auth_is_off() -> bool:
+    """True if RAY_AUTH_MODE opens the farm's Ray to whoever reaches its ports."""
+    return os.environ.get("RAY_AUTH_MODE", "token").lower() == "disabled"
+
+
+def debug() -> bool:
+    """True if LONGTAKE_DEBUG asks for tracebacks on the terminal."""
+    return os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
+
+
+def log_form() -> str:
+    """What LONGTAKE_LOG asks log lines to be: json or text; empty if that depends on where they go."""
+    return os.environ.get("LONGTAKE_LOG", "")
+
 
 # ---------------------------------------------------------------------------------------------- storyboard file
 
@@ -53,28 +107,10 @@ MAX_GANGS = 64
 PLAIN_PROGRESS_S = 5.0
 """Seconds between two lines of progress if there is no terminal to draw a bar on."""
 
-
-def debug() -> bool:
-    """True if LONGTAKE_DEBUG asks for tracebacks on the terminal."""
-    return os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")
-
-
-def log_form() -> str:
-    """What LONGTAKE_LOG asks log lines to be: json or text; empty if that depends on where they go."""
-    return os.environ.get("LONGTAKE_LOG", "")
-
-
 # ---------------------------------------------------------------------------------------------- rendering
 
 MAX_FINISHER_BATCH_LATENTS = 16
 """Latents sent to the finisher at once; more would only make the next wait longer to be seen."""
-
-
-def home() -> Path:
-    """Where Longtake keeps what it learns about this machine: LONGTAKE_HOME, else the user's data folder."""
-    set_by_user = os.environ.get("LONGTAKE_HOME")
-    return Path(set_by_user) if set_by_user else Path(platformdirs.user_data_dir("longtake"))
-
 
 # ---------------------------------------------------------------------------------------------- farm configuration
 
@@ -157,7 +193,7 @@ FARM_START_S = 300.0
 """Seconds that a farm may take until it is ready."""
 
 CONTROL_RESOURCE = "longtake_control"
-"""Ray resource of the nodes where the Director and the timeline hosts may live: none that may be taken away."""
+"""Custom Ray resource that marks nodes for the Director and timeline hosts; never set it on spot nodes."""
 
 FARM_DRAIN_S = 30.0
 """Seconds that a farm may take to put its work down when it is ended; what is not saved by then is rendered again."""
@@ -169,7 +205,7 @@ KILLED_S = 10.0
 """Seconds that a killed process may take to be gone."""
 
 LOG_TAIL_LINES = 20
-"""Lines of the farm's log that are shown where it could not start."""
+"""Lines of the farm's log that are shown if it could not start."""
 
 # ---------------------------------------------------------------------------------------------- client commands
 

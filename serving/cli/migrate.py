@@ -10,6 +10,7 @@ import typer
 from serving.cli.options import AsJson
 from serving.cli.output.terminal import print_json, print_line
 from serving.errors import UserError
+from serving.settings import api_key
 
 if TYPE_CHECKING:
     from serving.store.database import Database
@@ -44,7 +45,7 @@ def _adopt(database: "Database") -> str:
     """Without a first key nobody could make another. Returns its id. Raises UserError."""
     from serving.store.keys import ApiKeys
 
-    secret = os.environ.get("LONGTAKE_API_KEY", "")
-    if not secret:
+    secret = api_key()
+    if secret is None:
         raise UserError("--admin-key: LONGTAKE_API_KEY is not set; it must hold the key, as lt_<id>_<secret>")
     return ApiKeys(database).adopt(secret, tenant="admin", name="installation", now=time.time()).id

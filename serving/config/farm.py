@@ -16,7 +16,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cluster.contract.planner import ScalingTargets
 from cluster.contract.pools_and_nodes import PoolTerms, SpotPolicy
 from serving.config.reading import read_config
-from serving.settings import DRAIN_S, EVENTS_KEPT_S, MAX_MODEL_CHARS, MAX_POOL_GANGS, UNUSED_ARTIFACTS_S, home
+from serving.settings import (
+    DRAIN_S,
+    EVENTS_KEPT_S,
+    MAX_MODEL_CHARS,
+    MAX_POOL_GANGS,
+    UNUSED_ARTIFACTS_S,
+    VARIABLES,
+    expand,
+    home,
+)
 from sharding.gang_shape import GangShape
 
 DAY_S = 86_400.0
@@ -29,7 +38,7 @@ MAX_NODE_LABELS = 16
 """Labels that the nodes of one pool may be chosen by."""
 
 MAX_DEFAULT_GANGS = 8
-"""Gangs of the pool that a farm has where none is configured: one per core, at most this many."""
+"""Gangs of the pool that a farm has if none is configured: one per core, at most this many."""
 
 
 _Gangs = Annotated[int, Field(strict=True, ge=0, le=MAX_POOL_GANGS)]
@@ -42,16 +51,6 @@ _Days = Annotated[float, Field(strict=True, gt=0, le=36_500, allow_inf_nan=False
 _Port = Annotated[int, Field(strict=True, ge=1, le=65_535)]
 _Bytes = Annotated[int, Field(strict=True, ge=1 << 20, le=1 << 40)]
 _Switch = Annotated[bool, Field(strict=True)]
-
-_OTHER_VARIABLES = (
-    "LONGTAKE_HOME",
-    "LONGTAKE_URL",
-    "LONGTAKE_API_KEY",
-    "LONGTAKE_DEBUG",
-    "LONGTAKE_CRDS",
-    "LONGTAKE_KUBECONFIG",
-)
-"""LONGTAKE_ variables that are no settings of a farm."""
 
 _CONTROLLER_VARIABLES = "LONGTAKE_CONTROLLER_"
 """How those of the controller on Kubernetes begin, which may run beside a farm's commands in one shell."""
@@ -116,7 +115,7 @@ class PoolConfig(_Part):
     model: Annotated[
         str, Field(min_length=1, max_length=MAX_MODEL_CHARS, description="pocket, a folder (./name) or a hub id")
     ] = "pocket"
-    """The model that its gangs hold. A folder is looked for from where the file is."""
+    """The model that its gangs hold. A relative folder is resolved against the file's folder."""
     gang_shape: Annotated[
         str,
         BeforeValidator(_as_text),
@@ -128,16 +127,16 @@ class PoolConfig(_Part):
     gpu_gib: Annotated[float, Field(strict=True, ge=1, le=4096, allow_inf_nan=False)] = 80.0
     """GiB of memory of each GPU, for `gang_shape: auto`."""
     gpus_per_rank: Annotated[int, Field(strict=True, ge=0, le=1)] = 0
-    """1 where the pool computes on GPUs; 0 where it computes on cores."""
+    """1 if the pool computes on GPUs, 0 if on cores."""
     ranks_per_node: _Few | None = None
-    """Ranks that a node has room for. A gang of more is spread over nodes, this many ranks next to each other on each;
-    nothing: every gang fits one."""
+    """Ranks that a node has room for. A larger gang is spread over nodes, this many neighbouring ranks on each; leave
+    empty if every gang fits one node."""
     min_gangs: _Gangs = 1
     """Gangs that are kept even when there is nothing to do."""
     max_gangs: _Gangs = 1
     """Gangs that the pool never exceeds."""
     gangs: _Gangs | None = None
-    """Gangs of a pool without `scaling`; min_gangs where it is left out."""
+    """Gangs of a pool without `scaling`; min_gangs if left out."""
     scaling: ScalingConfig | None = None
     """How the number of gangs follows the backlog, between min_gangs and max_gangs; without it the number is fixed."""
     spot: SpotPolicy = "allow"
@@ -149,7 +148,7 @@ class PoolConfig(_Part):
     drain_s: Annotated[float, Field(strict=True, ge=1, le=3600, allow_inf_nan=False)] = DRAIN_S
     """Seconds that a gang is given to finish its calls when it is asked to go; longer than two calls take."""
     price_per_gpu_second: _Money = 0.0
-    """US dollars for one second of one GPU (of one core where there is none)."""
+    """US dollars for one second of one GPU (of one core if there is none)."""
     slots: Annotated[int, Field(strict=True, ge=1, le=16)] = 2
     """Calls that a gang holds at once: one computes, the others wait beside it, so it never waits for the network."""
 
@@ -162,7 +161,7 @@ class PoolConfig(_Part):
         if self.scaling is not None and self.gangs is not None:
             raise ValueError("gangs is for pools of a fixed size; with scaling leave it out")
         if self.spot != "allow" and MARKET_LABEL in self.node_labels:
-            raise ValueError(f"node_labels must not name {MARKET_LABEL} where spot says {self.spot}")
+            raise ValueError(f"node_labels must not name {MARKET_LABEL} if spot is {self.spot}")
         return self
 
     @property
@@ -172,12 +171,12 @@ class PoolConfig(_Part):
 
     @property
     def node_selector(self) -> dict[str, str]:
-        """What Ray is told of the nodes that its gangs may stand on; nothing where they may on all."""
+        """What Ray is told of the nodes that its gangs may stand on; nothing if they may on all."""
         return {**self.node_labels, **_MARKETS[self.spot]}
 
     @property
     def shape(self) -> GangShape:
-        """Raises ValueError where it is still `auto` (serving.config.gang_shapes settles that)."""
+        """Raises ValueError if it is still `auto` (serving.config.gang_shapes settles that)."""
         return GangShape.parse(self.gang_shape)
 
     def for_gangs(self) -> dict[str, Any]:
@@ -197,7 +196,7 @@ class PoolConfig(_Part):
     @property
     def ranks_per_bundle(self) -> int:
         """Ranks that must share a node, and so are one bundle of the gang's placement group: a node's worth of them
-        where the gang needs several nodes. Ranks that exchange most follow each other (GangShape.coordinates)."""
+        if the gang needs several nodes. Ranks that exchange most follow each other (GangShape.coordinates)."""
         return 1 if self.fits_a_node else self.ranks_per_node or 1
 
     @property
@@ -221,7 +220,7 @@ class PoolConfig(_Part):
 
 
 class RetentionConfig(_Part):
-    """How long things are kept after they were last needed. Nothing: for ever."""
+    """How long things are kept after they were last needed. Leave empty to keep forever."""
 
     films_days: _Days | None = None
     """Days that films, their manifests and pictures are kept after the job finished."""
@@ -232,7 +231,7 @@ class RetentionConfig(_Part):
 
 
 def seconds(days: float | None) -> float | None:
-    """Days of a RetentionConfig in seconds; None, for ever, stays."""
+    """Days of a RetentionConfig in seconds; None, forever, stays."""
     return None if days is None else days * DAY_S
 
 
@@ -299,9 +298,9 @@ class FarmConfig(_Part):
     lease_s: _Seconds = 10.0
     """Seconds after which another Director may take over the jobs of one that is not heard of."""
     poll_s: _Seconds = 0.5
-    """Seconds between two looks into the store for what others changed."""
+    """Polling interval of the store, in seconds: what others changed."""
     auth: Literal["auto", "on", "off"] = "auto"
-    """Whether requests need an API key; auto: only where the API can be reached from other machines."""
+    """Whether requests need an API key; auto: only if other machines can reach the API."""
     share_takes: Literal["auto", "farm", "tenant"] = "auto"
     """Who finds takes that were rendered before: everybody on the farm, or the tenant alone. Shared takes cost their
     second user nothing, and tell everybody what the others have rendered; auto: tenant if requests need a key."""
@@ -326,8 +325,17 @@ class FarmConfig(_Part):
     @field_validator("store_url")
     @classmethod
     def _check_store(cls, url: str) -> str:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
         if not re.match(r"(sqlite:///.|postgresql(\+psycopg)?://.)", url):
             raise ValueError("must begin with sqlite:/// or postgresql://")
+        try:
+            parsed = make_url(url)
+        except (ArgumentError, ValueError):
+            raise ValueError("must be sqlite:///path or postgresql://user:password@host:port/database") from None
+        if "@" in (parsed.host or ""):
+            raise ValueError("has an @ in its user or password; write it as %40, : as %3A and / as %2F")
         return url
 
     @field_validator("artifacts_url")
@@ -339,15 +347,23 @@ class FarmConfig(_Part):
 
     @property
     def is_loopback(self) -> bool:
-        """True where only this machine can reach the API."""
+        """True if only this machine can reach the API."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
 
     @property
+    def store_file(self) -> str | None:
+        """The file of a SQLite store; None for a server."""
+        from sqlalchemy.engine import make_url
+
+        url = make_url(self.store_url)
+        return url.database if url.get_backend_name() == "sqlite" else None
+
+    @property
     def exporter_port(self) -> int:
-        """Port of the Director's metrics exporter; 0 where there is none."""
+        """Port of the Director's metrics exporter; 0 if there is none."""
         return self.port % 65_535 + 1 if self.metrics_port is None else self.metrics_port
 
     @property
@@ -394,7 +410,9 @@ def default_pools() -> tuple[PoolConfig, ...]:
 
 def default_store_url(folder: Path) -> str:
     """A SQLite file in the farm's home."""
-    return f"sqlite:///{folder.absolute() / 'farm.db'}"
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(folder.absolute() / "farm.db")).render_as_string(hide_password=False)
 
 
 def default_artifacts_url(folder: Path) -> str:
@@ -409,7 +427,7 @@ def default_scratch(folder: Path) -> str:
 
 def load_config(path: Path | None, environ: Mapping[str, str]) -> FarmConfig:
     """The configuration in a file with the LONGTAKE_ variables over it. Raises UserError with every problem at once."""
-    folder = Path(environ.get("LONGTAKE_HOME") or home())
+    folder = home(environ)
     defaults = {
         "pools": [pool.model_dump(mode="json") for pool in default_pools()],
         "store_url": default_store_url(folder),
@@ -417,22 +435,31 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> FarmConfig:
         "scratch": default_scratch(folder),
     }
     mine = {name: value for name, value in environ.items() if not name.startswith(_CONTROLLER_VARIABLES)}
-    config = read_config(FarmConfig, path=path, environ=mine, defaults=defaults, other_variables=_OTHER_VARIABLES)
+    config = read_config(FarmConfig, path=path, environ=mine, defaults=defaults, other_variables=tuple(VARIABLES))
     return _absolute(config, path.absolute().parent if path is not None else Path.cwd())
 
 
 def _absolute(config: FarmConfig, folder: Path) -> FarmConfig:
     """The same with paths that do not depend on where a process runs."""
-    artifacts, store = config.artifacts_url, config.store_url.removeprefix("sqlite:///")
+    artifacts = config.artifacts_url
     return config.model_copy(
         update={
             "pools": tuple(pool.model_copy(update={"model": _model(pool.model, folder)}) for pool in config.pools),
-            "artifacts_url": artifacts if "://" in artifacts else str(folder / artifacts),
-            "store_url": config.store_url if store == config.store_url else f"sqlite:///{folder / store}",
-            "scratch": str(folder / config.scratch),
+            "artifacts_url": artifacts if "://" in artifacts else str(folder / expand(artifacts)),
+            "store_url": _absolute_store(config.store_url, folder),
+            "scratch": str(folder / expand(config.scratch)),
         }
     )
 
 
+def _absolute_store(url: str, folder: Path) -> str:
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return url
+    return parsed.set(database=str(folder / expand(parsed.database))).render_as_string(hide_password=False)
+
+
 def _model(model: str, folder: Path) -> str:
-    return os.path.normpath(folder / model) if model.startswith((".", "/", "~")) else model
+    return os.path.normpath(folder / expand(model)) if model.startswith((".", "/", "~")) else model

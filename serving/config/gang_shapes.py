@@ -1,4 +1,4 @@
-"""Chooses the shape of gangs where that is left to Longtake (`auto`): the smallest that a call fits into.
+"""Chooses the shape of gangs if that is left to Longtake (`auto`): the smallest that a call fits into.
 
 It decides by the model's configs and what a GPU holds, not by the machine that it runs on: the shape is part of what
 decides a film's bytes. Arithmetic is in sharding/gang_shape.py.
@@ -17,7 +17,7 @@ GIB = 1 << 30
 
 
 def parts_to_fit(model: "WanModel", *, tokens: int, gpu_gib: float) -> int:
-    """GPUs that the tokens of one call must be split over. Raises ValueError where the weights alone do not fit."""
+    """GPUs that the tokens of one call must be split over. Raises ValueError if the weights alone do not fit."""
     return fewest_ranks(
         tokens=tokens,
         bytes_per_token=model.call_bytes_per_token("cuda"),

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from serving.documents.document import to_document
 from serving.documents.places import Lines, Place, find_nearest, show, write_path
 from serving.documents.yaml_reader import read_yaml
-from serving.errors import Problem, StoryboardError, UserError
+from serving.errors import Problem, StoryboardError, UserError, hide_secrets
 from serving.settings import MAX_FILE_BYTES
 
 PREFIX = "LONGTAKE_"
@@ -49,14 +49,6 @@ def read_config(
         in_order = sorted(source.problems, key=lambda problem: problem.line or 0)
         raise UserError("\n".join(source.tell(problem) for problem in in_order))
     return config
-
-
-def hide_secrets(url: str) -> str:
-    """A URL as it may be printed: without user, password and query."""
-    if "//" not in url:
-        return "***" if re.search(r"[@=]", url) else url
-    without_user = re.sub(r"//.*@", "//***@", url, flags=re.DOTALL)
-    return re.sub(r"\?.*", "?***", without_user, flags=re.DOTALL)
 
 
 @dataclass
@@ -113,7 +105,7 @@ class _Source:
                 _put(values, place, _value(environ[name], _field(self.model, place)))
 
     def _place_of(self, name: str, values: dict[str, Any]) -> Place | None:
-        """The place of a scalar setting; None where there is none of that name."""
+        """The place of a scalar setting; None if there is none of that name."""
         parts = name.removeprefix(PREFIX).lower().split("__")
         place: Place = tuple(int(part) if re.fullmatch(r"\d{1,3}", part) else part for part in parts)
         found = _field(self.model, place)
@@ -168,7 +160,7 @@ def variable_names(model: type[BaseModel], before: str = PREFIX) -> Iterator[str
 
 
 def _field(model: type[BaseModel], place: Place) -> FieldInfo | None:
-    """The field at the place, None where the model has none there."""
+    """The field at the place, None if the model has none there."""
     inner: type[BaseModel] | None = model
     found: FieldInfo | None = None
     for part in place:
@@ -200,7 +192,7 @@ def _is_list(annotation: Any) -> bool:
 
 
 def _reachable(values: Any, place: Place) -> bool:
-    """False where an index leaves a gap in a list, or a list stands where none should."""
+    """False if an index leaves a gap in a list, or a list stands where none should."""
     for part in place:
         if isinstance(part, int):
             if not isinstance(values, list) or part > len(values):
@@ -226,7 +218,7 @@ def _put(values: Any, place: Place, value: object) -> None:
 
 
 def _value(text: str, info: FieldInfo | None) -> object:
-    """What a variable's text stands for: itself where text is wanted, else what YAML takes it for."""
+    """What a variable's text means: itself if text is wanted, else what YAML takes it for."""
     if info is not None and str in _leaves(info.annotation):
         return text
     try:

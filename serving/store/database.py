@@ -22,7 +22,7 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from serving.errors import StoreUnavailable, UserError
+from serving.errors import StoreUnavailable, UserError, hide_urls
 from serving.store.migrations import migrate, schema_version
 
 STORE_CONNECTIONS = 10
@@ -142,14 +142,14 @@ def _passes(error: DBAPIError) -> bool:
 
 def _first_line(error: DBAPIError) -> str:
     lines = str(error.orig).splitlines() or [type(error.orig).__name__]
-    return lines[0][:300]
+    return hide_urls(lines[0])[:300]
 
 
 def _engine(url: str) -> Engine:
     message = "store_url: must be sqlite:///path or postgresql://user:password@host/database"
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise UserError(message) from error
     match parsed.get_backend_name():
         case "sqlite" if parsed.database and parsed.database != ":memory:":

@@ -3,7 +3,6 @@
 Every POST carries an Idempotency-Key that stays the same when it is tried again, so a retry never does a thing twice.
 """
 
-import os
 import re
 import time
 import uuid
@@ -16,7 +15,7 @@ import httpx
 
 from serving.cli.output.terminal import warn
 from serving.errors import Fault, Problem, UserError
-from serving.settings import MAX_LIST, home
+from serving.settings import MAX_LIST, api_key, farm_url, home
 
 CLIENT_RETRY_S = 15.0
 """Seconds for which a client command tries again to reach a farm that does not answer."""
@@ -210,15 +209,15 @@ def farm() -> Iterator[FarmClient]:
     """
     own = _own_farm()
     own_url = own.url if own is not None else DEFAULT_URL
-    url = (os.environ.get("LONGTAKE_URL") or own_url).rstrip("/")
+    url = (farm_url() or own_url).rstrip("/")
     if not _is_web_address(url):
-        from serving.config.reading import hide_secrets
+        from serving.errors import hide_secrets
 
         raise UserError(
             f"LONGTAKE_URL: must begin with http:// or https:// and name a host (got {hide_secrets(url)!r})"
         )
     own_key = own.admin_key if own is not None and own.url == url else None
-    client = FarmClient(url, api_key=os.environ.get("LONGTAKE_API_KEY") or own_key)
+    client = FarmClient(url, api_key=api_key() or own_key)
     try:
         yield client
     finally:

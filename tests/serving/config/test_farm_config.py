@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from cluster.contract.planner import ScalingTargets
 from serving.config.farm import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, ScalingConfig, load_config
-from serving.config.reading import hide_secrets, variable_names
-from serving.errors import UserError
+from serving.config.reading import variable_names
+from serving.errors import UserError, hide_secrets
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "farm.md"
 
