@@ -468,7 +468,7 @@ def time_calls(folder: Path) -> EchoTimes:
     ray_folder = home.make_ray_folder()
     set_environment(home, ray_folder)
     try:
-        start_ray(FarmConfig(), ray_folder)
+        start_ray(FarmConfig(), ray_folder, deadline=time.monotonic() + LIMIT_S)
         serve.start(proxy_location="Disabled")
         deployment: Any = serve.deployment(Echo)
         serve.run(deployment.options(ray_actor_options={"num_cpus": 0}).bind(), name="echo", route_prefix=None)

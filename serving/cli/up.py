@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving import settings
 from serving.cli.options import AsJson
 from serving.cli.output.job_text import rough
 from serving.cli.output.terminal import print_json, print_line, warn
@@ -27,8 +29,12 @@ if TYPE_CHECKING:
 _GRACE_S = 15.0
 """Seconds that a supervisor gets beyond its own limits before it is taken for stuck."""
 
-_LOOK_S = 0.05
-"""Seconds between two looks at a farm that starts or ends."""
+_POLL_S = 0.05
+"""Polling interval of a farm that starts or ends, in seconds."""
+
+
+_SLOW_START_S = 30.0
+"""Seconds of a start after which it is told that it goes on; an idle machine needs fewer."""
 
 
 def up(
@@ -41,13 +47,13 @@ def up(
     ] = False,
 ) -> None:
     """Start a farm on this machine; it goes on with the jobs that an earlier one left."""
-    settings = _read_config(config, port=port, host=host)
+    told = _read_config(config, port=port, host=host)
 
     from serving.local_farm.home import FarmHome
 
     farm = FarmHome(home().absolute())
     if detach:
-        _start_detached(farm, settings, with_prometheus=with_prometheus)
+        _start_detached(farm, told, with_prometheus=with_prometheus)
         return
     from serving.local_farm.supervisor import run_farm
 
@@ -56,7 +62,7 @@ def up(
     warn(f"starting a farm on {farm.folder}; Ctrl-C ends it")
     set_up_logs(text="longtake: %(message)s", level=logging.WARNING)
     logging.getLogger("serving.local_farm.supervisor").setLevel(logging.INFO)
-    run_farm(farm, settings, with_prometheus=with_prometheus, on_ready=lambda state: _say_ready(state, settings))
+    run_farm(farm, told, with_prometheus=with_prometheus, on_ready=lambda state: _say_ready(farm, state, told))
 
 
 def down() -> None:
@@ -108,16 +114,25 @@ def _read_config(path: Path | None, *, port: int | None, host: str | None) -> "F
     return load_config(path, {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})
 
 
-def _say_ready(state: "FarmState", config: "FarmConfig") -> None:
+def _say_ready(farm: "FarmHome", state: "FarmState", config: "FarmConfig") -> None:
     print_line(state.address)
+    for danger in _dangers(farm, config):
+        warn(danger)
+    if state.prometheus:
+        warn(f"Prometheus at {state.prometheus}")
+
+
+def _dangers(farm: "FarmHome", config: "FarmConfig") -> Iterator[str]:
+    """What this farm leaves open, in a line each."""
     if not config.needs_keys:
         who = "this machine" if config.is_loopback else "the network"
-        warn(f"no API key is asked for: everyone on {who} may use the farm")
-    if state.prometheus:
-        from serving.local_farm.prometheus import RULES
-
-        without = "" if RULES.is_dir() else ", without rules: they are in the chart, helm/longtake/rules"
-        warn(f"Prometheus at {state.prometheus}{without}")
+        yield f"no API key is asked for: everyone on {who} may use the farm"
+    if not config.is_loopback:
+        yield f"{config.host} can be reached from other machines: put a proxy before the API (docs/farm.md)"
+    if settings.ray_auth_is_off():
+        yield "RAY_AUTH_MODE=disabled: everyone on this machine may run code as you, through Ray's ports"
+    if farm.is_open:
+        yield f"{farm.folder} belongs to somebody else and others may enter it; jobs and secrets lie in it"
 
 
 def _start_detached(farm: "FarmHome", config: "FarmConfig", *, with_prometheus: bool) -> None:
@@ -138,14 +153,15 @@ def _start_detached(farm: "FarmHome", config: "FarmConfig", *, with_prometheus: 
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
             told = {"home": str(farm.folder), "config": config.as_json(), "with_prometheus": with_prometheus}
             stdin.write(json.dumps(told).encode())
-        _say_ready(_wait_until_ready(farm, process), config)
+        _say_ready(farm, _wait_until_ready(farm, process), config)
     except BaseException:
         process.terminate()  # also on Ctrl-C: a farm that nobody was told of must not stay
         raise
 
 
 def _wait_until_ready(farm: "FarmHome", process: "subprocess.Popen[bytes]") -> "FarmState":
-    deadline = time.monotonic() + FARM_START_S + _GRACE_S
+    begun, told = time.monotonic(), False
+    deadline = begun + FARM_START_S + _GRACE_S
     while True:
         code = process.poll()
         if code is not None:
@@ -153,9 +169,12 @@ def _wait_until_ready(farm: "FarmHome", process: "subprocess.Popen[bytes]") -> "
         state = farm.read()
         if state is not None and state.pid == process.pid and state.state == "ready":
             return state
+        if not told and time.monotonic() > begun + _SLOW_START_S:
+            warn(f"the farm is still starting, this machine is busy; its log is {farm.log}")
+            told = True
         if time.monotonic() > deadline:
             raise Fault(f"the farm was not ready after {FARM_START_S + _GRACE_S:.0f} seconds; see {farm.log}")
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _last_words(farm: "FarmHome", code: int) -> str:
@@ -179,6 +198,6 @@ def _end_supervisor(state: "FarmState") -> None:
             if time.monotonic() > deadline:
                 end_processes([process])
                 return
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
     except psutil.NoSuchProcess:
         return

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +22,12 @@ from serving.errors import Fault, UserError
 MAX_RAY_FOLDER_CHARS = 36
 """Characters of the folder that Ray puts its sockets under: a socket's path may have 107, and Ray adds up to 71."""
 
+
+PRIVATE = 0o700
+"""Mode of folders that only their owner may enter."""
+
+OTHERS = 0o077
+"""What others may do with a file: the umask of a farm."""
 
 RAY_INNER_FOLDER = "r"
 """Ray opens its own folder to everybody, so it lies in one that is private."""
@@ -42,11 +49,13 @@ class FarmState:
     started_at: float
     """Unix seconds."""
     prometheus: str = ""
-    """Address of the Prometheus that was started beside it; empty where none was."""
+    """Address of the Prometheus that was started beside it; empty if none was."""
+    database: str = ""
+    """File of its SQLite database; empty if it has another."""
 
     @property
     def is_alive(self) -> bool:
-        """True where the supervisor runs."""
+        """True if the supervisor runs."""
         import psutil
 
         try:
@@ -80,7 +89,7 @@ class FarmHome:
 
     @property
     def admin_key(self) -> str | None:
-        """The API key that `longtake up` made for this home; None where no key is needed."""
+        """The API key that `longtake up` made for this home; None if no key is needed."""
         try:
             return self.admin_key_file.read_text().strip() or None
         except OSError:
@@ -92,15 +101,25 @@ class FarmHome:
         return self.folder / "admin_key"
 
     def prepare(self) -> None:
-        """Makes the folders. Raises UserError where they cannot be made."""
+        """Makes the folders, closed to others: jobs, keys and films lie in them. A home of ours that is open is closed.
+        Raises UserError if they cannot be made."""
         try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            found = self.folder.stat()
+            if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) & OTHERS:
+                self.folder.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
+            self.log.parent.mkdir(mode=PRIVATE, exist_ok=True)
         except OSError as error:
             raise UserError(f"LONGTAKE_HOME: {self.folder} cannot be written to: {error.strerror}") from error
 
+    @property
+    def is_open(self) -> bool:
+        """Whether other users of this machine can enter it: it belongs to somebody else, so `prepare` left it."""
+        return bool(stat.S_IMODE(self.folder.stat().st_mode) & OTHERS)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the home for the block. Raises UserError where a farm has it, with its address."""
+        """Holds the home for the block. Raises UserError if a farm has it, with its address."""
         self.prepare()
         with (self.folder / "farm.lock").open("a") as file:
             try:
@@ -115,7 +134,7 @@ class FarmHome:
         return f"a farm already runs on {self.folder}{where}; `longtake down` ends it"
 
     def read(self) -> FarmState | None:
-        """The state as last written; None where no farm was started, or it was ended properly."""
+        """The state as last written; None if no farm was started, or it was ended properly."""
         try:
             return FarmState(**json.loads(self._state_file.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
@@ -140,14 +159,14 @@ class FarmHome:
     def make_ray_folder(self) -> Path:
         """A folder for Ray, private, of this home alone, and short: sockets lie in it.
 
-        Raises Fault where somebody else has put a folder of that name there.
+        Raises Fault if somebody else has put a folder of that name there.
         """
         name = "lt-" + hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:10]
         root = Path(tempfile.gettempdir())
         if len(str(root / name)) > MAX_RAY_FOLDER_CHARS:
             root = Path("/tmp")
         folder = root / name
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=PRIVATE, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise Fault(f"{folder} belongs to somebody else; set TMPDIR to a folder of your own")
         return folder

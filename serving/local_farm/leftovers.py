@@ -25,7 +25,7 @@ def find_processes(ray_folder: Path) -> list[psutil.Process]:
     everyone = [process for process in psutil.process_iter(["ppid"]) if process.pid not in spared]
     found = {process.pid: process for process in everyone if _belongs(process, ray_folder)}
     grown = True
-    while grown:  # psutil's children(recursive=True) of each would read every process again and again
+    while grown:  # psutil's children(recursive=True) of each would read every process each time
         children = [one for one in everyone if one.info["ppid"] in found and one.pid not in found]
         found.update((child.pid, child) for child in children)
         grown = bool(children)
@@ -58,7 +58,7 @@ def end_farm(ray_folder: Path) -> list[psutil.Process]:
 
 
 def is_living(process: psutil.Process) -> bool:
-    """False for one that has ended, even where its parent has not taken note."""
+    """False for one that has ended, even if its parent has not noticed."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -78,5 +78,5 @@ def _belongs(process: psutil.Process, ray_folder: Path) -> bool:
 
 
 def _writes(file: object) -> bool:
-    """Whether an open file was opened for writing, where the system tells."""
+    """Whether an open file was opened for writing, if the system tells."""
     return getattr(file, "mode", "r") != "r"

@@ -24,10 +24,10 @@ PROMETHEUS_PORT = 9090
 """Where the Prometheus of `longtake up --with-prometheus` listens, if the port is free."""
 
 PROMETHEUS_SCRAPE_S = 5
-"""Seconds between two times that it reads the farm's metrics."""
+"""Scrape interval, in seconds."""
 
 PROMETHEUS_EVALUATE_S = 15
-"""Seconds between two times that it evaluates rules."""
+"""Evaluation interval of rules, in seconds."""
 
 PROMETHEUS_KEPT_S = 15 * 86_400
 """Seconds that it keeps what it read."""
@@ -39,8 +39,11 @@ PROMETHEUS_START_S = 60
 """Seconds that it may take until it answers: it reads what it had in memory when it ended."""
 
 
-RULES = Path(__file__).resolve().parents[2] / "helm" / "longtake" / "rules"
-"""Alerts and recordings, in a working copy. An installed package has none, for the chart's copy is the only one."""
+_SHIPPED = Path(__file__).with_name("rules")
+"""What a wheel has of the chart's rules; see force-include in pyproject.toml."""
+
+RULES = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).resolve().parents[2] / "helm" / "longtake" / "rules"
+"""Alerts and recordings: the chart's, in a working copy."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,14 @@ class Prometheus:
 
 
 def check_prometheus(config: FarmConfig) -> None:
-    """Raises UserError where none could run beside this farm."""
+    """Raises UserError if none could run beside this farm."""
     if config.exporter_port == 0:
         raise UserError("--with-prometheus: metrics_port is 0, so there is nothing to scrape; give it a port")
     _find_program()
 
 
 def start_prometheus(home: FarmHome, config: FarmConfig) -> Prometheus:
-    """Starts one and waits until it answers. Raises Fault where it does not."""
+    """Starts one and waits until it answers. Raises Fault if it does not."""
     told = home.folder / "prometheus.yml"
     rules = sorted(RULES.glob("*.yaml"))
     told.write_text(configuration(config, rules))
@@ -107,7 +110,7 @@ def _command(told: Path, data: Path, address: str) -> list[str]:
 
 
 def _choose_port() -> int:
-    """The usual one, or where that is taken one that the system chooses."""
+    """The usual one, or if that is taken one that the system chooses."""
     for port in (PROMETHEUS_PORT, 0):
         with socket.socket() as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -21,7 +21,10 @@ import psutil
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, ModelError, UserError
 from serving.local_farm.home import RAY_INNER_FOLDER, FarmHome, write_secret
+from serving.local_farm.leftovers import end_farm
 from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_SHUTDOWN_S
+
+log = logging.getLogger("serving.local_farm.supervisor")
 
 SPARE = 2
 """Times the cores of all gangs that Ray is told of: the others are for gangs that replace those that still go. Ray only
@@ -38,12 +41,14 @@ def set_environment(home: FarmHome, folder: Path) -> None:
     """What Ray and every process of the farm inherit."""
     os.environ.update(
         RAY_TMPDIR=str(folder),
+        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # Ray's name for a cluster of one machine: it binds to 127.0.0.1 alone
         RAY_USAGE_STATS_ENABLED="0",
         RAY_SERVE_LOG_TO_STDERR="0",
         OMP_NUM_THREADS="1",
         MKL_NUM_THREADS="1",
         OPENBLAS_NUM_THREADS="1",
     )
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(int(FARM_START_S)))  # Ray's default is 30
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")  # 0.1 takes 3 % of a core for nothing
     os.environ.pop("RAY_ADDRESS", None)
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -65,7 +70,7 @@ def prepare(home: FarmHome, config: FarmConfig) -> Iterator["Future[Any]"]:
 
 
 def _build(home: FarmHome, config: FarmConfig) -> Any:
-    """Raises UserError where a pool's model cannot be opened, Fault where the store cannot be reached."""
+    """Raises UserError if a pool's model cannot be opened, Fault if the store cannot be reached."""
     from serving.app import build
     from serving.models.registry import open_model
 
@@ -94,28 +99,41 @@ def _make_admin_key(home: FarmHome, config: FarmConfig) -> None:
         database.close()
 
 
-def start_ray(config: FarmConfig, folder: Path) -> list[psutil.Process]:
+def start_ray(config: FarmConfig, folder: Path, *, deadline: float) -> list[psutil.Process]:
     """A Ray cluster of this machine for this farm alone; returns the processes without which it is dead.
 
-    Raises Fault.
+    Ray gives its own processes 30 seconds; on a busy machine it is started again until `deadline`, in monotonic
+    seconds. Raises Fault.
     """
+    while True:
+        begun = time.monotonic()
+        try:
+            _init_ray(config, folder)
+            return [process for process in psutil.Process().children() if process.name() in ("raylet", "gcs_server")]
+        except Exception as error:  # Ray raises a bare one if its own 30 seconds to start are over
+            late = "timed out" in str(error).lower()
+            if not late or time.monotonic() > deadline:
+                raise Fault(f"Ray did not start: {error}") from error
+            words = "Ray was not ready after %.0f seconds: this machine is busy; starting it again"
+            log.warning(words, time.monotonic() - begun, extra={"action": "ray_late"})
+            shut_ray_down()
+            end_farm(folder)
+
+
+def _init_ray(config: FarmConfig, folder: Path) -> None:
     import ray
 
     cores = sum(pool.max_gangs * pool.shape.ranks * pool.rank_resources["CPU"] for pool in config.pools)
-    try:
-        ray.init(
-            address="local",
-            num_cpus=SPARE * math.ceil(cores) + CPU_BESIDE_GANGS,
-            resources={CONTROL_RESOURCE: 1},
-            object_store_memory=config.object_store_bytes,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            _temp_dir=str(folder / RAY_INNER_FOLDER),
-        )
-    except Exception as error:  # Ray raises a bare one where its own 30 seconds to start are over
-        raise Fault(f"Ray did not start: {error}") from error
-    return [process for process in psutil.Process().children() if process.name() in ("raylet", "gcs_server")]
+    ray.init(
+        address="local",
+        num_cpus=SPARE * math.ceil(cores) + CPU_BESIDE_GANGS,
+        resources={CONTROL_RESOURCE: 1},
+        object_store_memory=config.object_store_bytes,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        _temp_dir=str(folder / RAY_INNER_FOLDER),
+    )
 
 
 def start_application(application: Any, config: FarmConfig, *, deadline: float) -> None:
@@ -167,7 +185,7 @@ def put_work_down() -> None:
 
 
 def shut_ray_down() -> None:
-    """Ends Ray in good order, or gives up after RAY_SHUTDOWN_S: a dead cluster would keep it for ever."""
+    """Ends Ray in good order, or gives up after RAY_SHUTDOWN_S: a dead cluster would keep it forever."""
     import atexit
 
     import ray

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import time
 import traceback
@@ -24,7 +25,7 @@ import psutil
 from serving.config.farm import FarmConfig
 from serving.config.gang_shapes import settle_shapes
 from serving.errors import Fault, LongtakeError, UserError
-from serving.local_farm.home import FarmHome, FarmState
+from serving.local_farm.home import OTHERS, FarmHome, FarmState
 from serving.local_farm.leftovers import end_farm, is_living
 from serving.local_farm.prometheus import Prometheus, check_prometheus, start_prometheus
 from serving.local_farm.ray_cluster import (
@@ -35,7 +36,7 @@ from serving.local_farm.ray_cluster import (
     start_application,
     start_ray,
 )
-from serving.settings import FARM_START_S, debug
+from serving.settings import FARM_START_S, KILLED_S, debug
 from serving.telemetry.logs import set_up_logs
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -43,7 +44,7 @@ _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 log = logging.getLogger("serving.local_farm.supervisor")
 
 FARM_WATCH_S = 0.5
-"""Seconds between two looks at whether the farm's own processes still live."""
+"""Polling interval of the farm's own processes, in seconds: whether they still live."""
 
 
 class Ended(BaseException):
@@ -53,24 +54,25 @@ class Ended(BaseException):
 def run_farm(
     home: FarmHome, config: FarmConfig, *, with_prometheus: bool = False, on_ready: Callable[[FarmState], None]
 ) -> None:
-    """Runs a farm until a signal ends it. Raises UserError where it cannot start here, Fault where it fails."""
+    """Runs a farm until a signal ends it. Raises UserError if it cannot start here, Fault if it fails."""
+    os.umask(OTHERS)
     with home.lock():
         clear_leftovers(home)
         check_port(config)
         if with_prometheus:
             check_prometheus(config)
         config = settle_shapes(config)
-        state = _begin(home, config)
+        state, deadline = _begin(home, config), time.monotonic() + FARM_START_S
         try:
             with _ending_on_signals():
                 set_environment(home, Path(state.ray_folder))
                 with prepare(home, config) as prepared:
-                    processes = start_ray(config, Path(state.ray_folder))
+                    processes = start_ray(config, Path(state.ray_folder), deadline=deadline)
                     log.info("Ray runs", extra={"action": "ray_up"})
                     _take_signals()  # Ray has put its own in their place
                     application = prepared.result()
                     log.info("the application is built", extra={"action": "built"})
-                start_application(application, config, deadline=time.monotonic() + FARM_START_S)
+                start_application(application, config, deadline=deadline)
                 prometheus = start_prometheus(home, config) if with_prometheus else None
                 address = "" if prometheus is None else prometheus.address
                 state = FarmState(**{**state.__dict__, "state": "ready", "prometheus": address})
@@ -99,9 +101,19 @@ def clear_leftovers(home: FarmHome) -> None:
         pids = ", ".join(str(process.pid) for process in remaining)
         raise Fault(f"processes of the farm that ran on {home.folder} cannot be ended: {pids}")
     home.keep_ray_logs(folder)
+    if state.database:
+        _tidy_database(Path(state.database))
     _clear_scratch(Path(state.scratch))
     home.ray_token.unlink(missing_ok=True)
     home.forget()
+
+
+def _tidy_database(file: Path) -> None:
+    """Puts what is in SQLite's write-ahead log into the file itself, so that a copy of that one file is complete."""
+    if not file.exists():
+        return
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(file, timeout=KILLED_S)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _clear_scratch(folder: Path) -> None:
@@ -140,13 +152,14 @@ def _begin(home: FarmHome, config: FarmConfig) -> FarmState:
         ray_folder=str(home.make_ray_folder()),
         scratch=config.scratch,
         started_at=time.time(),
+        database=config.store_file or "",
     )
     home.write(state)
     return state
 
 
 def _watch(processes: list[psutil.Process], prometheus: Prometheus | None) -> None:
-    """Returns never: raises Ended on a signal, Fault where Ray has died."""
+    """Returns never: raises Ended on a signal, Fault if Ray has died."""
     names = [process.name() for process in processes]
     while True:
         if prometheus is not None and not is_living(prometheus.process):
