@@ -23,7 +23,7 @@ from cluster.kube.client import Kube, connect
 from cluster.kube.errors import Invalid
 from cluster.kube.resources import CRDS
 from cluster.render_pool import RenderPoolSpec, RenderPoolStatus, read_render_pool, same_shape
-from tests.cluster.kube_server import KubeServer
+from tests.cluster.api_server.server import KubeServer
 
 Json = dict[str, Any]
 

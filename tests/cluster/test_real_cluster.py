@@ -15,17 +15,20 @@ import pytest
 
 from cluster.kube.client import Kube, connect
 from cluster.kube.resources import EVENTS, NAMESPACES, NODES, PODS
-from tests.cluster.controller_world import SPOT_TAINT, wait_until
+from tests.cluster.controller.world import SPOT_TAINT, wait_until
 
 ROOT = Path(__file__).parents[2]
-TESTS = [f"tests/cluster/{name}.py" for name in ("test_controller", "test_reconcile_rounds", "test_cluster_cli")]
+TESTS = [
+    f"tests/cluster/{name}.py"
+    for name in ("controller/test_controller", "controller/test_rounds", "commands/test_cluster_cli")
+]
 
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     """Of a process that serves over TLS."""
     path = tmp_path / "kubeconfig"
-    command = [sys.executable, "-m", "tests.cluster.kube_process", str(path)]
+    command = [sys.executable, "-m", "tests.cluster.api_server", str(path)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
     try:
         wait_until("the server listens", lambda: path.exists() or process.poll() is not None)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.topology import SPOT_LABELS, place_ray_nodes, read_topology
-from tests.cluster.farm_double import node_state
+from tests.cluster.controller.farm_double import node_state
 
 Json = dict[str, Any]
 
