@@ -15,7 +15,8 @@ CRD_NAME = f"{PLURAL}.{GROUP}"
 
 Json = dict[str, Any]
 
-_IMMUTABLE = ("pool", "model", "gangShape", "nodeKind")
+FIXED_FIELDS = ("pool", "model", "gangShape", "nodeKind")
+"""Fields of a RenderPool's spec that never change. The chart refuses a change of them before it applies anything."""
 
 _KEPT = ("type", "description", "default", "enum", "format", "pattern", "minLength", "maxLength", "minimum", "maximum")
 """What pydantic says and a structural schema may say as well."""
@@ -128,7 +129,7 @@ def _rules() -> list[Json]:
             "reason": "FieldValueForbidden",
             "fieldPath": f".{name}",
         }
-        for name in _IMMUTABLE
+        for name in FIXED_FIELDS
     ]
     return rules
 

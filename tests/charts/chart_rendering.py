@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,38 @@ def _run(values: str, helm_name: str, chart: str, release: str) -> Ran:
         file.write(values)
         file.flush()
         return helm(helm_name, "template", release, chart, "--namespace", NAMESPACE, "--values", file.name)
+
+
+def try_upgrade(values: Values, kubeconfig: Path, *, helm_name: str = "helm4", chart: Path = CHART) -> Ran:
+    """What an upgrade in this cluster would apply: the chart may look up what is there, and nothing is changed."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(json.dumps(values))
+        file.flush()
+        # Helm 3 asks a cluster for its kinds in upgrades alone.
+        kinds = ["longtake.dev/v1alpha1/RenderPool", "ray.io/v1/RayService"]
+        told = [f"--api-versions={kind}" for kind in kinds]
+        where = ["--namespace", NAMESPACE, "--values", file.name, "--kubeconfig", str(kubeconfig)]
+        looking = ["--dry-run=server", "--disable-openapi-validation", "--is-upgrade"]
+        return helm(helm_name, "template", "longtake", str(chart), *where, *looking, *told)
+
+
+def with_notes(folder: Path) -> Path:
+    """A copy of the chart that also renders its notes, as a ConfigMap `told`; Helm renders NOTES.txt only when it
+    installs or upgrades."""
+    chart = folder / "longtake"
+    shutil.copytree(CHART, chart)
+    text = (chart / "templates" / "NOTES.txt").read_text()
+    (chart / "templates" / "_told.tpl").write_text('{{- define "told" -}}' + text + "{{- end -}}")
+    told = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "told"}, "data": {"notes": "NOTES"}}
+    shown = json.dumps(told).replace('"NOTES"', '{{ include "told" . | toJson }}')
+    (chart / "templates" / "told.yaml").write_text(shown)
+    return chart
+
+
+def notes(manifests: list[Manifest]) -> str:
+    """The notes that a chart from `with_notes` rendered."""
+    text: str = only(manifests, "ConfigMap", "told")["data"]["notes"]
+    return text
 
 
 def changed(values: Values, path: str, value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 import warnings
@@ -106,6 +107,21 @@ def test_only_nodes_that_are_not_spot_hold_the_director_and_the_takes(name: str)
     on_head = values_of(name).get("ray", {}).get("control", {}).get("replicas", 1) == 0
     assert holding == ({"headgroup"} if on_head else {"control"})
     assert "spot" not in {types[group]["labels"].get("ray.io/market-type") for group in holding}
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_the_shell_kuberay_and_ray_read_the_same_of_the_resources(replicas: int) -> None:
+    """KubeRay writes `ray start --resources=...` for bash, and reads the value itself for accelerators: its
+    getResourcesMap takes quotes and spaces off both ends and expects JSON between them."""
+    cluster = ray_service(render(changed(values_of("minimal"), "ray.control.replicas", replicas)))["rayClusterConfig"]
+    group = cluster["workerGroupSpecs"][0] if replicas else cluster["headGroupSpec"]
+    value = group["rayStartParams"]["resources"]
+    expected = {settings.CONTROL_RESOURCE: 1}
+    (word,) = shlex.split(f"--resources={value}")
+    assert json.loads(word.removeprefix("--resources=")) == expected
+    assert json.loads(value.strip("'\" ")) == expected
+    types = node_types(render(changed(values_of("minimal"), "ray.control.replicas", replicas)))
+    assert types["control" if replicas else "headgroup"]["resources"].items() >= expected.items()
 
 
 @pytest.mark.parametrize("name", CI)
@@ -270,7 +286,8 @@ def test_only_the_container_that_fetches_weights_gets_the_hubs_token() -> None:
             for container in [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
             if any(variable["name"] == "HF_TOKEN" for variable in container.get("env", ()))
         ]
-        assert with_token == (["fetch-weights"] if where.startswith("RayService") else []), where
+        fetches = where.startswith("RayService") and not where.endswith("/head")
+        assert with_token == (["fetch-weights"] if fetches else []), where
 
 
 # ------------------------------------------------------------------------------------------------------- times

@@ -1,7 +1,6 @@
 """The chart's documentation is complete, and is what the chart says of itself."""
 
 import json
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -9,7 +8,18 @@ import pytest
 import yaml
 
 from tests.charts.chart_readme import README, described_values, render_readme
-from tests.charts.chart_rendering import CHART, CI, DEFAULTS, ROOT, Values, changed, only, render, values_of
+from tests.charts.chart_rendering import (
+    CHART,
+    CI,
+    DEFAULTS,
+    ROOT,
+    Values,
+    changed,
+    notes,
+    render,
+    values_of,
+    with_notes,
+)
 from tests.charts.test_chart_upgrades import leaves
 
 
@@ -80,14 +90,11 @@ def test_the_notes_warn_of_nodes_whose_priority_means_nothing(tmp_path: Path) ->
     assert "differ in" not in _notes(values_of("gpu"), tmp_path / "equal")
 
 
+def test_the_notes_warn_of_a_cleanup_that_fetches_weights(tmp_path: Path) -> None:
+    values = changed(changed(values_of("hpa"), "ray.control.replicas", 0), "weights.volume", {"type": "emptyDir"})
+    assert "WARNING: ray.control.replicas is 0, so the head fetches the weights" in _notes(values, tmp_path / "head")
+    assert "the head fetches" not in _notes(changed(values, "ray.control.replicas", 1), tmp_path / "control")
+
+
 def _notes(values: Values, folder: Path) -> str:
-    """What an installation says at its end. Helm renders it only where there is a cluster; here an object shows it."""
-    chart = folder / "longtake"
-    shutil.copytree(CHART, chart)
-    text = (chart / "templates" / "NOTES.txt").read_text()
-    (chart / "templates" / "_told.tpl").write_text('{{- define "told" -}}' + text + "{{- end -}}")
-    told = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "told"}, "data": {"notes": "NOTES"}}
-    shown = json.dumps(told).replace('"NOTES"', '{{ include "told" . | toJson }}')
-    (chart / "templates" / "told.yaml").write_text(shown)
-    notes: str = only(render(values, chart=chart), "ConfigMap", "told")["data"]["notes"]
-    return notes
+    return notes(render(values, chart=with_notes(folder)))

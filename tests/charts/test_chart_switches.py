@@ -209,12 +209,11 @@ def test_rays_own_state_is_kept_as_the_values_say(backend: str) -> None:
 def test_weights_are_kept_where_the_values_say(kind: str) -> None:
     values = changed(changed(values_of("gpu"), "weights.volume.type", kind), "weights.volume.hostPath", "/var/weights")
     manifests = render(values)
-    for where, pod in pods(manifests):
-        if where.startswith("RayService"):
-            (volume,) = (one for one in pod["spec"]["volumes"] if one["name"] == "weights")
-            assert kind in volume
-            (first,) = pod["spec"]["initContainers"]
-            assert first["args"][0].startswith("Wan-AI/Wan2.1-T2V-14B-Diffusers@38ec498c")
+    for pod in opening_models(manifests):
+        (volume,) = (one for one in pod["spec"]["volumes"] if one["name"] == "weights")
+        assert kind in volume
+        (first,) = pod["spec"]["initContainers"]
+        assert first["args"][0].startswith("Wan-AI/Wan2.1-T2V-14B-Diffusers@38ec498c")
     assert bool(of_kind(manifests, "PersistentVolumeClaim")) == (kind == "persistentVolumeClaim")
 
 
@@ -225,12 +224,72 @@ def test_without_models_from_the_hub_nothing_is_fetched() -> None:
             assert not [variable for variable in container.get("env", ()) if variable["name"].startswith("HF_")]
 
 
+def opening_models(manifests: list[Manifest]) -> list[Manifest]:
+    """Pods of the Ray cluster in which models are opened: all but a head that holds nothing of the farm."""
+    found = [(where, pod) for where, pod in pods(manifests) if where.startswith("RayService")]
+    return [pod for where, pod in found if not where.endswith("/head") or "control" not in groups(manifests)]
+
+
 def test_gangs_run_offline_on_what_was_fetched() -> None:
-    for where, pod in pods(render(values_of("gpu"))):
-        if where.startswith("RayService"):
-            variables = {variable["name"]: variable.get("value") for variable in pod["spec"]["containers"][0]["env"]}
-            assert (variables["HF_HUB_OFFLINE"], variables["HF_HOME"]) == ("1", "/weights")
-            assert "HF_HUB_OFFLINE" not in {one["name"] for one in pod["spec"]["initContainers"][0]["env"]}
+    for pod in opening_models(render(values_of("gpu"))):
+        variables = {variable["name"]: variable.get("value") for variable in pod["spec"]["containers"][0]["env"]}
+        assert (variables["HF_HUB_OFFLINE"], variables["HF_HOME"]) == ("1", "/weights")
+        assert "HF_HUB_OFFLINE" not in {one["name"] for one in pod["spec"]["initContainers"][0]["env"]}
+
+
+def head(manifests: list[Manifest]) -> Manifest:
+    """The head's pod."""
+    template: Manifest = ray_service(manifests)["rayClusterConfig"]["headGroupSpec"]["template"]
+    return template
+
+
+def test_a_head_that_opens_no_model_fetches_none_and_has_no_room_for_them() -> None:
+    """KubeRay removes an old cluster's state from Redis with a Job of the head's pod, which may take five minutes."""
+    spec = head(render(values_of("gpu")))["spec"]
+    assert "initContainers" not in spec
+    assert {"weights", "fetch"} & {volume["name"] for volume in spec["volumes"]} == set()
+    assert not [one for one in spec["containers"][0]["env"] if one["name"].startswith("HF_")]
+
+
+def test_a_head_with_the_director_fetches_the_models_that_are_opened_there() -> None:
+    (fetching,) = head(render(changed(values_of("gpu"), "ray.control.replicas", 0)))["spec"]["initContainers"]
+    assert fetching["name"] == "fetch-weights"
+
+
+@pytest.mark.parametrize("control", [0, 1])
+@pytest.mark.parametrize("name", ["minimal", "hpa", "gpu"])
+def test_what_kuberays_cleanup_of_redis_needs_outlives_the_release(name: str, control: int) -> None:
+    """The Job is made of the head's pod after Helm has deleted everything else of the release."""
+    redis = {"address": "redis://redis.example:6379"}
+    values = changed(
+        changed(values_of(name), "gcs", {"backend": "redis", "redis": redis}), "ray.control.replicas", control
+    )
+    spec = head(render(values))["spec"]
+    needed = {("ServiceAccount", spec["serviceAccountName"])}
+    needed |= {("ConfigMap", one["configMap"]["name"]) for one in spec["volumes"] if "configMap" in one}
+    claims = [one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "persistentVolumeClaim" in one]
+    needed |= {("PersistentVolumeClaim", claim) for claim in claims}
+    assert kept(render(values)) >= needed
+    if control:
+        assert {kind for kind, _ in needed} == {"ServiceAccount"}
+
+
+def kept(manifests: list[Manifest]) -> set[tuple[str, str]]:
+    """Kind and name of what Helm leaves in the cluster when it uninstalls the release."""
+    return {
+        (one["kind"], one["metadata"]["name"])
+        for one in manifests
+        if one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    }
+
+
+def test_without_redis_no_account_outlives_the_release() -> None:
+    for backend in ("rocksdb", "none"):
+        assert kept(render(changed(values_of("minimal"), "gcs.backend", backend))) == set()
+    accounts = of_kind(render(values_of("gpu")), "ServiceAccount")
+    annotated = {one["metadata"]["name"]: set(one["metadata"].get("annotations", {})) for one in accounts}
+    role = {"eks.amazonaws.com/role-arn"}
+    assert annotated == {"longtake-head": role, "longtake-workers": role, "longtake-controller": set()}
 
 
 def test_gpu_pools_have_the_gpu_image_and_ask_for_gpus() -> None:

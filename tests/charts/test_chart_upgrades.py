@@ -1,9 +1,17 @@
 """What an upgrade does to the running farm, for every single value: most values must not touch it at all.
 
-KubeRay replaces the whole Ray cluster where rayClusterConfig changes in anything but the numbers of workers, or new
-groups at the end (GenerateHashWithoutReplicasAndWorkersToDelete in its utils); Serve replaces all of an application
-whose arguments change: of the farm's front, or of one pool, whose gangs then go one after the other. The README tells
-operators the same list, and is held to it here.
+The rules are those of KubeRay 1.7, read from its source:
+
+- It compares hashes of rayClusterConfig that leave out the numbers of workers and all tolerations
+  (GenerateHashWithoutReplicasAndWorkersToDelete in utils/util.go). If the hashes are equal it leaves the RayCluster,
+  which the autoscaler reads, as it is (shouldUpdateCluster in rayservice_controller.go); if only groups were added at
+  the end it copies the new spec into the RayCluster; otherwise it starts a second cluster.
+- It updates the spec of the API's Service when it switches to another RayCluster, and never its annotations
+  (reconcileServices).
+
+Serve replaces all of an application whose arguments change: the farm's front, or one pool, whose gangs then go one
+after the other. The API server refuses changes of what a RenderPool fixes. The README tells operators the same list,
+and is held to it here.
 """
 
 import json
@@ -15,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from cluster.crd import FIXED_FIELDS
 from tests.charts.chart_rendering import (
     CHART,
     DEFAULTS,
@@ -29,14 +38,16 @@ from tests.charts.chart_rendering import (
 )
 
 NOTHING = "nothing"
-LIMITS = "limits"
+NEVER = "never"
+NEXT = "next"
 OPERATOR = "operator"
 FRONT = "front"
 GANGS = "gangs"
 CLUSTER = "cluster"
-"""From the mildest to the strongest. limits: numbers of nodes; operator: how KubeRay treats the service; front: all but
-the gangs starts anew; gangs: those of one pool are replaced one after the other, too; cluster: a new Ray cluster takes
-over."""
+REFUSED = "refused"
+"""From the mildest to the strongest. never: KubeRay reads it only when it makes the object. next: a new Ray cluster has
+it, but none is started for it. operator: KubeRay acts on it. front: all but the gangs restarts. gangs: those of one
+pool are replaced one after the other as well. cluster: a new Ray cluster takes over. refused: nothing is changed."""
 
 TOUCHING: dict[str, str] = {
     "nameOverride": CLUSTER,
@@ -49,8 +60,9 @@ TOUCHING: dict[str, str] = {
     "artifacts.url": FRONT,
     "artifacts.credentialsSecret": CLUSTER,
     "farm": FRONT,
-    "pools.model": GANGS,
-    "pools.gangShape": GANGS,
+    "pools.model": REFUSED,
+    "pools.gangShape": REFUSED,
+    "pools.nodeKind": REFUSED,
     "pools.ranksPerNode": GANGS,
     "pools.planner": FRONT,
     "pools.spotPolicy": GANGS,
@@ -59,19 +71,23 @@ TOUCHING: dict[str, str] = {
     "pools.slots": FRONT,
     "pools.name": CLUSTER,
     "pools.workers": CLUSTER,
-    "pools.workers.minReplicas": LIMITS,
-    "pools.workers.maxReplicas": LIMITS,
+    "pools.workers.minReplicas": NEXT,
+    "pools.workers.maxReplicas": NEXT,
+    "pools.workers.tolerations": NEXT,
     "weights": CLUSTER,
     "ray": CLUSTER,
     "ray.clusterDeletionDelaySeconds": OPERATOR,
-    "ray.control.replicas": LIMITS,
+    "ray.control.replicas": NEXT,
+    "ray.control.tolerations": NEXT,
+    "ray.head.tolerations": NEXT,
     "gcs": CLUSTER,
     "controller.enabled": FRONT,
     "podSecurityContext": CLUSTER,
     "containerSecurityContext": CLUSTER,
-    "service": OPERATOR,
+    "service.type": NEXT,
+    "service.annotations": NEVER,
 }
-"""Every value that touches the running farm, with all below it unless that is listed too. All others leave it alone."""
+"""Every value that concerns the running farm, with all below it unless listed itself. All others leave it alone."""
 
 UNTOUCHED_BELOW = {"weights.volume.storageClassName"}
 """Of the above, what is for a new claim alone."""
@@ -233,13 +249,36 @@ def merged(base: Any, over: Any) -> Any:
     return over
 
 
-def without_numbers(spec: Manifest) -> Manifest:
-    """rayClusterConfig as KubeRay compares it."""
-    copy: Manifest = json.loads(json.dumps(spec))
-    for group in copy["workerGroupSpecs"]:
+def hashed(config: Manifest) -> Manifest:
+    """What KubeRay's hash of rayClusterConfig is made of."""
+    copy: Manifest = json.loads(json.dumps(config))
+    for group in (copy["headGroupSpec"], *copy["workerGroupSpecs"]):
         for field in ("replicas", "minReplicas", "maxReplicas"):
             group.pop(field, None)
+        group["template"]["spec"].pop("tolerations", None)
     return copy
+
+
+def is_updated(old: Manifest, new: Manifest) -> bool:
+    """Whether KubeRay copies a new rayClusterConfig into the running RayCluster."""
+    known, wanted = hashed(old), hashed(new)
+    added = len(wanted["workerGroupSpecs"]) - len(known["workerGroupSpecs"])
+    first = wanted["workerGroupSpecs"][: len(known["workerGroupSpecs"])]
+    return added > 0 and {**wanted, "workerGroupSpecs": first} == known
+
+
+def refused_pools(before: list[Manifest], after: list[Manifest]) -> list[str]:
+    """RenderPools that the API server would not take, as their definition's rules say."""
+    old = {one["metadata"]["name"]: one["spec"] for one in of_kind(before, "RenderPool")}
+    new = {one["metadata"]["name"]: one["spec"] for one in of_kind(after, "RenderPool")}
+    fixed = [field for field in FIXED_FIELDS if field != "pool"]  # it is part of the name
+    return [name for name in old.keys() & new.keys() if any(old[name].get(f) != new[name].get(f) for f in fixed)]
+
+
+def service_type(service: Manifest) -> str:
+    """Of the API's Service that KubeRay makes."""
+    found: str = service.get("serveService", {}).get("spec", {}).get("type", "ClusterIP")
+    return found
 
 
 def effect(before: list[Manifest], after: list[Manifest]) -> str:
@@ -247,16 +286,21 @@ def effect(before: list[Manifest], after: list[Manifest]) -> str:
     (old,), (new,) = of_kind(before, "RayService"), of_kind(after, "RayService")
     if old["metadata"]["name"] != new["metadata"]["name"]:
         return CLUSTER
+    if refused_pools(before, after):
+        return REFUSED
     old, new = old["spec"], new["spec"]
-    if without_numbers(old["rayClusterConfig"]) != without_numbers(new["rayClusterConfig"]):
+    configs = old["rayClusterConfig"], new["rayClusterConfig"]
+    if hashed(configs[0]) != hashed(configs[1]) and not is_updated(*configs):
         return CLUSTER
     if old["serveConfigV2"] != new["serveConfigV2"]:
         (_, *old_pools), (_, *new_pools) = (serve_config(one)["applications"] for one in (before, after))
         return FRONT if old_pools == new_pools else GANGS
-    rest = {key for key in {**old, **new} if key != "rayClusterConfig" and old.get(key) != new.get(key)}
+    rest = {key for key in {**old, **new} if old.get(key) != new.get(key)} - {"rayClusterConfig", "serveService"}
     if rest:
         return OPERATOR
-    return LIMITS if old != new else NOTHING
+    if configs[0] != configs[1] or service_type(old) != service_type(new):
+        return NEXT
+    return NEVER if old != new else NOTHING
 
 
 def expected(path: str) -> str:
@@ -309,7 +353,7 @@ def test_every_entry_of_the_list_is_tried() -> None:
 def test_an_unrelated_change_is_told_from_one_that_matters() -> None:
     before = render(values_of("gpu"))
     assert effect(before, render(changed(values_of("gpu"), "pools.0.maxGangs", 13))) == NOTHING
-    assert effect(before, render(changed(values_of("gpu"), "pools.0.workers.0.maxReplicas", 9))) == LIMITS
+    assert effect(before, render(changed(values_of("gpu"), "pools.0.workers.0.maxReplicas", 9))) == NEXT
     assert effect(before, render(changed(values_of("gpu"), "ray.head.memory", "9Gi"))) == CLUSTER
 
 
@@ -328,9 +372,9 @@ def test_a_pool_that_is_added_at_the_end_leaves_the_others_where_they_are() -> N
     values = values_of("gpu")
     new = {"name": "new", "model": "pocket", "workers": [{"name": "a", "maxReplicas": 1, "cpu": 4, "memory": "8Gi"}]}
     before, after = render(values), render({**values, "pools": [*values["pools"], new]})
-    old, many = (ray_service(one)["rayClusterConfig"]["workerGroupSpecs"] for one in (before, after))
-    assert many[: len(old)] == old, "KubeRay adds groups to a running cluster only at the end"
-    assert len(many) == len(old) + 1
+    assert is_updated(*(ray_service(one)["rayClusterConfig"] for one in (before, after)))
+    first = render({**values, "pools": [new, *values["pools"]]})
+    assert effect(before, first) == CLUSTER, "KubeRay adds groups to a running cluster only at the end"
     there, now = (serve_config(one)["applications"][1:] for one in (before, after))
     assert now[: len(there)] == there, "Serve leaves applications alone that did not change"
 

@@ -1,5 +1,5 @@
-{{/* What the schema cannot say: combinations that make no sense. Every problem ends the rendering with a sentence that says
-     what is allowed. */}}
+{{/* What the schema cannot say: combinations that make no sense, and changes that cannot be made. Every problem ends the rendering
+     with a sentence that says what is allowed. */}}
 
 {{- define "longtake.check" -}}
 {{- if not (regexMatch "^[a-z]" (include "longtake.fullname" .)) -}}
@@ -66,6 +66,25 @@
 {{- end -}}
 {{- end -}}
 {{- include "longtake.checkWorkers" . -}}
+{{- include "longtake.checkRenderPool" . -}}
+{{- end -}}
+
+{{/* What a RenderPool can never change. The API server refuses it too, but Helm comes to RenderPools last, when the controller and
+     the farm have been changed already. */}}
+{{- define "longtake.checkRenderPool" -}}
+{{- $release := .root.Release -}}
+{{- if and .root.Values.controller.enabled (.root.Capabilities.APIVersions.Has "longtake.dev/v1alpha1/RenderPool") -}}
+{{- $name := printf "%s-%s" (include "longtake.fullname" .root) .pool.name -}}
+{{- $now := dig "spec" dict (lookup "longtake.dev/v1alpha1" "RenderPool" $release.Namespace $name | toJson | fromJson) -}}
+{{- $wanted := include "longtake.renderPoolSpec" .pool | fromYaml -}}
+{{- range $field := ternary (list "model" "gangShape" "nodeKind") list (not (empty $now)) -}}
+{{- $old := get $now $field | default dict | toJson -}}
+{{- $new := get $wanted $field | default dict | toJson -}}
+{{- if ne $old $new -}}
+{{- fail (printf "%s.%s: is %s, and cannot change from %s while there is a RenderPool %s; give the pool another name, or first run: kubectl -n %s delete renderpool %s" $.path $field $new $old $name $release.Namespace $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "longtake.ranks" -}}
@@ -84,7 +103,7 @@
 {{- $threads -}}
 {{- end -}}
 
-{{/* Whether gangs find room on the pool's nodes: otherwise they would wait for ever, and nothing would say why. */}}
+{{/* Whether gangs find room on the pool's nodes: otherwise they would wait forever, and nothing would say why. */}}
 {{- define "longtake.checkWorkers" -}}
 {{- $pool := .pool -}}
 {{- $path := .path -}}
@@ -124,7 +143,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Gangs that a pool's workers have room for at most: by cores (a gang's leader takes a hundredth of one), and by GPUs. */}}
+{{/* The most gangs that a pool's workers have room for: by cores (a gang's leader takes a hundredth of one), and by GPUs. */}}
 {{- define "longtake.room" -}}
 {{- $shape := .gangShape | default "1" -}}
 {{- $ranks := include "longtake.ranks" $shape | int -}}

@@ -77,3 +77,18 @@ applications:
       {{- include "longtake.gangs" $pool | fromJson | toYaml | nindent 6 }}
   {{- end }}
 {{- end -}}
+
+{{/* Of a pool: the spec of its RenderPool. */}}
+{{- define "longtake.renderPoolSpec" -}}
+pool: {{ .name }}
+model: {{ .model | quote }}
+gangShape: {{ .gangShape | default "1" | quote }}
+minGangs: {{ .minGangs | default 0 }}
+maxGangs: {{ .maxGangs | default 1 }}
+scaling: {{ .scaling | default "native" }}
+spotPolicy: {{ .spotPolicy | default "allow" }}
+{{- with .nodeKind }}
+nodeKind:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}

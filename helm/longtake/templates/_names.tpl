@@ -39,6 +39,14 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Annotations of what must outlive the release: when a Ray cluster is deleted, KubeRay removes its state from Redis with a Job made of
+     the head's pod, whose objects Helm would have deleted by then. */}}
+{{- define "longtake.keptForCleanup" -}}
+{{- if eq .Values.gcs.backend "redis" -}}
+helm.sh/resource-policy: keep
+{{- end -}}
+{{- end -}}
+
 {{/* The Service that KubeRay makes for the API. */}}
 {{- define "longtake.apiService" -}}
 {{ include "longtake.fullname" . }}-serve-svc

@@ -1,5 +1,5 @@
 {{/* What the pods of the Ray cluster have in common. All of it is part of the RayService's rayClusterConfig: a change here makes
-     KubeRay replace the cluster, so nothing stands here that an unrelated value can change. */}}
+     KubeRay replace the cluster, so nothing here may depend on an unrelated value. */}}
 
 {{- define "longtake.secretVariable" -}}
 - name: {{ .variable }}
@@ -27,8 +27,17 @@
 {{- end }}
 {{- end -}}
 
-{{/* One thread per process: gangs count their threads themselves. */}}
+{{/* Whether models are opened in a pod, as "true" or nothing: on gangs' nodes, and wherever the text encoder and the decoders may run. A
+     head without them fetches no weights, and neither does KubeRay's Redis cleanup, a Job made of the head's template that has 300 s.
+     Of a dict with root, component and director. */}}
+{{- define "longtake.opensModels" -}}
+{{- if and .root.Values.weights.models (or (ne .component "head") .director) -}}true{{- end -}}
+{{- end -}}
+
+{{/* One thread per process: gangs count their threads themselves. Of a dict with root and models. */}}
 {{- define "longtake.rayVariables" -}}
+{{- $models := .models -}}
+{{- with .root }}
 - name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
   value: {{ sub (int .Values.ray.terminationGracePeriodSeconds) 30 | quote }}
 - name: RAY_USAGE_STATS_ENABLED
@@ -43,7 +52,7 @@
   value: "1"
 {{- include "longtake.storeVariables" . }}
 {{- include "longtake.artifactsVariables" . }}
-{{- if .Values.weights.models }}
+{{- if $models }}
 - name: HF_HOME
   value: /weights
 - name: HF_HUB_OFFLINE
@@ -52,9 +61,10 @@
 {{- with .Values.ray.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
 {{- end -}}
 
-{{/* The root file system is read-only; these are all that is written to. KubeRay adds /dev/shm. */}}
+{{/* The root file system is read-only; only these are written to. KubeRay adds /dev/shm. Of a dict with models. */}}
 {{- define "longtake.rayMounts" -}}
 - name: tmp
   mountPath: /tmp
@@ -62,13 +72,16 @@
   mountPath: /home/longtake
 - name: scratch
   mountPath: /scratch
-{{- if .Values.weights.models }}
+{{- if .models }}
 - name: weights
   mountPath: /weights
 {{- end }}
 {{- end -}}
 
+{{/* Of a dict with root and models. */}}
 {{- define "longtake.rayVolumes" -}}
+{{- $models := .models -}}
+{{- with .root -}}
 - name: tmp
   emptyDir: {}
 - name: home
@@ -76,7 +89,7 @@
 - name: scratch
   emptyDir:
     sizeLimit: {{ .Values.ray.scratch.size }}
-{{- if .Values.weights.models }}
+{{- if $models }}
 {{- $volume := .Values.weights.volume }}
 - name: weights
   {{- if eq $volume.type "persistentVolumeClaim" }}
@@ -94,13 +107,13 @@
   configMap:
     name: {{ include "longtake.fullname" . }}-fetch
 {{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* Fetches pinned weights before Ray starts, so that a gang is ready only with its weights. Of a dict with `root` and `image`. */}}
 {{- define "longtake.fetchWeights" -}}
 {{- $root := .root -}}
 {{- with $root.Values.weights }}
-{{- if .models }}
 initContainers:
   - name: fetch-weights
     image: {{ include "longtake.image" (dict "root" $root "image" $.image) }}
@@ -133,7 +146,6 @@ initContainers:
         mountPath: /fetch
         readOnly: true
 {{- end }}
-{{- end }}
 {{- end -}}
 
 {{/* Requests always, memory limited to them, no limit for CPU. */}}
@@ -145,10 +157,11 @@ limits:
   memory: {{ .memory }}
 {{- end -}}
 
-{{/* A pod of the Ray cluster. Of a dict with root, component, container, account, image, place (a head, control or worker values
-     part), labels, director (whether the Director may live there) and gpus. */}}
+{{/* A pod of the Ray cluster. Of a dict with root, component, container, account, image, place (the values of a head, control or worker
+     group), labels, director (whether the Director may live there) and gpus. */}}
 {{- define "longtake.rayPod" -}}
 {{- $root := .root -}}
+{{- $models := include "longtake.opensModels" . -}}
 metadata:
   labels:
     {{- include "longtake.selectorLabels" (dict "root" $root "component" .component) | nindent 4 }}
@@ -163,7 +176,7 @@ spec:
   # Variables that Kubernetes makes of Services' names, such as LONGTAKE_PORT, would be taken for settings.
   enableServiceLinks: false
   serviceAccountName: {{ include "longtake.fullname" $root }}-{{ .account }}
-  # The head's autoscaler asks the API server for pods; the others have no business there.
+  # The head's autoscaler asks the API server for pods; no other pod needs it.
   automountServiceAccountToken: {{ eq .account "head" }}
   terminationGracePeriodSeconds: {{ $root.Values.ray.terminationGracePeriodSeconds }}
   securityContext:
@@ -173,7 +186,9 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- include "longtake.placement" .place | nindent 2 }}
+  {{- if $models }}
   {{- include "longtake.fetchWeights" . | nindent 2 }}
+  {{- end }}
   containers:
     - name: {{ .container }}
       image: {{ include "longtake.image" (dict "root" $root "image" .image) }}
@@ -190,7 +205,7 @@ spec:
         {{- end }}
         - {name: metrics, containerPort: 8080}
       env:
-        {{- include "longtake.rayVariables" $root | nindent 8 }}
+        {{- include "longtake.rayVariables" (dict "root" $root "models" $models) | nindent 8 }}
       resources:
         requests:
           cpu: {{ .place.cpu | quote }}
@@ -203,9 +218,9 @@ spec:
       securityContext:
         {{- toYaml $root.Values.containerSecurityContext | nindent 8 }}
       volumeMounts:
-        {{- include "longtake.rayMounts" $root | nindent 8 }}
+        {{- include "longtake.rayMounts" (dict "models" $models) | nindent 8 }}
   volumes:
-    {{- include "longtake.rayVolumes" $root | nindent 4 }}
+    {{- include "longtake.rayVolumes" (dict "root" $root "models" $models) | nindent 4 }}
 {{- end -}}
 
 {{- define "longtake.placement" -}}

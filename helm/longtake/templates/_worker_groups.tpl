@@ -1,8 +1,10 @@
-{{/* The worker groups of the Ray cluster: control nodes first, then each pool's, spot before on-demand by priority. Their order
-     is that of the values, for KubeRay adds groups to a running cluster only at the end. */}}
+{{/* The worker groups of the Ray cluster: control nodes first, then each pool's, in the order of the values, because KubeRay adds groups
+     to a running cluster only at the end. Spot goes before on-demand by priority. */}}
 
+{{/* A JSON object in quotes for the shell that starts Ray. Single ones: KubeRay and Ray's autoscaler read the value too, and KubeRay
+     takes outer quotes off without undoing what a double-quoted string escapes. */}}
 {{- define "longtake.controlResource" -}}
-'"{\"longtake_control\": 1}"'
+"'{\"longtake_control\": 1}'"
 {{- end -}}
 
 {{- define "longtake.workerGroups" -}}
