@@ -66,7 +66,8 @@ class RenderPoolSpec(_Part):
     max_gangs: Annotated[int, Field(strict=True, ge=1, le=MAX_GANGS)] = 1
     """Gangs that the pool never exceeds."""
     replicas: _Count | None = None
-    """Gangs asked for in external mode, written by an autoscaler or `kubectl scale`; ignored in native mode."""
+    """Gangs asked for in external mode, written by an autoscaler or `kubectl scale`; the farm keeps it within minGangs
+    and maxGangs. Ignored in native mode."""
     scaling: ScalingMode = "native"
     """Who decides how many gangs there are. native: the farm's planner, from the backlog; external: whoever writes
     replicas."""
@@ -81,8 +82,6 @@ class RenderPoolSpec(_Part):
     def _check(self) -> Self:
         if self.min_gangs > self.max_gangs:
             raise ValueError("minGangs must be at most maxGangs")
-        if self.replicas is not None and self.replicas > self.max_gangs:
-            raise ValueError("replicas must be at most maxGangs")
         return self
 
     @property

@@ -62,11 +62,6 @@ class NodeTopology:
     """Whether the cloud may take it away at any time; None where nothing says."""
     labels: Mapping[str, str]
 
-    @property
-    def nvlink_domain(self) -> str | None:
-        """The NVLink fabric that the island is a part of: a rack, in an NVL72."""
-        return self.island.rpartition(".")[0] or None if self.island is not None else None
-
     def is_of(self, kind: Mapping[str, str]) -> bool:
         """Whether it carries all labels of a RenderPool's nodeKind."""
         return all(self.labels.get(name) == value for name, value in kind.items())
@@ -117,12 +112,13 @@ def place_ray_nodes(pods: Iterable[Json], ray_nodes: Iterable[NodeState]) -> tup
     for pod in pods:
         node = (pod.get("spec") or {}).get("nodeName")
         if node and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            known = (by_address[address] for address in _addresses(pod) if address in by_address)
+            known = (by_address[address] for address in pod_addresses(pod) if address in by_address)
             placed.append(Placement(pod, str(node), next(known, None)))
     return tuple(sorted(placed, key=lambda one: str(one.pod["metadata"]["name"])))
 
 
-def _addresses(pod: Json) -> list[str]:
+def pod_addresses(pod: Json) -> list[str]:
+    """IP addresses of a pod; none before it has one."""
     status = pod.get("status") or {}
     listed = [str(one.get("ip")) for one in status.get("podIPs") or () if one.get("ip")]
     return listed or ([str(status["podIP"])] if status.get("podIP") else [])

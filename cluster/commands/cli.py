@@ -179,7 +179,10 @@ def controller() -> None:
 
 @app.command()
 def crd() -> None:
-    """Print the CustomResourceDefinition of RenderPools, to be applied with kubectl apply --server-side -f -."""
+    """Print the CustomResourceDefinition of RenderPools.
+
+    To install or upgrade it: longtake cluster crd | kubectl apply --server-side --force-conflicts -f -
+    """
     from cluster.crd import crd_yaml
 
     print(crd_yaml(), end="")

@@ -4,15 +4,15 @@ Pure. Either may be missing; what it would have said is then left out, and why i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.contract.pools_and_nodes import NodeState, PoolState
-from cluster.controller.departures import DRAINED_FOR, DRAINED_UNTIL
+from cluster.controller.departures import DRAINED_FOR, DRAINED_NODE, DRAINED_UNTIL
 from cluster.controller.drain_plan import pool_of
 from cluster.render_pool import RenderPool
 from cluster.signals import read_notices, read_pod_notices
-from cluster.topology import NodeTopology, Placement, place_ray_nodes, read_topology
+from cluster.topology import NodeTopology, Placement, place_ray_nodes, pod_addresses, read_topology
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ def describe_cluster(seen: Seen, *, now: float) -> Json:
     """As JSON: `pools`, `nodes` (of Ray, with what is known of their Kubernetes node) and `drains`."""
     topology = {one.name: one for one in map(read_topology, seen.nodes)}
     notices = {str(one["metadata"]["name"]): read_notices(one, now=now) for one in seen.nodes}
-    placed = place_ray_nodes(seen.pods, seen.ray_nodes)
+    placed = [_with_dead(one, seen.ray_nodes) for one in place_ray_nodes(seen.pods, seen.ray_nodes)]
     names = [pool.name for pool in seen.pools]
     shown = [_node(one, topology.get(one.node), names) for one in placed]
     known = {one.ray_node.id for one in placed if one.ray_node is not None}
@@ -122,6 +122,16 @@ def _node(placed: Placement, topology: NodeTopology | None, pools: Sequence[str]
             "spot": topology.spot,
         }
     return known
+
+
+def _with_dead(placed: Placement, ray_nodes: Sequence[NodeState]) -> Placement:
+    """With the dead Ray node of a pod that has no living one: the one that was drained there, or that had its address.
+    Only if the pod runs: one that starts may have been given an address that was used before."""
+    if placed.ray_node is not None or (placed.pod.get("status") or {}).get("phase") != "Running":
+        return placed
+    drained, addresses = _note(placed, DRAINED_NODE), pod_addresses(placed.pod)
+    dead = [one for one in ray_nodes if one.state == "dead" and (one.id == drained or one.address in addresses)]
+    return replace(placed, ray_node=dead[-1] if dead else None)
 
 
 _NO_RAY_NODE: Json = {"ray_node": None, "state": "starting", "gangs": [], "pools": [], "timeline_hosts": [], "calls": 0}

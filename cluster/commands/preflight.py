@@ -21,10 +21,11 @@ from cluster.topology import NodeTopology, read_topology
 
 Json = Mapping[str, Any]
 
-APPLY_CRD = "longtake cluster crd | kubectl apply --server-side -f -"
+APPLY_CRD = "longtake cluster crd | kubectl apply --server-side --force-conflicts -f -"
+"""Forced, because the fields of a definition that Helm installed belong to Helm."""
 
-OLDEST_KUBERNETES = (1, 29)
-"""The first in which rules in CRDs (CEL) are finished."""
+OLDEST_KUBERNETES = (1, 30)
+"""As the chart's kubeVersion has it."""
 
 RAY_SERVICE_CRD = "rayservices.ray.io"
 
@@ -79,7 +80,7 @@ def check_server(kube: Kube) -> Iterator[Finding]:
     version = kube.server_version()
     found = re.match(r"v(\d+)\.(\d+)", version)
     if found is not None and (int(found[1]), int(found[2])) < OLDEST_KUBERNETES:
-        yield Finding("Kubernetes", "fail", version, "upgrade to 1.29 or later: rules of RenderPools need it")
+        yield Finding("Kubernetes", "fail", version, "upgrade to {}.{} or later".format(*OLDEST_KUBERNETES))
     else:
         yield Finding("Kubernetes", "ok", version)
 

@@ -14,6 +14,7 @@ from cluster.controller.acting import Acts
 from cluster.controller.departures import Outlook, drain_annotations, look_out
 from cluster.controller.drain_plan import Danger, Drain, DrainLimits, DrainPlan, plan_drains, pool_of
 from cluster.controller.metrics import ControllerMetrics
+from cluster.errors import FarmRefused
 from cluster.kube.client import Json, Kube
 from cluster.kube.events import EventType
 from cluster.kube.resources import PODS
@@ -75,7 +76,7 @@ class Drainer:
         for danger in outlook.dangers:
             self._note(danger, acts)
         for wait in plan.waits:
-            self._tell_once(wait.danger, seen, acts, reason="DrainWaits", message=wait.words)
+            self._tell_once(wait.danger, seen, acts, "DrainWaits", wait.words)
         for placed in outlook.heads:
             message = f"Ray's head runs in pod {placed.pod['metadata']['name']}, which cannot be drained"
             if self._is_new(placed.node, message):
@@ -83,20 +84,33 @@ class Drainer:
         return plan
 
     def _drain_all(self, drains: Sequence[Drain], seen: Surroundings, acts: Acts) -> None:
-        """What cannot wait first, and only then words about it: the API server may be slow. If this process ends in
-        between, the next one asks again, since nothing is noted yet, and tells. Nobody asks again for what can wait, so
-        there words come first."""
+        """Forced drains first, and their events after all of them: the API server may be slow. If this process ends in
+        between, the next one asks again, since nothing is noted yet, and tells. Nobody asks again for a drain that is
+        not forced, so its event comes first, and only once however often the farm refuses."""
         forced = [drain for drain in drains if drain.danger.notice.signal.forced]
-        for drain in [drain for drain in forced if self._ask(drain, acts)]:
+        for drain in [drain for drain in forced if self._ask(drain, seen, acts)]:
             self._tell_of(drain, seen, acts)
         for drain in (drain for drain in drains if not drain.danger.notice.signal.forced):
-            self._tell_of(drain, seen, acts)
-            self._ask(drain, acts)
+            danger = drain.danger
+            if self._is_new(danger.node, f"{danger.notice.signal.name} {danger.ray_node.id} {danger.asked_until}"):
+                self._tell_of(drain, seen, acts)
+            self._ask(drain, seen, acts)
 
-    def _ask(self, drain: Drain, acts: Acts) -> bool:
-        """Whether the farm will drain it."""
-        danger = drain.danger
-        if acts.do("farm", "drain", lambda: self._farm.drain(danger.ray_node.id, drain.request)) != "done":
+    def _ask(self, drain: Drain, seen: Surroundings, acts: Acts) -> bool:
+        """Whether the farm will drain it. Why it refuses is told once."""
+        danger, refusals = drain.danger, list[str]()
+
+        def ask() -> None:
+            try:
+                self._farm.drain(danger.ray_node.id, drain.request)
+            except FarmRefused as error:
+                refusals.append(str(error))
+                raise
+
+        if acts.do("farm", "drain", ask) != "done":
+            for refusal in refusals:
+                message = f"the farm does not drain pod {danger.pod}: {refusal}"
+                self._tell_once(danger, seen, acts, "DrainRefused", message, "Warning")
             return False
         self._asked[danger.ray_node.id] = drain.until
         self._metrics.drains.labels(drain.request.cause).inc()
@@ -135,9 +149,11 @@ class Drainer:
             if pool.spec is not None and pool.spec.pool in concerned:
                 acts.tell(about_pool(pool), reason=reason, message=f"node {danger.node}: {message}", kind=kind)
 
-    def _tell_once(self, danger: Danger, seen: Surroundings, acts: Acts, *, reason: str, message: str) -> None:
+    def _tell_once(
+        self, danger: Danger, seen: Surroundings, acts: Acts, reason: str, message: str, kind: EventType = "Normal"
+    ) -> None:
         if self._is_new(danger.node, message):
-            self._tell(danger, seen, acts, reason, message)
+            self._tell(danger, seen, acts, reason, message, kind)
 
     def _is_new(self, node: str, message: str) -> bool:
         """Whether this process says it for the first time."""

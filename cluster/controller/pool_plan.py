@@ -157,6 +157,10 @@ def _agrees(spec: RenderPoolSpec, state: PoolState) -> Verdict:
         told += f"; replicas, {spec.replicas}, is ignored because scaling is native"
     if spec.scaling == "external" and spec.replicas is None:
         told += "; scaling is external, but nobody has written replicas yet"
+    if spec.scaling == "external" and spec.replicas is not None:
+        clamped = min(max(spec.replicas, spec.min_gangs), spec.max_gangs)
+        if clamped != spec.replicas:
+            told += f"; replicas, {spec.replicas}, counts as {clamped}, because of minGangs and maxGangs"
     return Verdict("True", "AsSpecified", told)
 
 

@@ -212,10 +212,6 @@ class Kube:
         body: Json = {"status": status} | ({"metadata": {"resourceVersion": version}} if version else {})
         return self.patch(resource, name, body, namespace=namespace, subresource="status")
 
-    def patch_scale(self, resource: Resource, name: str, replicas: int, *, namespace: str | None = None) -> Json:
-        """Set how many are wanted by way of the scale subresource, as an autoscaler does. Returns the Scale."""
-        return self.patch(resource, name, {"spec": {"replicas": replicas}}, namespace=namespace, subresource="scale")
-
     def delete(
         self,
         resource: Resource,

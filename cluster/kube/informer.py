@@ -75,10 +75,6 @@ class Informer:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def wait_synced(self, timeout_s: float) -> bool:
-        """Wait for the first list; whether it has come."""
-        return self._synced.wait(timeout_s)
-
     @property
     def synced(self) -> bool:
         """Whether there was a list: before it, objects() is empty because nothing is known."""

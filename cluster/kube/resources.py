@@ -33,16 +33,12 @@ class Resource:
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 EVENTS = Resource("", "v1", "events", "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
-RAY_CLUSTERS = Resource("ray.io", "v1", "rayclusters", "RayCluster")
-RAY_SERVICES = Resource("ray.io", "v1", "rayservices", "RayService")
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 TIME_LIMIT_S = 60.0
 """Seconds that anything which is waited for may take on a busy machine."""
 
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 WIDGETS = Resource("test.longtake.dev", "v1", "widgets", "Widget")
 _SIZE = {"type": "integer", "minimum": 0, "maximum": 100}
 WIDGET_CRD: Json = {
@@ -137,6 +139,11 @@ def wait_for(what: Callable[[], Any], *, within_s: float = TIME_LIMIT_S) -> Any:
         assert time.monotonic() < end, f"not within {within_s} s: {what}"
         time.sleep(0.01)
     return found
+
+
+def write_scale(kube: Kube, resource: Resource, name: str, replicas: int, *, namespace: str) -> Json:
+    """Say how many are wanted through the scale subresource, as an autoscaler does; returns the Scale."""
+    return kube.patch(resource, name, {"spec": {"replicas": replicas}}, namespace=namespace, subresource="scale")
 
 
 def is_gone(kube: Kube, resource: Resource, name: str, **where: Any) -> bool:

@@ -16,9 +16,9 @@ import pytest
 
 from cluster.kube.client import Kube, connect
 from cluster.kube.errors import AlreadyExists
-from cluster.kube.resources import CRDS, NAMESPACES
+from cluster.kube.resources import CRDS
 from tests.cluster.api_server.server import KubeServer
-from tests.cluster.clusters import WIDGET_CRD, WIDGETS, Ground, wait_for
+from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, WIDGET_CRD, WIDGETS, Ground, wait_for
 from tests.cluster.controller.world import BreakableWorld, World, open_breakable_world, open_world
 
 REAL = os.environ.get("LONGTAKE_KUBECONFIG")
@@ -47,9 +47,11 @@ def _with_widgets(ground: Ground) -> Iterator[Ground]:
 
 @pytest.fixture
 def ground(_cluster: Ground) -> Iterator[Ground]:
-    """A namespace of the test's own, in each cluster there is."""
+    """A namespace of the test's own, in each cluster there is. It holds a ConfigMap that the test did not make, because
+    controllers of a real cluster put theirs into every namespace at some time."""
     name = f"longtake-{uuid.uuid4().hex[:8]}"
     _cluster.kube.create(NAMESPACES, {"metadata": {"name": name}})
+    _cluster.kube.create(CONFIG_MAPS, {"metadata": {"name": "somebody-elses.crt", "namespace": name}})
     yield Ground(_cluster.kube, name, _cluster.kubeconfig, _cluster.server)
     _cluster.kube.delete(NAMESPACES, name)
 

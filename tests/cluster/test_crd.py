@@ -24,6 +24,7 @@ from cluster.kube.errors import Invalid
 from cluster.kube.resources import CRDS
 from cluster.render_pool import RenderPoolSpec, RenderPoolStatus, read_render_pool, same_shape
 from tests.cluster.api_server.server import KubeServer
+from tests.cluster.clusters import write_scale
 
 Json = dict[str, Any]
 
@@ -208,8 +209,6 @@ def test_an_api_server_fills_in_defaults_and_refuses_what_the_rules_forbid(kube:
     assert stored["spec"] == {**GOOD, "scaling": "native", "nodeKind": {}, "spotPolicy": "allow"}
     with pytest.raises(Invalid, match="gangShape cannot change"):
         kube.patch(RENDER_POOLS, "wan", {"spec": {"gangShape": "1"}}, namespace="default")
-    with pytest.raises(Invalid, match="replicas must be at most maxGangs"):
-        kube.patch_scale(RENDER_POOLS, "wan", 9, namespace="default")
     with pytest.raises(Invalid, match="minGangs must be at most maxGangs"):
         kube.patch(RENDER_POOLS, "wan", {"spec": {"minGangs": 9}}, namespace="default")
 
@@ -218,12 +217,23 @@ def test_the_scale_subresource_writes_replicas(kube: Kube) -> None:
     kube.create(RENDER_POOLS, render_pool(scaling="external"))
     status = {"replicas": 2, "selector": "longtake.dev/pool=wan", "gangs": {}}
     kube.patch_status(RENDER_POOLS, "wan", status, namespace="default")
-    scale = kube.patch_scale(RENDER_POOLS, "wan", 3, namespace="default")
+    scale = write_scale(kube, RENDER_POOLS, "wan", 3, namespace="default")
     assert scale["status"] == {"replicas": 2, "selector": "longtake.dev/pool=wan"}
     pool = read_render_pool(kube.get(RENDER_POOLS, "wan", namespace="default"))
     assert pool.spec is not None
     assert pool.spec.terms.replicas == 3
     assert pool.generation == 2, "a scale is a change of the spec"
+
+
+def test_limits_can_be_lowered_below_what_an_autoscaler_asks_for(kube: Kube) -> None:
+    """Or a release with fewer gangs would fail half-way, and so would going back to one."""
+    kube.create(RENDER_POOLS, render_pool(scaling="external", replicas=8))
+    kube.patch(RENDER_POOLS, "wan", {"spec": {"maxGangs": 3}}, namespace="default")
+    write_scale(kube, RENDER_POOLS, "wan", 9, namespace="default")
+    pool = read_render_pool(kube.get(RENDER_POOLS, "wan", namespace="default"))
+    assert pool.spec is not None, pool.problem
+    assert (pool.spec.terms.replicas, pool.spec.terms.max_gangs) == (9, 3)
+    assert PoolTerms.model_validate(pool.spec.terms.model_dump(mode="json")) == pool.spec.terms, "the farm takes it"
 
 
 def test_a_spec_that_an_older_crd_let_pass_is_a_problem_and_no_crash() -> None:

@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import pytest
 
 from cluster.kube.client import Kube, connect
-from cluster.kube.resources import EVENTS, NAMESPACES, NODES, PODS
+from cluster.kube.resources import EVENTS, NODES, PODS
+from tests.cluster.clusters import NAMESPACES
 from tests.cluster.controller.world import SPOT_TAINT, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -33,7 +33,6 @@ def test_labels_say_what_the_hardware_is() -> None:
     found = read_topology(node(LABELS))
     assert (found.product, found.gpus, found.gpu_memory_mib) == ("NVIDIA-GB200", 4, 189_471)
     assert found.island == "7b968a6d-c8aa-45e1-9e07-e1e51be99c31.32766"
-    assert found.nvlink_domain == "7b968a6d-c8aa-45e1-9e07-e1e51be99c31"
     assert (found.zone, found.instance_type, found.spot) == ("us-east-2a", "p6e-gb200.36xlarge", None)
     assert found.is_of({"nvidia.com/gpu.product": "NVIDIA-GB200"})
     assert not found.is_of({"nvidia.com/gpu.product": "NVIDIA-L4"})
@@ -41,7 +40,7 @@ def test_labels_say_what_the_hardware_is() -> None:
 
 def test_a_node_without_labels_is_known_by_name_alone() -> None:
     found = read_topology({"metadata": {"name": "n1"}})
-    assert (found.product, found.gpus, found.island, found.nvlink_domain, found.spot) == (None, 0, None, None, None)
+    assert (found.product, found.gpus, found.island, found.spot) == (None, 0, None, None)
 
 
 def test_what_the_kubelet_offers_counts_before_what_labels_say() -> None:

@@ -141,4 +141,6 @@ class Api:
         items = [shown(kind, one) for one in items]
         if kind.schema is None:  # lists of built-in kinds do not repeat what their items are
             items = [{key: one[key] for key in one if key not in ("apiVersion", "kind")} for one in items]
+        else:  # lists of custom resources have it even where nothing follows
+            about = {"continue": "", **about}
         return {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": about, "items": items}

@@ -50,6 +50,16 @@ def test_status_shows_pools_nodes_and_drains(world: World) -> None:
     assert SPOT_TAINT["key"] in table.stdout
 
 
+def test_status_tells_a_pod_whose_ray_node_is_dead_from_one_that_starts(world: World) -> None:
+    dead = world.add_node("a", gangs=("wan-a-0",))
+    world.farm.change_node(dead, state="dead", gangs=())
+    world.add_node("b")
+    world.farm.nodes.pop(next(id for id, node in world.farm.nodes.items() if node.name == world.node_name("b")))
+    shown = json.loads(run(world, "status", "--json").stdout)["nodes"]
+    states = {node["node"]: (node["state"], node["ray_node"]) for node in shown}
+    assert states == {world.node_name("a"): ("dead", dead), world.node_name("b"): ("starting", None)}
+
+
 def test_status_without_a_farm_shows_the_rest(world: World) -> None:
     world.add_render_pool()
     world.add_node("a")

@@ -12,6 +12,7 @@ from cluster.commands.findings import Finding
 from cluster.commands.permissions import PERMISSIONS
 from cluster.commands.preflight import (
     APPLY_CRD,
+    OLDEST_KUBERNETES,
     Wishes,
     check_cluster,
     check_crd,
@@ -22,13 +23,22 @@ from cluster.commands.preflight import (
 from cluster.crd import CRD_NAME, RENDER_POOLS, render_pool_crd
 from cluster.farm_client import FarmClient
 from cluster.kube.client import Kube, connect
+from cluster.kube.errors import Conflict
 from cluster.kube.resources import CRDS
 from cluster.topology import read_topology
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.controller.farm_double import KEY
 from tests.cluster.controller.world import World
 
+pytest_plugins = ["tests.cluster.fixtures"]
+
 Json = dict[str, Any]
+
+ROOT = Path(__file__).parents[3]
+PAGES = [
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / name for name in ("helm/longtake/README.md", "README.md", "cluster/commands/cli.py")),
+]
 
 WISHES = Wishes("default")
 
@@ -237,8 +247,33 @@ def test_the_farm_is_asked_where_it_is_named(world: World) -> None:
         assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("warn", "an API key is needed")]
 
 
+def test_the_oldest_kubernetes_is_the_charts() -> None:
+    chart = yaml.safe_load((ROOT / "helm/longtake/Chart.yaml").read_text())
+    assert chart["kubeVersion"] == ">={}.{}.0-0".format(*OLDEST_KUBERNETES)
+
+
+def test_every_command_that_applies_the_definition_takes_it_over_from_helm(kube: Kube) -> None:
+    """Helm owns the fields of a definition that it installed, and of them a newer release changes some."""
+    kube.connection.ask(
+        "POST",
+        CRDS.path(),
+        body=render_pool_crd() | {"apiVersion": CRDS.api_version, "kind": CRDS.kind},
+        query={"fieldManager": "helm"},
+        timeout_s=10.0,
+    )
+    newer = render_pool_crd()
+    newer["spec"]["versions"][0]["additionalPrinterColumns"].pop()
+    with pytest.raises(Conflict, match="helm"):
+        kube.apply(CRDS, newer)
+    kube.apply(CRDS, newer, force=True)
+    told = [APPLY_CRD, *(line for page in PAGES for line in page.read_text().splitlines())]
+    commands = [line for line in told if "kubectl apply --server-side" in line]
+    assert len(commands) >= 5
+    assert [line for line in commands if "--force-conflicts" not in line] == []
+
+
 def test_the_documentation_names_every_permission() -> None:
-    page = (Path(__file__).parents[3] / "docs/controller.md").read_text()
+    page = (ROOT / "docs/controller.md").read_text()
     for permission in PERMISSIONS:
         row = next(line for line in page.splitlines() if line.startswith(f"| `{permission.name}`"))
         assert ", ".join(permission.verbs) in row

@@ -88,6 +88,8 @@ class FarmDouble:
     delay_s: float = 0.0
     refuse_terms: str = ""
     """Why terms are refused with 422, if they are."""
+    refuse_drains: str = ""
+    """Why drains are refused with 422, if they are."""
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -174,6 +176,8 @@ class FarmDouble:
             request = DrainRequest.model_validate_json(body)
         except ValidationError as error:
             return _problem(422, str(error))
+        if self.refuse_drains:
+            return _problem(422, self.refuse_drains)
         if node not in self.nodes:
             return _problem(404, f"there is no node {node}")
         self.nodes[node] = self.nodes[node].model_copy(update={"state": "draining"})

@@ -25,6 +25,7 @@ from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
 from cluster.errors import UserMistake
 from cluster.kube.lease import Timing
+from tests.cluster.clusters import write_scale
 from tests.cluster.controller.farm_double import KEY, pool_state
 from tests.cluster.controller.world import SPOT_TAINT, BreakableWorld, World, wait_until
 
@@ -101,7 +102,7 @@ def test_an_autoscaler_that_writes_the_scale_is_obeyed(world: World) -> None:
     world.add_render_pool(scaling="external", replicas=1, minGangs=0)
     with running(world):
         wait_until("the farm knows of one", lambda: world.farm.pools["wan"].terms.replicas == 1)
-        world.kube.patch_scale(RENDER_POOLS, "wan", 6, namespace=world.namespace)
+        write_scale(world.kube, RENDER_POOLS, "wan", 6, namespace=world.namespace)
         wait_until("the farm knows of six", lambda: world.farm.pools["wan"].terms.replicas == 6)
     assert [terms.replicas for _, terms in world.farm.terms_put] == [1, 6]
 

@@ -156,6 +156,12 @@ def test_replicas_that_mean_nothing_are_said_to_mean_nothing() -> None:
     assert "nobody has written replicas" in judge(render_pool(scaling="external"), [], report(pool_state())).message
 
 
+@pytest.mark.parametrize(("replicas", "clamped"), [(0, 1), (1, None), (8, None), (9, 8)])
+def test_replicas_outside_the_limits_are_said_to_be_clamped(replicas: int, clamped: int | None) -> None:
+    message = judge(render_pool(scaling="external", replicas=replicas), [], report(pool_state())).message
+    assert (f"replicas, {replicas}, counts as {clamped}" in message) == (clamped is not None)
+
+
 def test_without_a_director_the_pool_is_not_ready_and_the_last_numbers_stay() -> None:
     pool = settled(render_pool(), report(pool_state()))
     (write,) = plan_statuses([pool], report(pool_state(supply=None, demand=None, decision=None)), untold={}, now=NOW)

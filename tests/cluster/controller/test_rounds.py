@@ -15,6 +15,7 @@ from cluster.controller.rounds import RoundEnd, Rounds
 from cluster.crd import RENDER_POOLS
 from cluster.farm_client import FarmClient
 from cluster.kube.events import EventRecorder
+from tests.cluster.clusters import write_scale
 from tests.cluster.controller.farm_double import KEY, pool_state
 from tests.cluster.controller.world import SPOT_TAINT, BreakableWorld, World
 from tests.cluster.fixtures import NewWorld
@@ -48,7 +49,9 @@ class Mortal:
         return call
 
 
-def build(world: World, *, kube: Any = None, farm: Any = None, may_act: Any = lambda: True) -> Rounds:
+def build(
+    world: World, *, kube: Any = None, farm: Any = None, may_act: Any = lambda: True, clock: Any = lambda: NOW
+) -> Rounds:
     metrics, kube = ControllerMetrics(), kube or world.kube
     farm = farm or FarmClient(world.farm.url, api_key=KEY, timeout_s=2.0)
     return Rounds(
@@ -68,7 +71,7 @@ def build(world: World, *, kube: Any = None, farm: Any = None, may_act: Any = la
         metrics=metrics,
         namespace=world.namespace,
         may_act=may_act,
-        clock=lambda: NOW,
+        clock=clock,
     )
 
 
@@ -140,7 +143,7 @@ def test_an_hpa_is_given_something_to_begin_with_and_is_obeyed_from_there(world:
     build(world).run()
     assert world.farm.pools["wan"].terms.replicas == 1
     assert world.ready() == ("True", "AsSpecified")
-    scale = world.kube.patch_scale(RENDER_POOLS, "wan", 4, namespace=world.namespace)
+    scale = write_scale(world.kube, RENDER_POOLS, "wan", 4, namespace=world.namespace)
     assert scale["status"] == {"replicas": 1, "selector": "longtake.dev/pool=wan"}
     build(world).run()
     assert world.farm.pools["wan"].terms.replicas == 4
@@ -203,6 +206,26 @@ def test_a_notice_over_a_cordon_brings_the_end_forward(world: World) -> None:
     build(world).run()
     build(world).run()
     assert [request.deadline_s for _, request in world.farm.drains] == [300.0, 110.0]
+
+
+@pytest.mark.parametrize("mark", [{"unschedulable": True}, {"taints": [SPOT_TAINT]}], ids=["cordon", "spot"])
+def test_a_drain_that_the_farm_refuses_is_told_once_with_its_reason(world: World, mark: dict[str, Any]) -> None:
+    world.add_render_pool()
+    world.add_node("a", gangs=("wan-a-0",))
+    world.signal("a", **mark)
+    world.farm.refuse_drains = "a job is being restored"
+    now = itertools.count(int(NOW), 7)
+    rounds = build(world, clock=lambda: float(next(now)))
+    assert [rounds.run().failed for _ in range(4)] == [True] * 4
+    for about in (world.node_name("a"), "wan"):
+        (refused,) = world.events("DrainRefused", about)
+        assert (refused["type"], refused["count"]) == ("Warning", 1)
+        assert "the farm does not drain pod ray-a: a job is being restored" in refused["message"]
+        assert sum(event["count"] for event in world.events("Draining", about)) <= 1
+    world.farm.refuse_drains = ""
+    rounds.run()
+    assert len(world.farm.drains) == 1
+    assert sum(event["count"] for event in world.events("Draining", "wan")) == 1
 
 
 def test_rays_head_is_not_drained_but_told_of(world: World) -> None:

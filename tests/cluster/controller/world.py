@@ -12,9 +12,10 @@ from cluster.crd import RENDER_POOLS, render_pool_crd
 from cluster.kube.client import Kube, connect
 from cluster.kube.errors import AlreadyExists, Forbidden, NotFound
 from cluster.kube.events import CLUSTER_WIDE
-from cluster.kube.resources import CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
+from cluster.kube.resources import CRDS, EVENTS, LEASES, NODES, PODS, Resource
 from cluster.render_pool import RenderPool, read_render_pool
 from tests.cluster.api_server.server import KubeServer
+from tests.cluster.clusters import NAMESPACES
 from tests.cluster.controller.farm_double import FarmDouble, node_state, pool_state
 
 Json = dict[str, Any]

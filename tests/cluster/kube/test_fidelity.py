@@ -7,8 +7,8 @@ import pytest
 
 from cluster.kube.client import Kube
 from cluster.kube.errors import AlreadyExists, Conflict, Gone, Invalid, KubeError, NotFound, Unavailable
-from cluster.kube.resources import CONFIG_MAPS, CRDS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
-from tests.cluster.clusters import WIDGET_CRD, WIDGETS, Ground, is_gone, wait_for
+from cluster.kube.resources import CRDS, EVENTS, LEASES, NODES, PODS, Resource
+from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, WIDGET_CRD, WIDGETS, Ground, is_gone, wait_for, write_scale
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
@@ -282,7 +282,7 @@ def test_the_scale_of_a_widget_is_its_size(ground: Ground) -> None:
     ground.make_widget("a", size=1)
     status = {"size": 4, "selector": "pool=a"}
     ground.kube.patch_status(WIDGETS, "a", status, namespace=ground.namespace)
-    scale = ground.kube.patch_scale(WIDGETS, "a", 3, namespace=ground.namespace)
+    scale = write_scale(ground.kube, WIDGETS, "a", 3, namespace=ground.namespace)
     assert (scale["kind"], scale["apiVersion"]) == ("Scale", "autoscaling/v1")
     assert (scale["spec"]["replicas"], scale["status"]) == (3, {"replicas": 4, "selector": "pool=a"})
     now = ground.get_widget("a")
@@ -292,7 +292,7 @@ def test_the_scale_of_a_widget_is_its_size(ground: Ground) -> None:
 def test_a_scale_that_the_schema_forbids_is_refused(ground: Ground) -> None:
     ground.make_widget("a", size=1)
     with pytest.raises(Invalid, match="size must be at most most"):
-        ground.kube.patch_scale(WIDGETS, "a", 11, namespace=ground.namespace)
+        write_scale(ground.kube, WIDGETS, "a", 11, namespace=ground.namespace)
 
 
 def test_a_widget_without_a_size_has_no_scale_to_read_but_one_to_write(ground: Ground) -> None:
@@ -300,7 +300,7 @@ def test_a_widget_without_a_size_has_no_scale_to_read_but_one_to_write(ground: G
     path = WIDGETS.path(namespace=ground.namespace, name="a", subresource="scale")
     with pytest.raises(Unavailable, match="does not exist"):
         ground.kube._ask("GET", path)
-    assert ground.kube.patch_scale(WIDGETS, "a", 2, namespace=ground.namespace)["spec"]["replicas"] == 2
+    assert write_scale(ground.kube, WIDGETS, "a", 2, namespace=ground.namespace)["spec"]["replicas"] == 2
 
 
 # ------------------------------------------------------------------------------------------------ apply
@@ -397,7 +397,7 @@ def test_selectors_choose_by_labels(ground: Ground) -> None:
 
     def chosen(selector: str) -> list[str]:
         listing = ground.kube.list_all(CONFIG_MAPS, namespace=ground.namespace, label_selector=selector)
-        return [name for one in listing.items if (name := one["metadata"]["name"]) != "kube-root-ca.crt"]
+        return [name for one in listing.items if (name := one["metadata"]["name"]) in ("a", "b", "c")]
 
     assert chosen("x=1") == ["a"]
     assert chosen("x!=1") == ["b", "c"]
@@ -428,7 +428,11 @@ def test_pages_show_one_moment(ground: Ground) -> None:
     names = [one["metadata"]["name"] for page in (first, second) for one in page["items"]]
     assert names == list("abcde")
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    assert "continue" not in second["metadata"]
+    assert second["metadata"]["continue"] == "", "of a custom resource"
+    path = PODS.path(namespace=ground.namespace)
+    assert "continue" not in ground.kube._ask("GET", path, query={"limit": "10"})["metadata"], (
+        "of a kind that is built in"
+    )
 
 
 def test_a_list_can_be_asked_for_as_it_was(ground: Ground) -> None:

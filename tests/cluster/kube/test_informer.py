@@ -15,9 +15,9 @@ from cluster.kube.client import Kube, connect
 from cluster.kube.errors import NotFound
 from cluster.kube.informer import Informer, OnChange
 from cluster.kube.mirror import ChangeKind, Key, key_of
-from cluster.kube.resources import CONFIG_MAPS, NODES, Resource
+from cluster.kube.resources import NODES, Resource
 from tests.cluster.api_server.server import KubeServer
-from tests.cluster.clusters import TIME_LIMIT_S, WIDGETS, Ground, wait_for
+from tests.cluster.clusters import CONFIG_MAPS, TIME_LIMIT_S, WIDGETS, Ground, wait_for
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
@@ -148,7 +148,7 @@ def test_every_change_is_told_once_and_in_order_while_connections_break(
     """Without expired versions nothing may be left out, however often the watch is cut."""
     journal = Journal()
     watched = watch(kube, journal)
-    assert watched.wait_synced(TIME_LIMIT_S)
+    wait_for(lambda: watched.synced)
     wanted: list[tuple[str, str]] = []
     with kube_server.beside() as beside:
         writer = connect(kubeconfig=beside.kubeconfig(tmp_path / "writer"))
@@ -167,7 +167,7 @@ def test_what_is_there_comes_first_and_then_what_happens(watch: Watch, ground: G
     journal = Journal()
     ground.make_widget("a")
     watched = watch(ground.kube, journal, WIDGETS, namespace=ground.namespace)
-    assert watched.wait_synced(TIME_LIMIT_S)
+    wait_for(lambda: watched.synced)
     assert watched.get("a", namespace=ground.namespace) is not None
     ground.patch_widget("a", {"spec": {"size": 1}})
     ground.make_widget("b")
@@ -221,7 +221,7 @@ def test_a_watch_goes_on_from_where_it_was_without_listing_again(
 def test_bookmarks_keep_a_quiet_watch_from_expiring(watch: Watch, kube_server: KubeServer, kube: Kube) -> None:
     """Of another kind there is much news, of this one none; then all versions but the newest are forgotten."""
     watched = watch(kube, Journal(), watch_s=60.0)
-    assert watched.wait_synced(TIME_LIMIT_S)
+    wait_for(lambda: watched.synced)
     for index in range(20):
         kube_server.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"n{index}"}})
     newest = str(kube_server.store.version)

@@ -27,11 +27,11 @@ from cluster.kube.errors import (
     error_of,
 )
 from cluster.kube.events import EventRecorder, describe
-from cluster.kube.resources import CONFIG_MAPS, EVENTS, LEASES, NAMESPACES, NODES, PODS, Resource
+from cluster.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
 from cluster.kube.stream import MAX_EVENT_BYTES, events_of
 from tests.cluster.api_server import http
 from tests.cluster.api_server.server import KubeServer
-from tests.cluster.clusters import WIDGETS, Ground, wait_for
+from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, WIDGETS, Ground, wait_for
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
