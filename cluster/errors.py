@@ -1,4 +1,4 @@
-"""Every error that the cluster's own code raises on purpose, those of the Kubernetes layer (kube_errors) apart.
+"""Every error that the cluster's own code raises on purpose, those of the Kubernetes layer (kube/errors.py) apart.
 
 ClusterError
 +-- UserMistake        a wrong option, setting or name: exit code 2, nothing was changed

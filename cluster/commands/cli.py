@@ -79,7 +79,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show pools, their gangs, nodes and drains."""
-    from cluster.commands.overview import Seen, describe_cluster
+    from cluster.commands.overview import ClusterState, describe_cluster
     from cluster.crd import RENDER_POOLS
     from cluster.errors import ClusterError
     from cluster.kube.errors import Forbidden, NotFound
@@ -88,23 +88,23 @@ def status(
 
     kube = _connect(kubeconfig, context)
     missing: list[str] = []
-    seen = Seen()
+    state = ClusterState()
     with _farm(farm_url, api_key) as farm:
         try:
-            seen = replace(seen, pools=farm.pools(), ray_nodes=farm.nodes())
+            state = replace(state, pools=farm.pools(), ray_nodes=farm.nodes())
         except ClusterError as error:
             missing.append(f"nothing of the farm: {error}")
     try:
-        seen = replace(seen, nodes=kube.list_all(NODES).items)
+        state = replace(state, nodes=kube.list_all(NODES).items)
     except Forbidden:
         missing.append("nothing of Kubernetes nodes: not allowed to list them")
     try:
         found = kube.list_all(RENDER_POOLS, namespace=namespace).items
-        seen = replace(seen, render_pools=[read_render_pool(one) for one in found])
+        state = replace(state, render_pools=[read_render_pool(one) for one in found])
     except NotFound:
         missing.append("no RenderPools: their CRD is not installed; `longtake cluster preflight` says more")
     pods = kube.list_all(PODS, namespace=namespace, label_selector=selector).items
-    shown = describe_cluster(replace(seen, pods=pods), now=time.time())
+    shown = describe_cluster(replace(state, pods=pods), now=time.time())
     if as_json:
         print(json.dumps({**shown, "missing": missing}, indent=2, ensure_ascii=False))
         return
@@ -210,15 +210,15 @@ def preflight(
     as_json: AsJson = False,
 ) -> None:
     """Check that this cluster can run Longtake; exit code 1 where it cannot."""
-    from cluster.commands.preflight import Wishes, check_cluster
+    from cluster.commands.preflight import Requirements, check_cluster
 
-    wishes = Wishes(namespace, lease_name, weights_gib, shared_storage_class)
+    requirements = Requirements(namespace, lease_name, weights_gib, shared_storage_class)
     kube = _connect(kubeconfig, context)
     if farm_url is None:
-        findings = check_cluster(kube, wishes)
+        findings = check_cluster(kube, requirements)
     else:
         with _farm(farm_url, api_key) as farm:
-            findings = check_cluster(kube, wishes, farm)
+            findings = check_cluster(kube, requirements, farm)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:

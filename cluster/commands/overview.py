@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClusterState:
     """What could be found out."""
 
     render_pools: Sequence[RenderPool] = ()
@@ -30,15 +30,15 @@ class Seen:
     ray_nodes: Sequence[NodeState] = ()
 
 
-def describe_cluster(seen: Seen, *, now: float) -> Json:
+def describe_cluster(cluster: ClusterState, *, now: float) -> Json:
     """As JSON: `pools`, `nodes` (of Ray, with what is known of their Kubernetes node) and `drains`."""
-    topology = {one.name: one for one in map(read_topology, seen.nodes)}
-    notices = {str(one["metadata"]["name"]): read_notices(one, now=now) for one in seen.nodes}
-    placed = [_with_dead(one, seen.ray_nodes) for one in place_ray_nodes(seen.pods, seen.ray_nodes)]
-    names = [pool.name for pool in seen.pools]
+    topology = {one.name: one for one in map(read_topology, cluster.nodes)}
+    notices = {str(one["metadata"]["name"]): read_notices(one, now=now) for one in cluster.nodes}
+    placed = [_with_dead(one, cluster.ray_nodes) for one in place_ray_nodes(cluster.pods, cluster.ray_nodes)]
+    names = [pool.name for pool in cluster.pools]
     shown = [_node(one, topology.get(one.node), names) for one in placed]
     known = {one.ray_node.id for one in placed if one.ray_node is not None}
-    shown += [_ray_node(one, names) for one in seen.ray_nodes if one.id not in known and one.state != "dead"]
+    shown += [_ray_node(one, names) for one in cluster.ray_nodes if one.id not in known and one.state != "dead"]
     drains = [
         {
             "node": one.node,
@@ -55,7 +55,8 @@ def describe_cluster(seen: Seen, *, now: float) -> Json:
         for one in placed
     ]
     return {
-        "pools": [_pool(one, seen.pools) for one in seen.render_pools] + _unclaimed(seen.render_pools, seen.pools),
+        "pools": [_pool(one, cluster.pools) for one in cluster.render_pools]
+        + _unclaimed(cluster.render_pools, cluster.pools),
         "nodes": shown,
         "drains": [one for one in drains if one["signals"] or one["ray_state"] == "draining"],
     }

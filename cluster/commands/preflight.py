@@ -41,7 +41,7 @@ DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Requirements:
     """What the cluster is to be checked for, beside what always is."""
 
     namespace: str
@@ -52,15 +52,18 @@ class Wishes:
     """StorageClass of a volume that many nodes mount, such as the cache of weights."""
 
 
-def check_cluster(kube: Kube, wishes: Wishes, farm: FarmClient | None = None) -> list[Finding]:
+def check_cluster(kube: Kube, requirements: Requirements, farm: FarmClient | None = None) -> list[Finding]:
     """All findings, in the order in which one would mend them."""
     checks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
         ("Kubernetes", lambda: check_server(kube)),
         ("RenderPool CRD", lambda: check_crd(kube)),
         ("KubeRay", lambda: check_kuberay(kube)),
-        ("GPUs", lambda: check_gpus(kube, wishes)),
-        ("storage", lambda: check_storage(kube, wishes)),
-        ("permissions", lambda: check_permissions(kube, namespace=wishes.namespace, lease_name=wishes.lease_name)),
+        ("GPUs", lambda: check_gpus(kube, requirements)),
+        ("storage", lambda: check_storage(kube, requirements)),
+        (
+            "permissions",
+            lambda: check_permissions(kube, namespace=requirements.namespace, lease_name=requirements.lease_name),
+        ),
         ("farm", lambda: check_farm(farm)),
     )
     return [finding for name, check in checks for finding in _examine(name, check)]
@@ -132,12 +135,12 @@ def check_kuberay(kube: Kube) -> Iterator[Finding]:
             yield Finding("KubeRay operator", "fail", f"{found}, not ready", f"kubectl describe deployment {where}")
 
 
-def check_gpus(kube: Kube, wishes: Wishes) -> Iterator[Finding]:
+def check_gpus(kube: Kube, requirements: Requirements) -> Iterator[Finding]:
     """GPUs that pods could be given, whether each RenderPool has nodes, and whether a model's weights fit."""
     nodes = [read_topology(node) for node in kube.list_all(NODES).items]
     yield from judge_gpus(nodes)
     try:
-        found = kube.list_all(RENDER_POOLS, namespace=wishes.namespace).items
+        found = kube.list_all(RENDER_POOLS, namespace=requirements.namespace).items
     except NotFound:
         found = ()
     for pool in (read_render_pool(one) for one in found):
@@ -146,8 +149,8 @@ def check_gpus(kube: Kube, wishes: Wishes) -> Iterator[Finding]:
             words = ", ".join(f"{name}={value}" for name, value in kind.items())
             fix = "right where such nodes come with the first call; else correct nodeKind"
             yield Finding(f"nodes of {pool.key}", "warn", f"none has {words}", fix)
-    if wishes.weights_gib is not None:
-        yield from judge_memory(nodes, wishes.weights_gib)
+    if requirements.weights_gib is not None:
+        yield from judge_memory(nodes, requirements.weights_gib)
 
 
 def judge_gpus(nodes: Sequence[NodeTopology]) -> Iterator[Finding]:
@@ -190,7 +193,7 @@ def judge_memory(nodes: Sequence[NodeTopology], weights_gib: float) -> Iterator[
             yield Finding("memory", "ok", found)
 
 
-def check_storage(kube: Kube, wishes: Wishes) -> Iterator[Finding]:
+def check_storage(kube: Kube, requirements: Requirements) -> Iterator[Finding]:
     """A default StorageClass, and one whose volumes many nodes can mount where that was asked for."""
     classes = {one["metadata"]["name"]: one for one in kube.list_all(STORAGE_CLASSES).items}
     default = [name for name, one in classes.items() if _annotation(one, DEFAULT_CLASS) == "true"]
@@ -199,7 +202,7 @@ def check_storage(kube: Kube, wishes: Wishes) -> Iterator[Finding]:
     else:
         fix = "mark one as the default, or name one wherever values.yaml has storageClassName"
         yield Finding("default StorageClass", "warn", "none", fix)
-    wanted = wishes.shared_class
+    wanted = requirements.shared_class
     if wanted is None:
         return
     if wanted not in classes:

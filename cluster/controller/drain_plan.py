@@ -1,8 +1,8 @@
 """Decides which Ray nodes to drain now, until when, and which must wait.
 
-Pure, and it remembers nothing: what was asked before stands in annotations of the pods, what is being drained in the
-farm's answer. So it may be interrupted anywhere and decides the same again. Not more than a share of a pool's gangs is
-drained at once, except where the node goes anyway: a limit of ours does not hold a cloud up.
+Pure and stateless: what was requested before is in annotations of the pods, what is being drained in the farm's answer.
+So it may be interrupted anywhere and decides the same again. No more than a share of a pool's gangs is drained at once,
+unless the node goes anyway: no limit of ours stops a cloud.
 """
 
 import math
@@ -16,7 +16,7 @@ from cluster.signals import Notice
 MIN_DEADLINE_S = 1.0
 
 EARLIER_S = 5.0
-"""Seconds by which a deadline must be earlier than the one that was asked for before, to be asked for again."""
+"""Seconds by which an end must be earlier than the one requested before, to be requested again."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,11 @@ class DrainLimits:
     max_share: float = 0.25
     """Of a pool's gangs, 0..1; one node always may."""
     least_s: float = 120.0
-    """Seconds that a drain needs at least: a node that has no more time left is not kept waiting, or it would be lost
-    with what it has."""
+    """The least seconds that a drain needs: a node with no more time left does not wait, or all on it would be lost."""
 
 
 @dataclass(frozen=True)
-class Danger:
+class Departure:
     """A Ray node on a Kubernetes node, or in a pod, that will go."""
 
     ray_node: NodeState
@@ -39,46 +38,50 @@ class Danger:
     """Name of the Kubernetes node."""
     pod: str
     notice: Notice
-    """The most urgent one; it acts."""
-    asked_until: float | None = None
-    """Until when the farm was asked before to drain it, Unix seconds; None if we know of no such request."""
+    """The most urgent one, by which it is drained."""
+    requested_until: float | None = None
+    """The end of the drain that was requested before, in Unix seconds; None if we know of no such request."""
 
 
 @dataclass(frozen=True)
 class Drain:
     """Ask the farm to drain a Ray node."""
 
-    danger: Danger
+    departure: Departure
     request: DrainRequest
     until: float
     """Unix seconds."""
-    over: tuple[str, ...]
-    """Pools of which more is drained than their share, because the node goes anyway."""
+    exceeded: tuple[str, ...]
+    """Pools of which more than their share is drained, because the node goes anyway."""
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """For people; the same for the same drain."""
-        gangs = ", ".join(self.danger.ray_node.gangs) or "no gang"
-        more = f"; that is more than the share of pool {', '.join(self.over)}, but it goes anyway" if self.over else ""
-        name = self.danger.notice.signal.name
-        return f"{name}: draining {gangs} in pod {self.danger.pod} until {write_time(self.until)}{more}"
+        gangs = ", ".join(self.departure.ray_node.gangs) or "no gang"
+        more = (
+            f"; that is more than the share of pool {', '.join(self.exceeded)}, but it goes anyway"
+            if self.exceeded
+            else ""
+        )
+        name = self.departure.notice.signal.name
+        return f"{name}: draining {gangs} in pod {self.departure.pod} until {write_time(self.until)}{more}"
 
 
 @dataclass(frozen=True)
 class Wait:
     """A Ray node that is not drained yet."""
 
-    danger: Danger
+    departure: Departure
     pool: str
-    """Of which as many gangs as may be are being drained already."""
+    """Its share of gangs is being drained already."""
 
     @property
-    def words(self) -> str:
-        """For people; the same for as long as it waits."""
-        danger = self.danger
+    def message(self) -> str:
+        """For people; the same as long as it waits."""
+        departure = self.departure
         return (
-            f"{danger.notice.signal.name}: the drain of pod {danger.pod} waits until fewer gangs of pool {self.pool} "
-            "are being drained"
+            f"{departure.notice.signal.name}: the drain of pod {departure.pod} waits until fewer gangs of pool "
+            f"{self.pool} are being drained"
         )
 
 
@@ -92,28 +95,30 @@ class DrainPlan:
 
 
 def plan_drains(
-    dangers: Iterable[Danger],
+    departures: Iterable[Departure],
     ray_nodes: Sequence[NodeState],
     *,
     pools: Iterable[str],
     limits: DrainLimits,
     now: float,
 ) -> DrainPlan:
-    """Which of the nodes in danger to drain now. `pools` are the names of the farm's pools."""
-    books = _Books(ray_nodes, tuple(pools), limits.max_share)
+    """Which of the nodes that will go to drain now. `pools` are the names of the farm's pools."""
+    leaving = _LeavingGangs(ray_nodes, tuple(pools), limits.max_share)
     drains: list[Drain] = []
     waits: list[Wait] = []
-    for danger in sorted(dangers, key=lambda one: (not one.notice.signal.forced, one.notice.left_s or 0.0, one.pod)):
-        left_s = danger.notice.left_s
-        if left_s is None or not _is_news(danger, now + left_s):
+    for departure in sorted(
+        departures, key=lambda one: (not one.notice.signal.forced, one.notice.left_s or 0.0, one.pod)
+    ):
+        left_s = departure.notice.left_s
+        if left_s is None or not _is_news(departure, now + left_s):
             continue
-        over = books.over_with(danger.ray_node)
-        must = danger.notice.signal.forced or left_s <= limits.least_s or danger.ray_node.state == "draining"
-        if over and not must:
-            waits.append(Wait(danger, over[0]))
+        exceeded = leaving.exceeded_by(departure.ray_node)
+        urgent = departure.notice.signal.forced or left_s <= limits.least_s or departure.ray_node.state == "draining"
+        if exceeded and not urgent:
+            waits.append(Wait(departure, exceeded[0]))
             continue
-        books.drain(danger.ray_node)
-        drains.append(_drain(danger, over, now))
+        leaving.drain(departure.ray_node)
+        drains.append(_drain(departure, exceeded, now))
     return DrainPlan(tuple(drains), tuple(waits))
 
 
@@ -122,33 +127,33 @@ def pool_of(gang: str, pools: Iterable[str]) -> str | None:
     return max((pool for pool in pools if gang.startswith(f"{pool}-")), key=len, default=None)
 
 
-def _is_news(danger: Danger, until: float) -> bool:
-    """Whether the farm should be asked: it does not know, or not of so early a deadline."""
-    if danger.ray_node.state == "dead":
+def _is_news(departure: Departure, until: float) -> bool:
+    """Whether the farm should be asked: it does not know of the drain, or not of so early an end."""
+    if departure.ray_node.state == "dead":
         return False
-    if danger.ray_node.state == "alive":
+    if departure.ray_node.state == "alive":
         return True
-    if danger.asked_until is None:
-        # Somebody else drains it, or we were interrupted; only one who knows the true end has something to say.
-        return danger.notice.signal.forced
-    return until < danger.asked_until - EARLIER_S
+    if departure.requested_until is None:
+        # Somebody else drains it, or we were interrupted; only a forced signal knows the true end.
+        return departure.notice.signal.forced
+    return until < departure.requested_until - EARLIER_S
 
 
-def _drain(danger: Danger, over: tuple[str, ...], now: float) -> Drain:
-    assert danger.notice.left_s is not None
-    until = now + danger.notice.left_s
-    if danger.asked_until is not None:
-        until = min(until, danger.asked_until)
+def _drain(departure: Departure, exceeded: tuple[str, ...], now: float) -> Drain:
+    assert departure.notice.left_s is not None
+    until = now + departure.notice.left_s
+    if departure.requested_until is not None:
+        until = min(until, departure.requested_until)
     deadline_s = min(MAX_DRAIN_S, max(MIN_DEADLINE_S, until - now))
-    signal = danger.notice.signal
+    signal = departure.notice.signal
     request = DrainRequest(
-        cause=signal.cause, reason=f"node {danger.node}: {signal.name}"[:1000], deadline_s=deadline_s
+        cause=signal.cause, reason=f"node {departure.node}: {signal.name}"[:1000], deadline_s=deadline_s
     )
-    return Drain(danger, request, now + deadline_s, over)
+    return Drain(departure, request, now + deadline_s, exceeded)
 
 
-class _Books:
-    """The gangs of every pool, and those of them that are leaving."""
+class _LeavingGangs:
+    """The gangs of every pool, and which of them are leaving."""
 
     def __init__(self, ray_nodes: Sequence[NodeState], pools: tuple[str, ...], max_share: float) -> None:
         self._pools, self._max_share = pools, max_share
@@ -156,25 +161,25 @@ class _Books:
         self._leaving: dict[str, set[str]] = {}
         for node in ray_nodes:
             if node.state != "dead":
-                self._note(self._all, node)
+                self._count(self._all, node)
             if node.state == "draining":
-                self._note(self._leaving, node)
+                self._count(self._leaving, node)
 
-    def over_with(self, node: NodeState) -> tuple[str, ...]:
-        """Pools that would have more gangs leaving than may, if the node were drained too. Never one of which none is
-        leaving: a node with more gangs than that would wait for ever."""
-        return tuple(pool for pool, gangs in sorted(self._by_pool(node).items()) if self._is_over(pool, gangs))
+    def exceeded_by(self, node: NodeState) -> tuple[str, ...]:
+        """Pools that would exceed their share if the node were drained too. Never one with no gang leaving: a node with
+        more gangs than the share would wait forever."""
+        return tuple(pool for pool, gangs in sorted(self._by_pool(node).items()) if self._exceeds(pool, gangs))
 
     def drain(self, node: NodeState) -> None:
         """It will be drained."""
-        self._note(self._leaving, node)
+        self._count(self._leaving, node)
 
-    def _is_over(self, pool: str, gangs: set[str]) -> bool:
+    def _exceeds(self, pool: str, gangs: set[str]) -> bool:
         leaving = self._leaving.get(pool, set())
         allowed = math.floor(self._max_share * len(self._all.get(pool, ())))
         return bool(leaving) and not gangs <= leaving and len(gangs | leaving) > allowed
 
-    def _note(self, book: dict[str, set[str]], node: NodeState) -> None:
+    def _count(self, book: dict[str, set[str]], node: NodeState) -> None:
         for pool, gangs in self._by_pool(node).items():
             book.setdefault(pool, set()).update(gangs)
 

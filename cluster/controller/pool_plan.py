@@ -1,14 +1,14 @@
-"""Decides what the farm must be told and what RenderPools must say, from what both say now.
+"""Decides what to tell the farm about pools and what to write into RenderPools, from what both say now.
 
-Pure, and without memory: given the same RenderPools and the same answer of the farm it decides the same, so it may be
-interrupted anywhere and begun again. Whoever carries it out is process.py.
+Pure and stateless: the same RenderPools and the same answer of the farm give the same plan, so a round may be
+interrupted anywhere and run again. reconciler.py carries it out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cluster.contract.pools_and_nodes import PoolState, PoolTerms
-from cluster.controller.pool_status import READY, FarmReport, Verdict, describe_pool, is_worth_writing
+from cluster.controller.pool_status import READY, FarmReport, Readiness, describe_pool, is_worth_writing
 from cluster.errors import did_you_mean
 from cluster.render_pool import RenderPool, RenderPoolSpec, RenderPoolStatus, same_shape
 
@@ -27,9 +27,9 @@ class PutTerms:
 
 
 @dataclass(frozen=True)
-class BeginReplicas:
-    """Write the first `replicas` of a RenderPool that an autoscaler is to take over from there: one that finds none, or
-    0, leaves them alone for ever."""
+class SetFirstReplicas:
+    """Write the first `replicas` of a RenderPool, from which an autoscaler goes on: if it finds none, or 0, it never
+    changes them."""
 
     render_pool: RenderPool
     replicas: int
@@ -51,28 +51,28 @@ class WriteStatus:
 
 
 def plan_terms(pools: Sequence[RenderPool], farm: FarmReport) -> tuple[PutTerms, ...]:
-    """What the farm must be told: terms that differ, of pools that it has as they are described. Nothing where it does
-    not answer."""
+    """Terms that the farm must be told, because its own differ, of pools that it has as described. None if it does not
+    answer."""
     orders = []
     for pool in pools:
         state = farm.pool(pool.spec.pool) if pool.spec is not None else None
-        if pool.spec is None or state is None or _objection(pool, pools, farm) is not None:
+        if pool.spec is None or state is None or _mismatch(pool, pools, farm) is not None:
             continue
         if state.terms != pool.spec.terms:
             orders.append(PutTerms(pool, state.name, pool.spec.terms, state.terms))
     return tuple(orders)
 
 
-def plan_first_replicas(pools: Sequence[RenderPool], farm: FarmReport) -> tuple[BeginReplicas, ...]:
+def plan_first_replicas(pools: Sequence[RenderPool], farm: FarmReport) -> tuple[SetFirstReplicas, ...]:
     """RenderPools in external mode for which nobody has written replicas: they begin with the gangs that there are."""
     orders = []
     for pool in pools:
         if pool.spec is None or pool.spec.scaling != "external" or pool.spec.replicas is not None:
             continue
         state = farm.pool(pool.spec.pool)
-        if state is not None and state.supply is not None and judge(pool, pools, farm).truth == "True":
+        if state is not None and state.supply is not None and check_pool(pool, pools, farm).truth == "True":
             now = max(1, pool.spec.min_gangs, state.supply.ready + state.supply.starting)
-            orders.append(BeginReplicas(pool, min(pool.spec.max_gangs, now)))
+            orders.append(SetFirstReplicas(pool, min(pool.spec.max_gangs, now)))
     return tuple(orders)
 
 
@@ -84,44 +84,44 @@ def with_terms(farm: FarmReport, told: Iterable[PutTerms]) -> FarmReport:
 
 
 def plan_statuses(
-    pools: Sequence[RenderPool], farm: FarmReport, *, untold: Mapping[str, Verdict], now: float
+    pools: Sequence[RenderPool], farm: FarmReport, *, failed: Mapping[str, Readiness], now: float
 ) -> tuple[WriteStatus, ...]:
-    """The statuses that must be written. `untold`: by key of a RenderPool, why the farm could not be told its terms."""
+    """The statuses that must be written. `failed`: by key of a RenderPool, why the farm could not be told its terms."""
     orders = []
     for pool in pools:
-        verdict = untold.get(pool.key) or judge(pool, pools, farm)
-        status = describe_pool(pool, verdict, farm, now=now)
+        ready = failed.get(pool.key) or check_pool(pool, pools, farm)
+        status = describe_pool(pool, ready, farm, now=now)
         if is_worth_writing(pool.status, status, now=now):
             orders.append(WriteStatus(pool, status))
     return tuple(orders)
 
 
-def judge(pool: RenderPool, pools: Sequence[RenderPool], farm: FarmReport) -> Verdict:
+def check_pool(pool: RenderPool, pools: Sequence[RenderPool], farm: FarmReport) -> Readiness:
     """Whether the farm has the pool that a RenderPool describes, and knows how many gangs there are."""
     state = farm.pool(pool.spec.pool) if pool.spec is not None else None
-    objection = _objection(pool, pools, farm)
-    if objection is not None or pool.spec is None or state is None:
-        assert objection is not None
-        return objection
+    mismatch = _mismatch(pool, pools, farm)
+    if mismatch is not None or pool.spec is None or state is None:
+        assert mismatch is not None
+        return mismatch
     return _agrees(pool.spec, state)
 
 
-def _objection(pool: RenderPool, pools: Sequence[RenderPool], farm: FarmReport) -> Verdict | None:
+def _mismatch(pool: RenderPool, pools: Sequence[RenderPool], farm: FarmReport) -> Readiness | None:
     """Why the farm cannot be told the terms of a RenderPool. What can be said without the farm is said first."""
     spec = pool.spec
     if spec is None:
-        return Verdict("False", "InvalidSpec", pool.problem)
+        return Readiness("False", "InvalidSpec", pool.problem)
     owner = owner_of(spec.pool, pools)
     if owner is not None and owner.uid != pool.uid:
-        return Verdict(
+        return Readiness(
             "False", "PoolTaken", f"pool {spec.pool!r} belongs to RenderPool {owner.key}, which is older; delete one"
         )
     if farm.pools is None:
-        return Verdict("Unknown", "FarmUnreachable", farm.problem)
+        return Readiness("Unknown", "FarmUnreachable", farm.problem)
     state = farm.pool(spec.pool)
     if state is None:
         names = [known.name for known in farm.pools]
-        return Verdict("False", "PoolUnknown", f"the farm has no pool {spec.pool!r}{did_you_mean(spec.pool, names)}")
+        return Readiness("False", "PoolUnknown", f"the farm has no pool {spec.pool!r}{did_you_mean(spec.pool, names)}")
     return _differs(spec, state, farm.pools)
 
 
@@ -131,7 +131,7 @@ def owner_of(pool: str, pools: Iterable[RenderPool]) -> RenderPool | None:
     return min(claims, key=lambda found: (found.created_at, found.key), default=None)
 
 
-def _differs(spec: RenderPoolSpec, state: PoolState, known: Sequence[PoolState]) -> Verdict | None:
+def _differs(spec: RenderPoolSpec, state: PoolState, known: Sequence[PoolState]) -> Readiness | None:
     if state.model != spec.model:
         others = [pool.name for pool in known if pool.model == spec.model]
         hint = (
@@ -139,9 +139,11 @@ def _differs(spec: RenderPoolSpec, state: PoolState, known: Sequence[PoolState])
             if others
             else did_you_mean(spec.model, {pool.model for pool in known} - {state.model})
         )
-        return Verdict("False", "ModelDiffers", f"pool {state.name!r} serves {state.model!r}, not {spec.model!r}{hint}")
+        return Readiness(
+            "False", "ModelDiffers", f"pool {state.name!r} serves {state.model!r}, not {spec.model!r}{hint}"
+        )
     if not same_shape(spec.gang_shape, state.gang_shape):
-        return Verdict(
+        return Readiness(
             "False",
             "ShapeDiffers",
             f"gangs of pool {state.name!r} have the shape {state.gang_shape!r}, not {spec.gang_shape!r}",
@@ -149,9 +151,9 @@ def _differs(spec: RenderPoolSpec, state: PoolState, known: Sequence[PoolState])
     return None
 
 
-def _agrees(spec: RenderPoolSpec, state: PoolState) -> Verdict:
+def _agrees(spec: RenderPoolSpec, state: PoolState) -> Readiness:
     if state.supply is None:
-        return Verdict("False", "NotMeasured", "the farm has the pool, but nothing has counted its gangs yet")
+        return Readiness("False", "NotMeasured", "the farm has the pool, but nothing has counted its gangs yet")
     told = f"the farm has pool {state.name!r} with these terms"
     if spec.scaling == "native" and spec.replicas is not None:
         told += f"; replicas, {spec.replicas}, is ignored because scaling is native"
@@ -161,7 +163,7 @@ def _agrees(spec: RenderPoolSpec, state: PoolState) -> Verdict:
         clamped = min(max(spec.replicas, spec.min_gangs), spec.max_gangs)
         if clamped != spec.replicas:
             told += f"; replicas, {spec.replicas}, counts as {clamped}, because of minGangs and maxGangs"
-    return Verdict("True", "AsSpecified", told)
+    return Readiness("True", "AsSpecified", told)
 
 
 def _with(pool: PoolState, terms: Mapping[str, PoolTerms]) -> PoolState:

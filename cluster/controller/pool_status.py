@@ -53,7 +53,7 @@ class FarmReport:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Readiness:
     """Whether the farm has a pool as its RenderPool describes it."""
 
     truth: Truth
@@ -63,11 +63,11 @@ class Verdict:
     """For people."""
 
 
-def describe_pool(pool: RenderPool, verdict: Verdict, farm: FarmReport, *, now: float) -> RenderPoolStatus:
+def describe_pool(pool: RenderPool, ready: Readiness, farm: FarmReport, *, now: float) -> RenderPoolStatus:
     """The status that `pool` should have. Where the farm did not answer, what was last known of its gangs."""
     state = farm.pool(pool.spec.pool) if pool.spec is not None else None
     numbers = _numbers(state, farm.asked_at) if state is not None and state.supply is not None else _known(pool)
-    ready = _patient(pool, verdict, farm, now)
+    ready = _patient(pool, ready, farm, now)
     conditions = [
         _condition(pool, READY, ready.truth, ready.reason, ready.message, now),
         _condition(pool, FARM_REACHABLE, *_reachable(farm), now),
@@ -130,15 +130,15 @@ def _round(seconds: float) -> int:
     return int(round(seconds, BACKLOG_DIGITS - 1 - math.floor(math.log10(seconds))))
 
 
-def _patient(pool: RenderPool, verdict: Verdict, farm: FarmReport, now: float) -> Verdict:
+def _patient(pool: RenderPool, ready: Readiness, farm: FarmReport, now: float) -> Readiness:
     """A farm that is away for a moment changes nothing of what was said of its pools."""
     said, away = pool.status.condition(READY), pool.status.condition(FARM_REACHABLE)
-    if farm.pools is not None or verdict.truth != "Unknown" or said is None or said.status == "Unknown":
-        return verdict
+    if farm.pools is not None or ready.truth != "Unknown" or said is None or said.status == "Unknown":
+        return ready
     since = read_time(away.last_transition_time) if away is not None and away.status == "False" else now
     if since is not None and abs(now - since) < PATIENCE_S:
-        return Verdict(said.status, said.reason, said.message)
-    return verdict
+        return Readiness(said.status, said.reason, said.message)
+    return ready
 
 
 def _reachable(farm: FarmReport) -> tuple[Truth, str, str]:

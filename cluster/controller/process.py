@@ -20,8 +20,8 @@ from cluster.controller.drain_plan import DrainLimits
 from cluster.controller.drainer import Drainer
 from cluster.controller.exporter import Exporter
 from cluster.controller.metrics import ControllerMetrics
-from cluster.controller.pacing import Pace
 from cluster.controller.reconciler import Reconciler
+from cluster.controller.round_loop import RoundLoop
 from cluster.controller.rounds import Rounds
 from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS
@@ -38,21 +38,21 @@ from cluster.signals import read_notices, read_pod_notices
 log = logging.getLogger(__name__)
 
 STUCK_S = 120.0
-"""Seconds without a sign of the loop, beyond what a round may take, after which the process should be started anew."""
+"""Seconds without a turn of the loop, beyond what a round may take, after which the process should be restarted."""
 
 
 class Mirrors:
-    """What was last heard of nodes, pods and RenderPools, and a bell that rings when it matters."""
+    """Mirrors of nodes, pods and RenderPools. `on_news` is called when something changed that a round acts on."""
 
     def __init__(
         self, kube: Kube, settings: ControllerSettings, *, on_news: Callable[[], None], random: Random
     ) -> None:
         self._on_news = on_news
-        self._said: dict[str, list[object]] = {}
+        self._last: dict[str, list[object]] = {}
         space, pods = settings.namespace, settings.pod_selector
-        self._pods = Informer(kube, PODS, self._heard_pod, random=random, namespace=space, label_selector=pods)
-        self._pools = Informer(kube, RENDER_POOLS, self._heard_pool, random=random, namespace=space)
-        self._nodes = Informer(kube, NODES, self._heard_node, random=random) if settings.watch_nodes else None
+        self._pods = Informer(kube, PODS, self._on_pod, random=random, namespace=space, label_selector=pods)
+        self._pools = Informer(kube, RENDER_POOLS, self._on_pool, random=random, namespace=space)
+        self._nodes = Informer(kube, NODES, self._on_node, random=random) if settings.watch_nodes else None
         self.informers = [one for one in (self._nodes, self._pods, self._pools) if one is not None]
 
     def nodes(self) -> Sequence[Json]:
@@ -67,28 +67,28 @@ class Mirrors:
         """RenderPools."""
         return list(self._pools.objects().values())
 
-    # Heartbeats change nodes and pods all the time; a round is due only where something is said that we act on.
+    # Heartbeats change nodes and pods all the time; a round is due only if their notices or specs changed.
 
-    def _heard_node(self, kind: ChangeKind, node: Json) -> None:
+    def _on_node(self, kind: ChangeKind, node: Json) -> None:
         notices = read_notices(node, now=time.time()) if kind != "deleted" else ()
-        self._heard(f"node {node['metadata']['name']}", [(one.signal.name, one.at) for one in notices])
+        self._note(f"node {node['metadata']['name']}", [(one.signal.name, one.at) for one in notices])
 
-    def _heard_pod(self, kind: ChangeKind, pod: Json) -> None:
+    def _on_pod(self, kind: ChangeKind, pod: Json) -> None:
         notices = read_pod_notices(pod, now=time.time()) if kind != "deleted" else ()
-        self._heard(f"pod {pod['metadata']['name']}", [(one.signal.name, one.at) for one in notices])
+        self._note(f"pod {pod['metadata']['name']}", [(one.signal.name, one.at) for one in notices])
 
-    def _heard_pool(self, kind: ChangeKind, pool: Json) -> None:
-        # What we write ourselves, the status, changes no generation.
+    def _on_pool(self, kind: ChangeKind, pool: Json) -> None:
+        # The status, which we write ourselves, changes no generation.
         meta = pool["metadata"]
-        self._heard(f"pool {meta['name']}", [meta.get("uid"), meta.get("generation")] if kind != "deleted" else [])
+        self._note(f"pool {meta['name']}", [meta.get("uid"), meta.get("generation")] if kind != "deleted" else [])
 
-    def _heard(self, about: str, said: list[object]) -> None:
-        news = said != self._said.get(about, [])
-        if said:
-            self._said[about] = said
+    def _note(self, about: str, state: list[object]) -> None:
+        changed = state != self._last.get(about, [])
+        if state:
+            self._last[about] = state
         else:
-            self._said.pop(about, None)
-        if news:
+            self._last.pop(about, None)
+        if changed:
             self._on_news()
 
 
@@ -122,9 +122,9 @@ class Controller:
             me=self.me,
             random=random,
             timing=timing,
-            on_change=lambda leads: self.pace.hear(),
+            on_change=lambda leads: self.loop.wake(),
         )
-        self.mirrors = Mirrors(watching, settings, on_news=lambda: self.pace.hear(), random=random)
+        self.mirrors = Mirrors(watching, settings, on_news=lambda: self.loop.wake(), random=random)
         rounds = Rounds(
             kube=kube,
             farm=self._farm,
@@ -144,7 +144,7 @@ class Controller:
             may_act=self._may_act,
             clock=clock,
         )
-        self.pace = Pace(
+        self.loop = RoundLoop(
             rounds.run,
             leads=self._may_act,
             metrics=self.metrics,
@@ -158,29 +158,29 @@ class Controller:
         )
 
     def run(self) -> None:
-        """Work until stop(), then give everything back."""
+        """Work until stop(), then close everything and release the Lease."""
         log.info("the controller begins", extra={"action": "begin", "me": self.me})
         for informer in self.mirrors.informers:
             informer.start()
         self.election.start()
         try:
-            self.pace.run()
+            self.loop.run()
         finally:
             self._close()
             log.info("the controller has ended", extra={"action": "end", "me": self.me})
 
     def stop(self) -> None:
         """End soon; from any thread, and from a signal's handler."""
-        self.pace.stop()
+        self.loop.stop()
 
     def sick(self) -> str:
-        """Why the process should be started anew; empty where it is well."""
-        if self.pace.silent_s() > STUCK_S + self.settings.resync_s + self.settings.max_backoff_s:
-            return f"no round for {self.pace.silent_s():.0f} s"
+        """Why the process should be restarted; empty if it is well."""
+        if self.loop.silent_s() > STUCK_S + self.settings.resync_s + self.settings.max_backoff_s:
+            return f"no round for {self.loop.silent_s():.0f} s"
         return ""
 
     def unready(self) -> str:
-        """Why it could not take over now; empty where it could."""
+        """Why it could not take over now; empty if it could."""
         for informer in self.mirrors.informers:
             if not informer.synced:
                 return "nothing is known of the cluster yet"
@@ -190,10 +190,10 @@ class Controller:
 
     def _may_act(self) -> bool:
         # Before the first lists nothing is known, so nothing can be decided.
-        return not self.pace.stopped and self.election.leads() and all(one.synced for one in self.mirrors.informers)
+        return not self.loop.stopped and self.election.leads() and all(one.synced for one in self.mirrors.informers)
 
     def _close(self) -> None:
-        """The Lease last: another may begin only when nothing of ours is under way."""
+        """The Lease last: another controller may begin only when no request of ours is in progress."""
         within_s = self.settings.stop_s / 4
         for informer in self.mirrors.informers:
             informer.stop()
@@ -214,7 +214,7 @@ def main(settings: ControllerSettings | None = None) -> int:
 
 
 def _end(controller: Controller) -> None:
-    """Ask it to end, and see to it that it does: what hangs must not outlive the grace of the pod."""
+    """Ask it to end, and force it after stop_s: a hanging request must not outlive the pod's grace period."""
     controller.stop()
     last = threading.Timer(controller.settings.stop_s, lambda: os._exit(1))
     last.daemon = True

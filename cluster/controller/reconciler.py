@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from cluster.contract.pools_and_nodes import PoolTerms
-from cluster.controller.acting import Acts
+from cluster.controller.actions import Actions
 from cluster.controller.drainer import about_pool
 from cluster.controller.metrics import ControllerMetrics
 from cluster.controller.pool_plan import (
@@ -13,13 +13,13 @@ from cluster.controller.pool_plan import (
     TERMS_REFUSED,
     PutTerms,
     WriteStatus,
-    judge,
+    check_pool,
     plan_first_replicas,
     plan_statuses,
     plan_terms,
     with_terms,
 )
-from cluster.controller.pool_status import READY, FarmReport, Verdict, as_patch
+from cluster.controller.pool_status import READY, FarmReport, Readiness, as_patch
 from cluster.crd import RENDER_POOLS
 from cluster.errors import FarmRefused, FarmUnavailable
 from cluster.kube.client import Json, Kube
@@ -42,59 +42,59 @@ class Reconciler:
     def __init__(self, *, kube: Kube, farm: TermsFarm, metrics: ControllerMetrics) -> None:
         self._kube, self._farm, self._metrics = kube, farm, metrics
 
-    def reconcile(self, pools: Sequence[RenderPool], report: FarmReport, acts: Acts, *, now: float) -> None:
+    def reconcile(self, pools: Sequence[RenderPool], report: FarmReport, actions: Actions, *, now: float) -> None:
         """One round. Raises NotLeader."""
-        untold: dict[str, Verdict] = {}
+        failed: dict[str, Readiness] = {}
         told: list[PutTerms] = []
-        for order in plan_terms(pools, report):
-            verdict = self._put_terms(order, acts)
-            if verdict is None:
-                told.append(order)
+        for change in plan_terms(pools, report):
+            failure = self._put_terms(change, actions)
+            if failure is None:
+                told.append(change)
             else:
-                untold[order.render_pool.key] = verdict
-        begun = {first.render_pool.key for first in plan_first_replicas(pools, report)}
+                failed[change.render_pool.key] = failure
+        started = {first.render_pool.key for first in plan_first_replicas(pools, report)}
         for first in plan_first_replicas(pools, report):
-            self._begin_replicas(first.render_pool, first.replicas, acts)
+            self._set_first_replicas(first.render_pool, first.replicas, actions)
         after = with_terms(report, told)
-        for write in plan_statuses(pools, after, untold=untold, now=now):
-            if write.render_pool.key not in begun:  # it has another version now; the next round sees it
-                self._write_status(write, acts)
-        ready = {pool.key: (untold.get(pool.key) or judge(pool, pools, after)).truth == "True" for pool in pools}
+        for write in plan_statuses(pools, after, failed=failed, now=now):
+            if write.render_pool.key not in started:  # it has another version now; the next round sees it
+                self._write_status(write, actions)
+        ready = {pool.key: (failed.get(pool.key) or check_pool(pool, pools, after)).truth == "True" for pool in pools}
         self._metrics.show_pools(pools, ready)
 
-    def _put_terms(self, order: PutTerms, acts: Acts) -> Verdict | None:
+    def _put_terms(self, change: PutTerms, actions: Actions) -> Readiness | None:
         """None where the farm took them."""
-        said: list[str] = []
+        errors: list[str] = []
 
         def put() -> None:
             try:
-                self._farm.put_terms(order.pool, order.terms)
+                self._farm.put_terms(change.pool, change.terms)
             except (FarmRefused, FarmUnavailable) as error:
-                said.append(str(error))
+                errors.append(str(error))
                 raise
 
-        outcome = acts.do("farm", "put_terms", put)
+        outcome = actions.run("farm", "put_terms", put)
         if outcome == "done":
-            log.info("pool %s: %s", order.pool, _changes(order), extra={"action": "put_terms", "pool": order.pool})
+            log.info("pool %s: %s", change.pool, _changes(change), extra={"action": "put_terms", "pool": change.pool})
             return None
         reason = TERMS_REFUSED if outcome == "refused" else TERMS_PENDING
-        return Verdict("False", reason, said[0] if said else "the farm does not answer")
+        return Readiness("False", reason, errors[0] if errors else "the farm does not answer")
 
-    def _begin_replicas(self, pool: RenderPool, replicas: int, acts: Acts) -> None:
+    def _set_first_replicas(self, pool: RenderPool, replicas: int, actions: Actions) -> None:
         patch: Json = {"metadata": {"resourceVersion": pool.version}, "spec": {"replicas": replicas}}
-        acts.do(
+        actions.run(
             "kubernetes",
             "begin_replicas",
             lambda: self._kube.patch(RENDER_POOLS, pool.name, patch, namespace=pool.namespace),
         )
 
-    def _write_status(self, write: WriteStatus, acts: Acts) -> None:
+    def _write_status(self, write: WriteStatus, actions: Actions) -> None:
         pool, ready = write.render_pool, write.status.condition(READY)
         if write.news is not None and ready is not None and ready.status != "Unknown":
             kind: EventType = "Normal" if ready.status == "True" else "Warning"
-            acts.tell(about_pool(pool), reason=ready.reason, message=write.news, kind=kind)
+            actions.emit(about_pool(pool), reason=ready.reason, message=write.news, kind=kind)
         status: Json = dict(as_patch(write.status))
-        acts.do(
+        actions.run(
             "kubernetes",
             "write_status",
             lambda: self._kube.patch_status(
@@ -103,7 +103,7 @@ class Reconciler:
         )
 
 
-def _changes(order: PutTerms) -> str:
-    old: Mapping[str, Any] = order.before.model_dump()
-    new: Mapping[str, Any] = order.terms.model_dump()
+def _changes(change: PutTerms) -> str:
+    old: Mapping[str, Any] = change.before.model_dump()
+    new: Mapping[str, Any] = change.terms.model_dump()
     return ", ".join(f"{name} {old[name]} -> {new[name]}" for name in new if old[name] != new[name])

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.contract.pools_and_nodes import NodeState, PoolState
-from cluster.controller.acting import Acts
-from cluster.controller.drainer import Drainer, Surroundings
+from cluster.controller.actions import Actions
+from cluster.controller.drainer import Drainer, DrainInputs
 from cluster.controller.metrics import ControllerMetrics
 from cluster.controller.pool_status import FarmReport
 from cluster.controller.reconciler import Reconciler
@@ -81,51 +81,51 @@ class Rounds:
 
     def run(self) -> RoundEnd:
         """One round. Raises NotLeader where leadership ends in it."""
-        acts = Acts(events=self._events, metrics=self._metrics, may_act=self._may_act, clock=self._clock)
-        report = self._ask_pools(acts)
+        actions = Actions(events=self._events, metrics=self._metrics, may_act=self._may_act, clock=self._clock)
+        report = self._ask_pools(actions)
         # What cannot wait comes first: a spot node may have fifteen seconds.
-        self._drain(report, acts)
-        pools = self._read_render_pools(acts)
+        self._drain(report, actions)
+        pools = self._read_render_pools(actions)
         if pools is not None:
-            self._reconciler.reconcile(pools, report, acts, now=self._clock())
-        self._metrics.rounds.labels("failed" if acts.failed else "ok").inc()
-        if not acts.failed:
+            self._reconciler.reconcile(pools, report, actions, now=self._clock())
+        self._metrics.rounds.labels("failed" if actions.failed else "ok").inc()
+        if not actions.failed:
             self._metrics.last_round.set(self._clock())
-        return RoundEnd(acts.failed, acts.retry_after_s)
+        return RoundEnd(actions.failed, actions.retry_after_s)
 
-    def _drain(self, report: FarmReport, acts: Acts) -> None:
+    def _drain(self, report: FarmReport, actions: Actions) -> None:
         if report.pools is None:
             return
         try:
             ray_nodes = self._farm.nodes()
         except (FarmRefused, FarmUnavailable) as error:
-            acts.note("farm", "ask_nodes", error)
+            actions.record_failure("farm", "ask_nodes", error)
             return
-        seen = Surroundings(
+        seen = DrainInputs(
             nodes=self._view.nodes(),
             pods=self._view.pods(),
             ray_nodes=ray_nodes,
             pools=[pool.name for pool in report.pools],
             render_pools=[read_render_pool(one) for one in self._view.render_pools()],
         )
-        self._drainer.drain(seen, acts, now=self._clock())
+        self._drainer.drain(seen, actions, now=self._clock())
 
-    def _ask_pools(self, acts: Acts) -> FarmReport:
+    def _ask_pools(self, actions: Actions) -> FarmReport:
         now = self._clock()
         try:
             pools = self._farm.pools()
         except (FarmRefused, FarmUnavailable) as error:
-            acts.note("farm", "ask_pools", error)
+            actions.record_failure("farm", "ask_pools", error)
             self._metrics.farm_reachable.set(0)
             return FarmReport(None, now, str(error))
         self._metrics.farm_reachable.set(1)
         return FarmReport(pools, now)
 
-    def _read_render_pools(self, acts: Acts) -> tuple[RenderPool, ...] | None:
+    def _read_render_pools(self, actions: Actions) -> tuple[RenderPool, ...] | None:
         """Read afresh, not from a mirror: they are few, and what we wrote a moment ago must be in them."""
         try:
             found = self._kube.list_all(RENDER_POOLS, namespace=self._namespace).items
         except KubeError as error:
-            acts.note("kubernetes", "read_render_pools", error)
+            actions.record_failure("kubernetes", "read_render_pools", error)
             return None
         return tuple(read_render_pool(one) for one in found if not one["metadata"].get("deletionTimestamp"))

@@ -1,7 +1,7 @@
 """What the controller may ask of the Kubernetes API.
 
 Objects are plain dicts, as JSON has them. Every call has a timeout, none is tried again here, and every failure is one
-of kube_errors. Knows nothing of pools.
+of kube/errors.py. Knows nothing of pools.
 """
 
 from collections.abc import Mapping

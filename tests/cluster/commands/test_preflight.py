@@ -13,7 +13,7 @@ from cluster.commands.permissions import PERMISSIONS
 from cluster.commands.preflight import (
     APPLY_CRD,
     OLDEST_KUBERNETES,
-    Wishes,
+    Requirements,
     check_cluster,
     check_crd,
     check_kuberay,
@@ -40,7 +40,7 @@ PAGES = [
     *(ROOT / name for name in ("helm/longtake/README.md", "README.md", "cluster/commands/cli.py")),
 ]
 
-WISHES = Wishes("default")
+REQUIREMENTS = Requirements("default")
 
 
 def ray_service_crd(*fields: str) -> Json:
@@ -143,7 +143,7 @@ def furnish(server: KubeServer, kube: Kube) -> None:
 
 def test_a_cluster_that_has_everything_passes(server: KubeServer, kube: Kube) -> None:
     furnish(server, kube)
-    findings = check_cluster(kube, Wishes("default", weights_gib=28.0, shared_class="efs"))
+    findings = check_cluster(kube, Requirements("default", weights_gib=28.0, shared_class="efs"))
     assert {one.state for one in findings} == {"ok"}, [one for one in findings if one.state != "ok"]
     assert all(not one.fix for one in findings)
     assert of(findings, "GPUs") == [("ok", "8 x NVIDIA-H100-80GB-HBM3")]
@@ -151,7 +151,7 @@ def test_a_cluster_that_has_everything_passes(server: KubeServer, kube: Kube) ->
 
 
 def test_an_empty_cluster_fails_with_a_fix_for_everything(kube: Kube) -> None:
-    findings = check_cluster(kube, WISHES)
+    findings = check_cluster(kube, REQUIREMENTS)
     states = {one.name: one.state for one in findings}
     assert states["RenderPool CRD"] == states["KubeRay CRD"] == "fail"
     assert states["default StorageClass"] == states["GPUs"] == "warn"
@@ -209,15 +209,15 @@ def test_a_pool_without_nodes_of_its_kind_is_told(server: KubeServer, kube: Kube
     furnish(server, kube)
     spec = {"pool": "wan", "model": "m", "nodeKind": {"nvidia.com/gpu.product": "NVIDIA-L4"}}
     kube.create(RENDER_POOLS, {"metadata": {"name": "wan", "namespace": "default"}, "spec": spec})
-    findings = check_cluster(kube, WISHES)
+    findings = check_cluster(kube, REQUIREMENTS)
     assert of(findings, "nodes of default/wan") == [("warn", "none has nvidia.com/gpu.product=NVIDIA-L4")]
 
 
 def test_shared_storage_is_checked_by_who_provides_it(server: KubeServer, kube: Kube) -> None:
     furnish(server, kube)
-    (finding,) = of(check_cluster(kube, Wishes("default", shared_class="gp3")), "shared storage")
+    (finding,) = of(check_cluster(kube, Requirements("default", shared_class="gp3")), "shared storage")
     assert finding == ("fail", "volumes of gp3 (ebs.csi.aws.com) are for one node")
-    (finding,) = of(check_cluster(kube, Wishes("default", shared_class="gp4")), "shared storage")
+    (finding,) = of(check_cluster(kube, Requirements("default", shared_class="gp4")), "shared storage")
     assert finding == ("fail", "no StorageClass 'gp4'; did you mean 'gp3'?")
 
 
@@ -225,7 +225,7 @@ def test_what_may_not_be_done_is_named_verb_by_verb(server: KubeServer, kube: Ku
     furnish(server, kube)
     server.deny("patch", "renderpools/status")
     server.deny("watch", "nodes")
-    findings = check_cluster(kube, WISHES)
+    findings = check_cluster(kube, REQUIREMENTS)
     assert ("fail", "not allowed in default: patch renderpools/status") in of(findings, "permissions")
     assert ("warn", "not allowed in the cluster: watch nodes") in of(findings, "permissions")
 
@@ -233,7 +233,7 @@ def test_what_may_not_be_done_is_named_verb_by_verb(server: KubeServer, kube: Ku
 def test_what_may_not_be_looked_at_does_not_end_the_rest(server: KubeServer, kube: Kube) -> None:
     furnish(server, kube)
     server.deny("list", "nodes")
-    findings = check_cluster(kube, WISHES)
+    findings = check_cluster(kube, REQUIREMENTS)
     ((state, found),) = of(findings, "GPUs")
     assert state == "warn"
     assert "not allowed to look" in found
@@ -242,9 +242,9 @@ def test_what_may_not_be_looked_at_does_not_end_the_rest(server: KubeServer, kub
 
 def test_the_farm_is_asked_where_it_is_named(world: World) -> None:
     with FarmClient(world.farm.url, api_key=KEY, timeout_s=2) as farm:
-        assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("ok", f"{world.farm.url} has 1 pool")]
+        assert of(check_cluster(world.kube, REQUIREMENTS, farm), "farm") == [("ok", f"{world.farm.url} has 1 pool")]
     with FarmClient(world.farm.url, api_key="wrong", timeout_s=2) as farm:
-        assert of(check_cluster(world.kube, WISHES, farm), "farm") == [("warn", "an API key is needed")]
+        assert of(check_cluster(world.kube, REQUIREMENTS, farm), "farm") == [("warn", "an API key is needed")]
 
 
 def test_the_oldest_kubernetes_is_the_charts() -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from cluster.contract.pools_and_nodes import PoolSupply
-from cluster.controller.pacing import pause_after
 from cluster.controller.process import Controller
+from cluster.controller.round_loop import pause_after
 from cluster.controller.rounds import RoundEnd
 from cluster.controller.settings import ControllerSettings, load_settings
 from cluster.crd import RENDER_POOLS

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.contract.pools_and_nodes import NodeState
-from cluster.controller.departures import DRAINED_NODE, DRAINED_UNTIL, drain_annotations, look_out
-from cluster.controller.drain_plan import Danger, DrainLimits, DrainPlan, plan_drains, pool_of
+from cluster.controller.departures import DRAINED_NODE, DRAINED_UNTIL, drain_annotations, find_departures
+from cluster.controller.drain_plan import Departure, DrainLimits, DrainPlan, plan_drains, pool_of
 from cluster.kube.timestamps import write_time
 from cluster.signals import SIGNALS, Notice, Signal
 from tests.cluster.controller.farm_double import node_state
@@ -37,61 +37,61 @@ def ray_nodes(number: int, *, pool: str = "wan", draining: int = 0) -> list[Node
     ]
 
 
-def danger(node: NodeState, signal: Signal = CORDON, left_s: float | None = None, **more: Any) -> Danger:
-    return Danger(node, f"k8s-{node.name}", f"pod-{node.name}", notice(signal, left_s), **more)
+def departure(node: NodeState, signal: Signal = CORDON, left_s: float | None = None, **more: Any) -> Departure:
+    return Departure(node, f"k8s-{node.name}", f"pod-{node.name}", notice(signal, left_s), **more)
 
 
-def plan(dangers: list[Danger], nodes: list[NodeState], limits: DrainLimits = LIMITS) -> DrainPlan:
-    return plan_drains(dangers, nodes, pools=["wan", "ltx"], limits=limits, now=NOW)
+def plan(departures: list[Departure], nodes: list[NodeState], limits: DrainLimits = LIMITS) -> DrainPlan:
+    return plan_drains(departures, nodes, pools=["wan", "ltx"], limits=limits, now=NOW)
 
 
 def drained(found: DrainPlan) -> list[str]:
-    return [one.danger.ray_node.name for one in found.drains]
+    return [one.departure.ray_node.name for one in found.drains]
 
 
 def waiting(found: DrainPlan) -> list[str]:
-    return [one.danger.ray_node.name for one in found.waits]
+    return [one.departure.ray_node.name for one in found.waits]
 
 
 def test_of_eight_cordoned_nodes_two_are_drained_and_six_wait() -> None:
     nodes = ray_nodes(8)
-    found = plan([danger(node) for node in nodes], nodes)
+    found = plan([departure(node) for node in nodes], nodes)
     assert drained(found) == ["r0", "r1"]
     assert waiting(found) == ["r2", "r3", "r4", "r5", "r6", "r7"]
-    assert all(one.pool == "wan" and not one.danger.notice.signal.forced for one in found.waits)
+    assert all(one.pool == "wan" and not one.departure.notice.signal.forced for one in found.waits)
 
 
 def test_what_is_being_drained_already_counts() -> None:
     nodes = ray_nodes(8, draining=2)
-    assert drained(plan([danger(node) for node in nodes[2:]], nodes)) == []
+    assert drained(plan([departure(node) for node in nodes[2:]], nodes)) == []
     nodes = ray_nodes(8, draining=1)
-    assert drained(plan([danger(node) for node in nodes[1:]], nodes)) == ["r1"]
+    assert drained(plan([departure(node) for node in nodes[1:]], nodes)) == ["r1"]
 
 
 def test_one_node_may_always_be_drained() -> None:
     (node,) = nodes = ray_nodes(1)
-    assert drained(plan([danger(node)], nodes)) == ["r0"]
+    assert drained(plan([departure(node)], nodes)) == ["r0"]
 
 
 def test_a_spot_notice_waits_for_nobody_and_says_that_it_is_more_than_the_share() -> None:
     nodes = ray_nodes(8)
-    found = plan([danger(node, SPOT) for node in nodes], nodes)
+    found = plan([departure(node, SPOT) for node in nodes], nodes)
     assert len(found.drains) == 8
     assert found.waits == ()
-    assert [bool(one.over) for one in found.drains] == [False, False, *6 * [True]]
-    assert "more than the share of pool wan, but it goes anyway" in found.drains[-1].words
+    assert [bool(one.exceeded) for one in found.drains] == [False, False, *6 * [True]]
+    assert "more than the share of pool wan, but it goes anyway" in found.drains[-1].message
 
 
 def test_the_most_urgent_goes_first_and_uses_up_the_share() -> None:
     nodes = ray_nodes(4)
-    found = plan([danger(nodes[0]), danger(nodes[1], SPOT), danger(nodes[2], SPOT, 30)], nodes)
+    found = plan([departure(nodes[0]), departure(nodes[1], SPOT), departure(nodes[2], SPOT, 30)], nodes)
     assert drained(found) == ["r2", "r1"]
     assert waiting(found) == ["r0"]
 
 
 def test_a_node_with_no_time_left_is_not_kept_waiting() -> None:
     nodes = ray_nodes(8, draining=2)
-    found = plan([danger(nodes[2], CORDON, 119.0), danger(nodes[3], CORDON, 121.0)], nodes)
+    found = plan([departure(nodes[2], CORDON, 119.0), departure(nodes[3], CORDON, 121.0)], nodes)
     assert (drained(found), waiting(found)) == (["r2"], ["r3"])
 
 
@@ -99,7 +99,7 @@ def test_pools_have_shares_of_their_own_and_a_node_needs_room_in_all_of_its() ->
     nodes = [*ray_nodes(4), *ray_nodes(4, pool="ltx", draining=1)]
     nodes = [replace_id(node, f"n{at}") for at, node in enumerate(nodes)]
     both = node_state("both", address="10.1.0.1", gangs=("wan-x-0", "ltx-x-0"))
-    found = plan([danger(both), danger(nodes[0])], [*nodes, both])
+    found = plan([departure(both), departure(nodes[0])], [*nodes, both])
     assert (drained(found), waiting(found)) == (["n0"], ["both"])
 
 
@@ -113,47 +113,47 @@ def test_a_gang_over_two_nodes_is_one_gang() -> None:
         node_state("a", address="10.0.0.1", gangs=gang, state="draining"),
         node_state("b", address="10.0.0.2", gangs=gang),
     ]
-    assert drained(plan([danger(nodes[1])], nodes)) == ["b"], "the gang leaves already"
+    assert drained(plan([departure(nodes[1])], nodes)) == ["b"], "the gang leaves already"
 
 
 def test_a_node_without_gangs_has_no_share_to_wait_for() -> None:
     nodes = ray_nodes(8, draining=2)
     idle = node_state("idle", address="10.0.9.9")
-    assert drained(plan([danger(idle)], [*nodes, idle])) == ["idle"]
+    assert drained(plan([departure(idle)], [*nodes, idle])) == ["idle"]
 
 
 def test_asked_once_is_enough() -> None:
     (node,) = ray_nodes(1, draining=1)
-    assert drained(plan([danger(node, SPOT, asked_until=NOW + 100)], [node])) == []
-    assert drained(plan([danger(node, CORDON)], [node])) == [], "somebody else drains it"
+    assert drained(plan([departure(node, SPOT, requested_until=NOW + 100)], [node])) == []
+    assert drained(plan([departure(node, CORDON)], [node])) == [], "somebody else drains it"
 
 
 def test_an_earlier_end_is_asked_for_again() -> None:
     (node,) = ray_nodes(1, draining=1)
-    (again,) = plan([danger(node, SPOT, 60, asked_until=NOW + 300)], [node]).drains
+    (again,) = plan([departure(node, SPOT, 60, requested_until=NOW + 300)], [node]).drains
     assert again.request.deadline_s == 60
 
 
 def test_a_notice_over_a_drain_of_somebody_else_is_told_to_the_farm() -> None:
     (node,) = ray_nodes(1, draining=1)
-    (drain,) = plan([danger(node, SPOT)], [node]).drains
+    (drain,) = plan([departure(node, SPOT)], [node]).drains
     assert drain.request.cause == "spot"
 
 
 def test_a_farm_that_forgot_is_asked_again_for_the_same_moment() -> None:
     (node,) = ray_nodes(1)
-    (drain,) = plan([danger(node, CORDON, 300, asked_until=NOW + 100)], [node]).drains
+    (drain,) = plan([departure(node, CORDON, 300, requested_until=NOW + 100)], [node]).drains
     assert drain.until == NOW + 100
 
 
 def test_a_dead_node_is_left_alone() -> None:
     node = node_state("r", address="10.0.0.1", gangs=("wan-a-0",), state="dead")
-    assert plan([danger(node, SPOT)], [node]) == DrainPlan()
+    assert plan([departure(node, SPOT)], [node]) == DrainPlan()
 
 
 def test_a_time_that_has_passed_still_makes_a_valid_request() -> None:
     (node,) = ray_nodes(1)
-    (drain,) = plan([danger(node, SPOT, 0.0)], [node]).drains
+    (drain,) = plan([departure(node, SPOT, 0.0)], [node]).drains
     assert drain.request.deadline_s == 1.0
 
 
@@ -174,15 +174,15 @@ _nodes = st.lists(
 )
 
 
-def build(spec: list[Any]) -> tuple[list[NodeState], list[Danger]]:
-    nodes, dangers = [], []
+def build(spec: list[Any]) -> tuple[list[NodeState], list[Departure]]:
+    nodes, departures = [], []
     for at, (state, gangs, signal, left_s) in enumerate(spec):
         names = tuple(sorted({f"{pool}-g{number}-0" for pool, number in gangs}))
         node = node_state(f"r{at:02}", address=f"10.0.0.{at}", gangs=names, state=state)
         nodes.append(node)
         if signal is not None:
-            dangers.append(danger(node, SPOT if signal == "spot" else CORDON, left_s))
-    return nodes, dangers
+            departures.append(departure(node, SPOT if signal == "spot" else CORDON, left_s))
+    return nodes, departures
 
 
 def leaving(nodes: list[NodeState], also: set[str]) -> Counter[str]:
@@ -192,27 +192,27 @@ def leaving(nodes: list[NodeState], also: set[str]) -> Counter[str]:
 
 @given(_nodes, st.floats(0.05, 1.0))
 def test_never_more_than_the_share_leaves_by_our_own_will(spec: list[Any], share: float) -> None:
-    nodes, dangers = build(spec)
-    found = plan(dangers, nodes, DrainLimits(share, 120))
+    nodes, departures = build(spec)
+    found = plan(departures, nodes, DrainLimits(share, 120))
     total = Counter(
         gang.split("-")[0] for gang in {gang for node in nodes if node.state != "dead" for gang in node.gangs}
     )
     asked: set[str] = set()
     for drain in found.drains:
         before = leaving(nodes, asked)
-        asked.add(drain.danger.ray_node.id)
+        asked.add(drain.departure.ray_node.id)
         for pool, number in leaving(nodes, asked).items():
             if number > before[pool] > 0 and number > math.floor(share * total[pool]):
-                assert pool in drain.over
-                assert drain.danger.notice.signal.forced or (drain.danger.notice.left_s or 0) <= 120
+                assert pool in drain.exceeded
+                assert drain.departure.notice.signal.forced or (drain.departure.notice.left_s or 0) <= 120
 
 
 @given(_nodes)
 def test_every_living_node_in_danger_is_drained_or_waits_or_is_drained_already(spec: list[Any]) -> None:
-    nodes, dangers = build(spec)
-    found = plan(dangers, nodes)
+    nodes, departures = build(spec)
+    found = plan(departures, nodes)
     assert not set(drained(found)) & set(waiting(found))
-    for one in dangers:
+    for one in departures:
         name, state = one.ray_node.name, one.ray_node.state
         if state == "alive":
             assert name in {*drained(found), *waiting(found)}
@@ -223,24 +223,26 @@ def test_every_living_node_in_danger_is_drained_or_waits_or_is_drained_already(s
 
 @given(_nodes)
 def test_what_was_carried_out_is_not_asked_for_again(spec: list[Any]) -> None:
-    nodes, dangers = build(spec)
-    found = plan(dangers, nodes)
-    until = {drain.danger.ray_node.id: drain.until for drain in found.drains}
+    nodes, departures = build(spec)
+    found = plan(departures, nodes)
+    until = {drain.departure.ray_node.id: drain.until for drain in found.drains}
     after = [node.model_copy(update={"state": "draining"}) if node.id in until else node for node in nodes]
     by_id = {node.id: node for node in after}
-    again = [replace(one, ray_node=by_id[one.ray_node.id], asked_until=until.get(one.ray_node.id)) for one in dangers]
+    again = [
+        replace(one, ray_node=by_id[one.ray_node.id], requested_until=until.get(one.ray_node.id)) for one in departures
+    ]
     assert plan(again, after).drains == ()
 
 
 @given(_nodes)
 def test_all_are_drained_in_the_end_where_gangs_come_back_elsewhere(spec: list[Any]) -> None:
-    nodes, dangers = build([one for one in spec if one[0] == "alive"])
-    left = {one.ray_node.id: one for one in dangers}
-    for _ in range(len(dangers)):
+    nodes, departures = build([one for one in spec if one[0] == "alive"])
+    left = {one.ray_node.id: one for one in departures}
+    for _ in range(len(departures)):
         for drain in plan(list(left.values()), nodes).drains:
-            del left[drain.danger.ray_node.id]
+            del left[drain.departure.ray_node.id]
             # It went, and its gangs stand on another node now.
-            gone = drain.danger.ray_node
+            gone = drain.departure.ray_node
             nodes = [node for node in nodes if node.id != gone.id]
             nodes.append(node_state(f"new-{gone.name}", address="10.2.0.1", gangs=gone.gangs))
     assert left == {}
@@ -248,7 +250,7 @@ def test_all_are_drained_in_the_end_where_gangs_come_back_elsewhere(spec: list[A
 
 def test_what_was_asked_is_read_back_from_the_pod_and_only_for_the_same_ray_node() -> None:
     (node,) = ray_nodes(1, draining=1)
-    notes = drain_annotations(danger(node, SPOT), NOW + 90)
+    notes = drain_annotations(departure(node, SPOT), NOW + 90)
     assert notes[DRAINED_UNTIL] == write_time(NOW + 90)
     k8s_node = {"metadata": {"name": "k1"}, "spec": {"taints": [{"key": SPOT.key}]}}
 
@@ -256,11 +258,11 @@ def test_what_was_asked_is_read_back_from_the_pod_and_only_for_the_same_ray_node
         meta = {"name": "p", "annotations": notes}
         return {"metadata": meta, "spec": {"nodeName": "k1"}, "status": {"podIP": node.address}}
 
-    (known,) = look_out([k8s_node], [pod(notes)], [node], heed_cordons=True, now=NOW).dangers
-    assert known.asked_until == NOW + 90
+    (known,) = find_departures([k8s_node], [pod(notes)], [node], heed_cordons=True, now=NOW).departures
+    assert known.requested_until == NOW + 90
     other = {**notes, DRAINED_NODE: "id-of-another"}
-    (unknown,) = look_out([k8s_node], [pod(other)], [node], heed_cordons=True, now=NOW).dangers
-    assert unknown.asked_until is None
+    (unknown,) = find_departures([k8s_node], [pod(other)], [node], heed_cordons=True, now=NOW).departures
+    assert unknown.requested_until is None
 
 
 def test_the_head_is_told_of_and_not_drained() -> None:
@@ -268,7 +270,7 @@ def test_the_head_is_told_of_and_not_drained() -> None:
     meta = {"name": "head", "labels": {"ray.io/node-type": "head"}}
     head = {"metadata": meta, "spec": {"nodeName": "k1"}, "status": {"podIP": node.address}}
     k8s_node = {"metadata": {"name": "k1"}, "spec": {"unschedulable": True}}
-    outlook = look_out([k8s_node], [head], [node], heed_cordons=True, now=NOW)
-    assert outlook.dangers == ()
-    assert [placed.node for placed in outlook.heads] == ["k1"]
-    assert look_out([k8s_node], [head], [node], heed_cordons=False, now=NOW).heads == ()
+    found = find_departures([k8s_node], [head], [node], heed_cordons=True, now=NOW)
+    assert found.departures == ()
+    assert [placed.node for placed in found.heads] == ["k1"]
+    assert find_departures([k8s_node], [head], [node], heed_cordons=False, now=NOW).heads == ()

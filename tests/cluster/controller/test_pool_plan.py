@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.contract.pools_and_nodes import PoolState, PoolSupply, PoolTerms
 from cluster.controller.pool_plan import (
-    judge,
+    check_pool,
     plan_first_replicas,
     plan_statuses,
     plan_terms,
@@ -18,8 +18,8 @@ from cluster.controller.pool_status import (
     PATIENCE_S,
     REFRESH_S,
     FarmReport,
+    Readiness,
     RenderPoolStatus,
-    Verdict,
     as_patch,
     describe_pool,
 )
@@ -50,7 +50,7 @@ AWAY = FarmReport(None, NOW, "the farm at http://farm does not answer in time")
 
 def settled(pool: RenderPool, farm: FarmReport, now: float = NOW) -> RenderPool:
     """The RenderPool after what was planned for it was written."""
-    for write in plan_statuses([pool], farm, untold={}, now=now):
+    for write in plan_statuses([pool], farm, failed={}, now=now):
         assert write.render_pool == pool
         status = {name: value for name, value in as_patch(write.status).items() if value is not None}
         spec = pool.spec.model_dump(mode="json", by_alias=True, exclude_none=True) if pool.spec else {}
@@ -93,7 +93,7 @@ def test_a_pool_that_the_farm_has_otherwise_is_left_alone_and_says_why(spec: Jso
     pool = render_pool(**spec)
     farm = report(pool_state(), pool_state("small", model="pocket"))
     assert plan_terms([pool], farm) == ()
-    verdict = judge(pool, [pool], farm)
+    verdict = check_pool(pool, [pool], farm)
     assert (verdict.truth, verdict.reason) == ("False", reason)
     assert words in verdict.message
 
@@ -101,7 +101,7 @@ def test_a_pool_that_the_farm_has_otherwise_is_left_alone_and_says_why(spec: Jso
 def test_a_spec_that_cannot_be_understood_says_what_is_wrong() -> None:
     pool = render_pool(scaling="manual")
     assert plan_terms([pool], report(pool_state())) == ()
-    (write,) = plan_statuses([pool], report(pool_state()), untold={}, now=NOW)
+    (write,) = plan_statuses([pool], report(pool_state()), failed={}, now=NOW)
     assert condition(write.status, "Ready") == ("False", "InvalidSpec")
     assert condition(write.status, "FarmReachable") == ("True", "Answered")
 
@@ -111,7 +111,7 @@ def test_of_two_render_pools_for_one_pool_the_oldest_wins_and_the_other_says_so(
     for pools in ([old, new], [new, old]):
         (order,) = plan_terms(pools, report(pool_state()))
         assert order.render_pool == old
-    verdict = judge(new, [old, new], report(pool_state()))
+    verdict = check_pool(new, [old, new], report(pool_state()))
     assert verdict.reason == "PoolTaken"
     assert "default/old, which is older" in verdict.message
 
@@ -125,7 +125,7 @@ def test_made_in_the_same_second_the_name_decides() -> None:
 
 def test_the_status_has_the_farms_numbers() -> None:
     pool = render_pool(minGangs=0, maxGangs=1)
-    (write,) = plan_statuses([pool], report(pool_state()), untold={}, now=NOW)
+    (write,) = plan_statuses([pool], report(pool_state()), failed={}, now=NOW)
     status = write.status
     assert (status.gangs.wanted, status.gangs.ready, status.replicas) == (1, 1, 1)
     assert status.backlog_gpu_seconds == 1230, "to three digits"
@@ -138,12 +138,12 @@ def test_the_status_has_the_farms_numbers() -> None:
 
 def test_gangs_that_start_count_as_replicas_or_an_autoscaler_asks_for_them_twice() -> None:
     supply = PoolSupply(ready=2, idle=0, starting=3, draining=1, cold_start_s=1)
-    (write,) = plan_statuses([render_pool()], report(pool_state(supply=supply)), untold={}, now=NOW)
+    (write,) = plan_statuses([render_pool()], report(pool_state(supply=supply)), failed={}, now=NOW)
     assert write.status.replicas == 5
 
 
 def test_another_spot_policy_waits_for_the_next_deployment_and_says_what_to_do() -> None:
-    (write,) = plan_statuses([render_pool(spotPolicy="avoid")], report(pool_state()), untold={}, now=NOW)
+    (write,) = plan_statuses([render_pool(spotPolicy="avoid")], report(pool_state()), failed={}, now=NOW)
     assert condition(write.status, "SpotPolicyApplied") == ("False", "NextDeployment")
     told = write.status.condition("SpotPolicyApplied")
     assert told is not None
@@ -152,19 +152,21 @@ def test_another_spot_policy_waits_for_the_next_deployment_and_says_what_to_do()
 
 
 def test_replicas_that_mean_nothing_are_said_to_mean_nothing() -> None:
-    assert "replicas, 5, is ignored" in judge(render_pool(replicas=5), [], report(pool_state())).message
-    assert "nobody has written replicas" in judge(render_pool(scaling="external"), [], report(pool_state())).message
+    assert "replicas, 5, is ignored" in check_pool(render_pool(replicas=5), [], report(pool_state())).message
+    assert (
+        "nobody has written replicas" in check_pool(render_pool(scaling="external"), [], report(pool_state())).message
+    )
 
 
 @pytest.mark.parametrize(("replicas", "clamped"), [(0, 1), (1, None), (8, None), (9, 8)])
 def test_replicas_outside_the_limits_are_said_to_be_clamped(replicas: int, clamped: int | None) -> None:
-    message = judge(render_pool(scaling="external", replicas=replicas), [], report(pool_state())).message
+    message = check_pool(render_pool(scaling="external", replicas=replicas), [], report(pool_state())).message
     assert (f"replicas, {replicas}, counts as {clamped}" in message) == (clamped is not None)
 
 
 def test_without_a_director_the_pool_is_not_ready_and_the_last_numbers_stay() -> None:
     pool = settled(render_pool(), report(pool_state()))
-    (write,) = plan_statuses([pool], report(pool_state(supply=None, demand=None, decision=None)), untold={}, now=NOW)
+    (write,) = plan_statuses([pool], report(pool_state(supply=None, demand=None, decision=None)), failed={}, now=NOW)
     assert condition(write.status, "Ready") == ("False", "NotMeasured")
     assert len(plan_terms([render_pool()], report(pool_state(supply=None)))) == 1, (
         "its store keeps them for the Director"
@@ -174,8 +176,8 @@ def test_without_a_director_the_pool_is_not_ready_and_the_last_numbers_stay() ->
 
 
 def test_why_the_farm_was_not_told_is_said() -> None:
-    untold = {"default/wan": Verdict("False", "TermsRefused", "max_gangs is more than your quota")}
-    (write,) = plan_statuses([render_pool()], report(pool_state()), untold=untold, now=NOW)
+    untold = {"default/wan": Readiness("False", "TermsRefused", "max_gangs is more than your quota")}
+    (write,) = plan_statuses([render_pool()], report(pool_state()), failed=untold, now=NOW)
     assert condition(write.status, "Ready") == ("False", "TermsRefused")
     assert write.news == "max_gangs is more than your quota"
 
@@ -184,20 +186,20 @@ def test_a_farm_that_is_away_changes_nothing_but_says_so() -> None:
     pool = settled(render_pool(), report(pool_state(), at=NOW - 5), NOW - 5)
     assert plan_terms([pool], AWAY) == ()
     assert plan_first_replicas([pool], AWAY) == ()
-    (write,) = plan_statuses([pool], AWAY, untold={}, now=NOW)
+    (write,) = plan_statuses([pool], AWAY, failed={}, now=NOW)
     assert condition(write.status, "FarmReachable") == ("False", "NoAnswer")
     assert condition(write.status, "Ready") == ("True", "AsSpecified"), "for a while"
     assert write.status.gangs == pool.status.gangs
     assert write.status.measured_at == write_time(NOW - 5)
     away = settled(pool, AWAY)
-    assert plan_statuses([away], AWAY, untold={}, now=NOW + 30) == (), "it is said once"
-    (late,) = plan_statuses([away], AWAY, untold={}, now=NOW + PATIENCE_S + 1)
+    assert plan_statuses([away], AWAY, failed={}, now=NOW + 30) == (), "it is said once"
+    (late,) = plan_statuses([away], AWAY, failed={}, now=NOW + PATIENCE_S + 1)
     assert condition(late.status, "Ready") == ("Unknown", "FarmUnreachable")
     assert late.status.gangs == pool.status.gangs
 
 
 def test_a_farm_that_never_answered_leaves_a_pool_unknown() -> None:
-    (write,) = plan_statuses([render_pool()], AWAY, untold={}, now=NOW)
+    (write,) = plan_statuses([render_pool()], AWAY, failed={}, now=NOW)
     assert condition(write.status, "Ready") == ("Unknown", "FarmUnreachable")
 
 
@@ -218,7 +220,7 @@ def test_a_condition_keeps_the_time_at_which_it_began() -> None:
 def test_conditions_of_others_stay() -> None:
     theirs = {"type": "Audited", "status": "True", "reason": "Yes", "message": "", "lastTransitionTime": write_time(1)}
     pool = render_pool(status={"conditions": [theirs]})
-    (write,) = plan_statuses([pool], report(pool_state()), untold={}, now=NOW)
+    (write,) = plan_statuses([pool], report(pool_state()), failed={}, now=NOW)
     assert condition(write.status, "Audited") == ("True", "Yes")
 
 
@@ -227,18 +229,18 @@ def test_numbers_that_always_move_are_written_only_now_and_then() -> None:
     assert pool_state().demand is not None
     busier = pool_state(demand=pool_state().demand.model_copy(update={"backlog_gpu_s": 99.0}))  # type: ignore[union-attr]
     soon, later = NOW + REFRESH_S - 1, NOW + REFRESH_S
-    assert plan_statuses([pool], report(busier, at=soon), untold={}, now=soon) == ()
-    (write,) = plan_statuses([pool], report(busier, at=later), untold={}, now=later)
+    assert plan_statuses([pool], report(busier, at=soon), failed={}, now=soon) == ()
+    (write,) = plan_statuses([pool], report(busier, at=later), failed={}, now=later)
     assert write.status.backlog_gpu_seconds == 99
     assert write.news is None
     back = NOW - 3600  # the clock was set back
-    assert len(plan_statuses([pool], report(busier, at=back), untold={}, now=back)) == 1
+    assert len(plan_statuses([pool], report(busier, at=back), failed={}, now=back)) == 1
 
 
 def test_a_change_that_autoscalers_act_on_is_written_at_once() -> None:
     pool = settled(render_pool(), report(pool_state()))
     supply = PoolSupply(ready=2, idle=0, starting=0, draining=0, cold_start_s=1)
-    assert len(plan_statuses([pool], report(pool_state(supply=supply), at=NOW + 1), untold={}, now=NOW + 1)) == 1
+    assert len(plan_statuses([pool], report(pool_state(supply=supply), at=NOW + 1), failed={}, now=NOW + 1)) == 1
 
 
 def test_external_scaling_begins_with_the_gangs_that_there_are() -> None:
@@ -284,9 +286,9 @@ def test_after_one_round_there_is_nothing_left_to_do(pools: list[RenderPool], aw
     assert len({order.pool for order in orders}) == len(orders), "a pool has one voice"
     after = with_terms(farm, orders)
     assert plan_terms(pools, after) == ()
-    writes = {write.render_pool.key: write.status for write in plan_statuses(pools, after, untold={}, now=NOW)}
+    writes = {write.render_pool.key: write.status for write in plan_statuses(pools, after, failed={}, now=NOW)}
     assert set(writes) == {pool.key for pool in pools}, "each says something the first time"
     for pool in pools:
         done = RenderPool(**{**vars(pool), "status": writes[pool.key]})
-        verdict = judge(done, pools, after)
+        verdict = check_pool(done, pools, after)
         assert describe_pool(done, verdict, after, now=NOW + 1) == writes[pool.key]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.controller.acting import NotLeader
+from cluster.controller.actions import NotLeader
 from cluster.controller.drain_plan import DrainLimits
 from cluster.controller.drainer import Drainer
 from cluster.controller.metrics import ControllerMetrics

@@ -1,6 +1,6 @@
 """How the controller acts: one request at a time, only while it leads, and with every failure translated and counted.
 
-An act may be the last thing that this process does, so each must be safe to repeat. A server that did not answer is
+An action may be the last thing that this process does, so each must be safe to repeat. A server that did not answer is
 left alone for the rest of the round.
 """
 
@@ -17,17 +17,17 @@ from cluster.kube.events import EventRecorder, EventType
 Server = Literal["farm", "kubernetes"]
 
 Outcome = Literal["done", "gone", "conflict", "refused", "unavailable", "skipped"]
-"""gone: what it was about was deleted meanwhile. conflict: it was changed meanwhile. skipped: the server is away."""
+"""gone: the object was deleted meanwhile. conflict: it was changed meanwhile. skipped: the server is not answering."""
 
 log = logging.getLogger(__name__)
 
 
 class NotLeader(Exception):
-    """We do not lead any more: whatever is left is another's to do."""
+    """We do not lead any more: another controller does what is left."""
 
 
-class Acts:
-    """The acts of one round."""
+class Actions:
+    """The actions of one round."""
 
     def __init__(
         self,
@@ -44,25 +44,25 @@ class Acts:
         self._events, self._metrics, self._may_act, self._clock = events, metrics, may_act, clock
         self._away: set[Server] = set()
 
-    def do(self, server: Server, action: str, act: Callable[[], object]) -> Outcome:
-        """Do one thing; returns how it went. Raises NotLeader before it where we may not."""
+    def run(self, server: Server, action: str, request: Callable[[], object]) -> Outcome:
+        """Send one request and return how it went. Raises NotLeader, with nothing sent, if we may not."""
         self._check()
         if server in self._away:
             return "skipped"
         outcome: Outcome = "done"
         try:
-            act()
+            request()
         except NotFound:
             outcome = "gone"
         except Conflict:
             outcome, self.failed = "conflict", True
         except (FarmRefused, FarmUnavailable, KubeError) as error:
-            outcome = self.note(server, action, error)
+            outcome = self.record_failure(server, action, error)
         self._metrics.actions.labels(action, outcome).inc()
         return outcome
 
-    def note(self, server: Server, action: str, error: Exception) -> Outcome:
-        """Something was asked for in vain."""
+    def record_failure(self, server: Server, action: str, error: Exception) -> Outcome:
+        """Log a failed request, and leave a server that did not answer alone."""
         self.failed = True
         outcome: Outcome = "refused"
         if isinstance(error, FarmUnavailable | Unavailable):
@@ -72,7 +72,7 @@ class Acts:
         log.warning("%s: %s", action, error, extra={"action": action, "outcome": outcome})
         return outcome
 
-    def tell(self, about: Json, *, reason: str, message: str, kind: EventType = "Normal") -> None:
+    def emit(self, about: Json, *, reason: str, message: str, kind: EventType = "Normal") -> None:
         """An event about an object. Raises NotLeader."""
         self._check()
         if "kubernetes" not in self._away:

@@ -1,6 +1,6 @@
-"""When the controller's next round is: soon after something was heard, after a while in any case, later after failures.
+"""Runs the controller's rounds: soon after a change, after a while in any case, later after failures.
 
-The decision is pure; the loop that carries it out waits on a condition, so it is woken and ended at once.
+When the next round begins is decided by a pure function; the loop waits on events, so it is woken and stopped at once.
 """
 
 import logging
@@ -9,29 +9,29 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from cluster.controller.acting import NotLeader
+from cluster.controller.actions import NotLeader
 from cluster.controller.metrics import ControllerMetrics
 from cluster.controller.rounds import RoundEnd
 
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.5
-"""Seconds that the wait after a failure begins from."""
+"""Seconds; base of the backoff after a failure."""
 
 STAND_BY_S = 1.0
-"""Seconds between two looks whether we may lead now; nothing is asked of anybody for it."""
+"""Polling interval, in seconds, of whether we lead by now; it sends no request."""
 
 
 def pause_after(end: RoundEnd, *, failures: int, settle_s: float, max_backoff_s: float, random: Random) -> float:
-    """Seconds before the next round may begin. After `failures` in a row, this one counted, ever longer, at random, and
-    never less than a server asked for."""
+    """Seconds before the next round may begin. After `failures` in a row, this one counted, an exponential backoff with
+    full jitter, and never less than a server asked for."""
     if not end.failed:
         return settle_s
     most_s = min(max_backoff_s, FIRST_BACKOFF_S * 2.0 ** min(failures, 32))
     return max(settle_s, end.retry_after_s, random.uniform(0.0, most_s))
 
 
-class Pace:
+class RoundLoop:
     """Runs rounds in one thread for as long as we lead, until it is stopped."""
 
     def __init__(
@@ -49,18 +49,18 @@ class Pace:
         self._run_round, self._leads, self._metrics = run_round, leads, metrics
         self._settle_s, self._resync_s, self._max_backoff_s = settle_s, resync_s, max_backoff_s
         self._random, self._clock = random, clock
-        self._heard = threading.Event()
+        self._woken = threading.Event()
         self._stopped = threading.Event()
         self._beat = clock()
 
-    def hear(self) -> None:
-        """Something has changed: look again soon. From any thread."""
-        self._heard.set()
+    def wake(self) -> None:
+        """Something has changed: run a round soon. From any thread."""
+        self._woken.set()
 
     def stop(self) -> None:
-        """End after the request that is under way."""
+        """End after the request in progress. From any thread."""
         self._stopped.set()
-        self._heard.set()
+        self._woken.set()
 
     @property
     def stopped(self) -> bool:
@@ -68,18 +68,18 @@ class Pace:
         return self._stopped.is_set()
 
     def silent_s(self) -> float:
-        """Seconds since the loop last came round; much more than a resync means that it is stuck."""
+        """Seconds since the loop last began a turn; much more than a resync means that it is stuck."""
         return self._clock() - self._beat
 
     def run(self) -> None:
-        """Until stopped."""
+        """Run rounds until stopped."""
         failures = 0
         while not self._stopped.is_set():
             self._beat = self._clock()
-            self._heard.clear()
+            self._woken.clear()
             if not self._leads():
                 self._metrics.stand_by()
-                self._heard.wait(STAND_BY_S)
+                self._woken.wait(STAND_BY_S)
                 continue
             self._metrics.leads.set(1)
             end = self._round()
@@ -94,7 +94,7 @@ class Pace:
                 )
             )
             if not end.failed:
-                self._heard.wait(max(0.0, self._resync_s - self._settle_s))
+                self._woken.wait(max(0.0, self._resync_s - self._settle_s))
 
     def _round(self) -> RoundEnd:
         try:
@@ -102,7 +102,7 @@ class Pace:
                 return self._run_round()
         except NotLeader:
             return RoundEnd(failed=False, retry_after_s=0.0)
-        except Exception:  # our bug: the next round may meet other things, and drains must go on
+        except Exception:  # our bug: the next round may go well, and drains must go on
             log.exception("a round failed", extra={"action": "round_bug"})
             self._metrics.rounds.labels("bug").inc()
             return RoundEnd(failed=True, retry_after_s=0.0)
