@@ -8,8 +8,7 @@ is in a namespace of its own or has its name, and goes with it.
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from cluster.kube.errors import AlreadyExists
 from cluster.kube.resources import CRDS
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, WIDGET_CRD, WIDGETS, Ground, wait_for
-from tests.cluster.controller.world import BreakableWorld, World, open_breakable_world, open_world
+from tests.cluster.controller.world import BreakableWorld, NewWorld, World, open_breakable_world, open_world
 
 REAL = os.environ.get("LONGTAKE_KUBECONFIG")
 
@@ -68,9 +67,6 @@ def kube_server(request: pytest.FixtureRequest) -> Iterator[KubeServer]:
 def kube(kube_server: KubeServer, tmp_path: Path) -> Kube:
     """A connection to it."""
     return connect(kubeconfig=kube_server.kubeconfig(tmp_path / "kubeconfig")).within(5.0)
-
-
-NewWorld = Callable[[], AbstractContextManager[World]]
 
 
 @pytest.fixture

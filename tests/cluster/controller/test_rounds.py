@@ -17,8 +17,7 @@ from cluster.farm_client import FarmClient
 from cluster.kube.events import EventRecorder
 from tests.cluster.clusters import write_scale
 from tests.cluster.controller.farm_double import KEY, pool_state
-from tests.cluster.controller.world import SPOT_TAINT, BreakableWorld, World
-from tests.cluster.fixtures import NewWorld
+from tests.cluster.controller.world import SPOT_TAINT, BreakableWorld, NewWorld, World
 
 pytest_plugins = ["tests.cluster.fixtures"]
 

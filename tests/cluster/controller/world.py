@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,6 +159,10 @@ class World:
             with suppress(NotFound):  # a cloud takes nodes away that it does not know
                 self.kube.delete(NODES, name)
         self.kube.delete(NAMESPACES, self.namespace)
+
+
+NewWorld = Callable[[], AbstractContextManager[World]]
+"""Opens one more world."""
 
 
 @dataclass
