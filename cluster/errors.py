@@ -15,7 +15,7 @@ class ClusterError(Exception):
 
 
 class UserMistake(ClusterError):
-    """A mistake of whoever typed or wrote it; the message names it and what is allowed."""
+    """The user's mistake; the message names the wrong value and what is allowed."""
 
 
 class FarmRefused(ClusterError):
@@ -36,7 +36,7 @@ class FarmUnavailable(ClusterError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """What was probably meant; None where nothing is like it."""
+    """The known name that was probably meant; None if nothing is similar."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return found[0] if found else None
 

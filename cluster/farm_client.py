@@ -1,6 +1,6 @@
 """The farm's HTTP API as the cluster uses it: pools and their terms, nodes and drains, as in cluster/contract.
 
-Every request has a timeout and none is tried again here: whoever asks looks at everything again anyway. Answers are
+Every request has a timeout and none is retried here, because every caller polls anyway. Answers are
 read leniently, since farm and controller are not upgraded in the same moment; what is sent is exact.
 """
 
@@ -76,12 +76,12 @@ class FarmClient:
             raise FarmUnavailable(f"{self.url}{path} does not answer as a farm of this release does: {what}") from error
 
     def _send(self, method: str, path: str, body: BaseModel | None = None) -> dict[str, Any]:
-        told = None if body is None else body.model_dump(mode="json")
+        json = None if body is None else body.model_dump(mode="json")
         try:
-            with self._http.stream(method, path, json=told) as response:
+            with self._http.stream(method, path, json=json) as response:
                 whole = self._read_bounded(response)
         except httpx.HTTPError as error:
-            # Without what differs from time to time, such as ports: it stands in statuses.
+            # Without details that vary, such as ports: the message goes into statuses.
             what = "in time" if isinstance(error, httpx.TimeoutException) else f"({type(error).__name__})"
             raise FarmUnavailable(f"the farm at {self.url} does not answer {what}") from error
         found = _as_json(whole)
@@ -92,7 +92,7 @@ class FarmClient:
         return found
 
     def _read_bounded(self, response: httpx.Response) -> bytes:
-        """The body. httpx's own timeout begins anew with every piece of it."""
+        """The body. httpx's own timeout restarts with every chunk of it."""
         parts, size, began = [], 0, time.monotonic()
         for part in response.iter_bytes():
             size += len(part)

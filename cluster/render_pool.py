@@ -86,7 +86,7 @@ class RenderPoolSpec(_Part):
 
     @property
     def terms(self) -> PoolTerms:
-        """What the farm is told. In native mode it is told no replicas, for they would mean nothing."""
+        """What the farm is told: no replicas in native mode, because they would mean nothing."""
         return PoolTerms(
             min_gangs=self.min_gangs,
             max_gangs=self.max_gangs,
@@ -100,7 +100,7 @@ class GangCounts(_Part):
     """Gangs of the pool."""
 
     wanted: _Count | None = None
-    """Gangs that the pool should have now; absent where nobody has decided yet."""
+    """Gangs that the pool should have now; absent if nothing has decided yet."""
     ready: _Count = 0
     """Gangs that take calls."""
     starting: _Count = 0
@@ -138,7 +138,7 @@ class RenderPoolStatus(_Part):
     selector: _Text = ""
     """Label selector of the pool's pods, for the scale subresource."""
     backlog_gpu_seconds: Annotated[int, Field(strict=True, ge=0)] | None = None
-    """GPU-seconds of all calls that are not done, to three digits; absent where nobody has measured them."""
+    """GPU-seconds of all calls that are not done, to three digits; absent if nothing has measured it."""
     reason: _Text = ""
     """Why this many gangs are wanted, in a sentence."""
     measured_at: Annotated[str, Field(strict=True, json_schema_extra={"format": "date-time"})] | None = None
@@ -154,7 +154,7 @@ class RenderPoolStatus(_Part):
 
 @dataclass(frozen=True)
 class RenderPool:
-    """One RenderPool as it was last read. `spec` is None where it cannot be understood, and `problem` says why."""
+    """One RenderPool as it was last read. `spec` is None if it cannot be understood, and `problem` says why."""
 
     namespace: str
     name: str
@@ -167,7 +167,7 @@ class RenderPool:
     spec: RenderPoolSpec | None
     problem: str
     status: RenderPoolStatus
-    """Empty where nothing was written yet, or nothing that we understand."""
+    """Empty if nothing was written yet, or nothing that we understand."""
 
     @property
     def key(self) -> str:
@@ -210,8 +210,8 @@ def _read_spec(spec: Mapping[str, Any]) -> tuple[RenderPoolSpec | None, str]:
     try:
         return RenderPoolSpec.model_validate(given), ""
     except ValidationError as error:
-        told = ("spec" + "".join(f".{part}" for part in one["loc"]) + f": {one['msg']}" for one in error.errors())
-        return None, "; ".join(told)
+        lines = ("spec" + "".join(f".{part}" for part in one["loc"]) + f": {one['msg']}" for one in error.errors())
+        return None, "; ".join(lines)
 
 
 def _read_status(status: Mapping[str, Any]) -> RenderPoolStatus:

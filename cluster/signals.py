@@ -32,7 +32,7 @@ class Signal:
     key: str
     cause: DrainCause
     notice_s: float | None
-    """Seconds from when we see it until the node may be gone, where it does not say itself. None: it may be taken back,
+    """Seconds from when we see it until the node may be gone, unless it says so itself. None: it may be taken back,
     so it is shown and nothing is drained for it."""
     forced: bool
     """Whether the node goes however we like it; else somebody waits, or can be made to."""
@@ -40,7 +40,7 @@ class Signal:
     value: str | None = None
     """Of a taint or label, the value that counts; of a condition, how its message begins. None: any."""
     spot_notice_s: float | None = None
-    """The same on a spot node, where that has less time."""
+    """The same on a spot node, if that has less time."""
     verified: bool = True
 
     @property
@@ -118,9 +118,9 @@ class Notice:
 
     signal: Signal
     left_s: float | None
-    """Seconds until the node may be gone, not negative; None where it is only shown."""
+    """Seconds until the node may be gone, not negative; None if it is only shown."""
     at: float | None
-    """When that is, Unix seconds, where the signal says so itself."""
+    """When that is, in Unix seconds, if the signal says so itself."""
 
     @property
     def acts(self) -> bool:
@@ -162,12 +162,12 @@ def _notice(signal: Signal, node: Json, spot: bool, now: float) -> Notice | None
         return Notice(signal, None, at)
     notice_s = signal.spot_notice_s if spot and signal.spot_notice_s is not None else signal.notice_s
     # A time that has passed long ago is of an event that is over, or of a clock that is wrong: then the usual notice.
-    told = at is not None and at - now > -STALE_S
-    return Notice(signal, max(0.0, at - now) if at is not None and told else notice_s, at if told else None)
+    timed = at is not None and at - now > -STALE_S
+    return Notice(signal, max(0.0, at - now) if at is not None and timed else notice_s, at if timed else None)
 
 
 def _find(signal: Signal, node: Json) -> str | None:
-    """What the node carries for a signal: value or message; None where it does not carry it."""
+    """What the node carries for a signal: value or message; None if it does not carry it."""
     if signal.kind == "taint":
         taints = (node.get("spec") or {}).get("taints") or ()
         values = (str(one.get("value") or "") for one in taints if one.get("key") == signal.key)

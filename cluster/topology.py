@@ -50,7 +50,7 @@ class NodeTopology:
     product: str | None
     """Of its GPUs, such as NVIDIA-H100-80GB-HBM3."""
     gpus: int
-    """That a pod could be given; 0 where there are none, or no device plugin offers them."""
+    """That pods can be given; 0 if there are none, or no device plugin offers them."""
     gpu_memory_mib: int | None
     """Of each GPU."""
     island: str | None
@@ -59,7 +59,7 @@ class NodeTopology:
     zone: str | None
     instance_type: str | None
     spot: bool | None
-    """Whether the cloud may take it away at any time; None where nothing says."""
+    """Whether the cloud may take it away at any time; None if nothing says."""
     labels: Mapping[str, str]
 
     def is_of(self, kind: Mapping[str, str]) -> bool:
@@ -86,7 +86,7 @@ def read_topology(node: Json) -> NodeTopology:
 
 @dataclass(frozen=True)
 class Placement:
-    """A pod of the Ray cluster, with the Ray node in it where Ray knows it."""
+    """A pod of the Ray cluster, with the Ray node in it if Ray knows it."""
 
     pod: Json
     node: str

@@ -1,6 +1,6 @@
 """`longtake cluster`: what an operator of a cluster does by hand. Mounted into `longtake` by an entry point.
 
-Light at the top, for it is imported with every `longtake` command; what a command needs is imported in it. Exit codes
+Light at import, since every `longtake` command imports it; what a command needs is imported in it. Exit codes
 as everywhere: 0 done, 2 the user's mistake, 1 a fault, or something that preflight found to fail.
 """
 
@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Pools, nodes and drains on Kuberne
 
 FARM_TIMEOUT_S = 10.0
 POLL_S = 1.0
-"""Seconds between two looks at a drain."""
+"""Polling interval of a drain, in seconds."""
 
 GRACE_S = 30.0
 """Seconds after its deadline in which a drain is still waited for."""
@@ -162,7 +162,7 @@ def drain(
             ray_nodes,
             within_s=deadline + GRACE_S,
             poll_s=POLL_S,
-            tell=lambda line: print(f"longtake: {line}", file=sys.stderr, flush=True),
+            report=lambda line: print(f"longtake: {line}", file=sys.stderr, flush=True),
         )
     if not done:
         raise typer.Exit(1)
@@ -193,7 +193,7 @@ def crd() -> None:
 def preflight(
     namespace: Namespace = "default",
     farm_url: Annotated[
-        str | None, typer.Option(envvar="LONGTAKE_URL", help="The farm's API; not looked at where it is left out.")
+        str | None, typer.Option(envvar="LONGTAKE_URL", help="The farm's API; not checked if left out.")
     ] = None,
     api_key: ApiKey = None,
     weights_gib: Annotated[
@@ -209,7 +209,7 @@ def preflight(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that this cluster can run Longtake; exit code 1 where it cannot."""
+    """Check that this cluster can run Longtake; exit code 1 if it cannot."""
     from cluster.commands.preflight import Requirements, check_cluster
 
     requirements = Requirements(namespace, lease_name, weights_gib, shared_storage_class)

@@ -13,4 +13,4 @@ class Finding:
     """fail: Longtake cannot work like this."""
     found: str
     fix: str = ""
-    """What to do about it; empty where all is well."""
+    """What to do about it; empty if all is well."""

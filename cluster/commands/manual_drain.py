@@ -18,13 +18,13 @@ class NodesFarm(Protocol):
 
 def find_ray_nodes(name: str, pods: Iterable[Mapping[str, Any]], ray_nodes: Sequence[NodeState]) -> list[NodeState]:
     """The living Ray nodes that a name means: all on a Kubernetes node of that name, or the one whose id, name, address
-    or pod it is. Raises UserMistake where there is none, and for Ray's head."""
+    or pod it is. Raises UserMistake if there is none, and for Ray's head."""
     living = [one for one in ray_nodes if one.state != "dead"]
     placed = [one for one in place_ray_nodes(pods, living) if one.ray_node is not None]
-    meant = [one for one in placed if name in (one.node, one.pod["metadata"]["name"])]
-    if any(one.is_head for one in meant):
+    matching = [one for one in placed if name in (one.node, one.pod["metadata"]["name"])]
+    if any(one.is_head for one in matching):
         raise UserMistake(f"NODE: Ray's head runs on {name}, which cannot be drained; move the farm instead")
-    found = [one.ray_node for one in meant if one.ray_node is not None]
+    found = [one.ray_node for one in matching if one.ray_node is not None]
     found += [one for one in living if name in (one.id, one.name, one.address) and one not in found]
     if not found:
         known = {one.node for one in placed} | {one.name for one in living}
@@ -38,13 +38,13 @@ def wait_for_drain(
     *,
     within_s: float,
     poll_s: float,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Wait until nothing is left on the nodes, telling how it goes. False where that takes longer than `within_s`; a
+    """Wait until nothing is left on the nodes, reporting progress. False if that takes longer than `within_s`; a
     farm that is away for a moment is waited for."""
-    wanted, end, said = {one.id for one in ray_nodes}, clock() + within_s, ""
+    wanted, end, shown = {one.id for one in ray_nodes}, clock() + within_s, ""
     while True:
         try:
             left = [one for one in farm.nodes() if one.id in wanted and _holds_something(one)]
@@ -52,13 +52,13 @@ def wait_for_drain(
         except FarmUnavailable as error:
             left, line = list(ray_nodes), str(error)
         if not left:
-            tell("drained")
+            report("drained")
             return True
-        if line != said:
-            tell(line)
-            said = line
+        if line != shown:
+            report(line)
+            shown = line
         if clock() >= end:
-            tell(f"not empty after {within_s:.0f} s")
+            report(f"not empty after {within_s:.0f} s")
             return False
         sleep(poll_s)
 

@@ -41,7 +41,7 @@ PERMISSIONS = (
 
 
 def check_permissions(kube: Kube, *, namespace: str, lease_name: str) -> Iterator[Finding]:
-    """Whether whoever runs this may do what the controller does. In the controller's pod that is its account."""
+    """Whether the current user may do what the controller does. In the controller's pod that is its account."""
     for permission in PERMISSIONS:
         within = {"namespace": namespace, "default": "default", "cluster": None}[permission.where]
         lacking = [verb for verb in permission.verbs if not _may(kube, verb, permission, within, lease_name)]

@@ -1,6 +1,6 @@
-"""What a cluster has and lacks for Longtake, each with a way to mend it. Reads only, and changes nothing.
+"""What a cluster has and lacks for Longtake, each with its fix. Reads only, and changes nothing.
 
-Every check is apart from the others: one that may not look says so and the rest goes on.
+Checks are independent: one that may not look says so, and the rest go on.
 """
 
 import re
@@ -42,7 +42,7 @@ DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 @dataclass(frozen=True)
 class Requirements:
-    """What the cluster is to be checked for, beside what always is."""
+    """What to check the cluster for, beside what is always checked."""
 
     namespace: str
     lease_name: str = "longtake-controller"
@@ -53,7 +53,7 @@ class Requirements:
 
 
 def check_cluster(kube: Kube, requirements: Requirements, farm: FarmClient | None = None) -> list[Finding]:
-    """All findings, in the order in which one would mend them."""
+    """All findings, in the order in which one would fix them."""
     checks: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
         ("Kubernetes", lambda: check_server(kube)),
         ("RenderPool CRD", lambda: check_crd(kube)),
@@ -147,7 +147,7 @@ def check_gpus(kube: Kube, requirements: Requirements) -> Iterator[Finding]:
         kind = dict(pool.spec.node_kind) if pool.spec is not None else {}
         if kind and not any(node.is_of(kind) for node in nodes):
             words = ", ".join(f"{name}={value}" for name, value in kind.items())
-            fix = "right where such nodes come with the first call; else correct nodeKind"
+            fix = "fine if such nodes come with the first call; else correct nodeKind"
             yield Finding(f"nodes of {pool.key}", "warn", f"none has {words}", fix)
     if requirements.weights_gib is not None:
         yield from judge_memory(nodes, requirements.weights_gib)
@@ -161,7 +161,7 @@ def judge_gpus(nodes: Sequence[NodeTopology]) -> Iterator[Finding]:
         yield Finding("GPUs", "fail", f"{', '.join(hidden[:5])}: has GPUs, but no pod can be given one", plugin)
     offering = [node for node in nodes if node.gpus]
     if not offering and not hidden:
-        fix = "right for pools on cores, or where GPU nodes come with the first call; else " + plugin
+        fix = "fine for pools on cores, or if GPU nodes come with the first call; else " + plugin
         yield Finding("GPUs", "warn", f"none of {len(nodes)} nodes offers any", fix)
     nameless = [node.name for node in offering if node.product is None]
     if nameless:
@@ -194,7 +194,7 @@ def judge_memory(nodes: Sequence[NodeTopology], weights_gib: float) -> Iterator[
 
 
 def check_storage(kube: Kube, requirements: Requirements) -> Iterator[Finding]:
-    """A default StorageClass, and one whose volumes many nodes can mount where that was asked for."""
+    """A default StorageClass, and, if requested, one whose volumes many nodes can mount."""
     classes = {one["metadata"]["name"]: one for one in kube.list_all(STORAGE_CLASSES).items}
     default = [name for name, one in classes.items() if _annotation(one, DEFAULT_CLASS) == "true"]
     if default:
@@ -237,7 +237,7 @@ def check_farm(farm: FarmClient | None) -> Iterator[Finding]:
 
 
 def _worker_group(crd: Json) -> Mapping[str, Any]:
-    """Fields of a worker group in the CRD of RayServices; none where it looks otherwise."""
+    """Fields of a worker group in the CRD of RayServices; none if it looks different."""
     versions = [one for one in crd["spec"]["versions"] if one.get("name") == "v1"]
     node: Any = versions[0].get("schema", {}).get("openAPIV3Schema", {}) if versions else {}
     for name in ("spec", "rayClusterConfig", "workerGroupSpecs"):

@@ -55,7 +55,7 @@ def extra_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def choose_formatter(form: str, *, is_terminal: bool, text: str = TEXT) -> logging.Formatter:
-    """The formatter for `form` (one of FORMS); anything else leaves it to where the lines go."""
+    """The formatter for `form` (one of FORMS); anything else chooses by whether the lines go to a terminal."""
     if form == "text" or (form != "json" and is_terminal):
         return PlainLines(text)
     return JsonLines()

@@ -60,17 +60,17 @@ class PoolDemand(_Frozen):
     backlog_gpu_s: float
     """GPU-seconds of all calls that are not done, jobs that are held not counted."""
     gpus_per_gang: int
-    """Ranks of one gang; each is a GPU, or a core where there is none."""
+    """Ranks of one gang; each is a GPU, or a core if there are no GPUs."""
     calls_ready: int
     """Calls that wait for a gang."""
     calls_running: int
     """Calls that gangs have."""
     oldest_wait_s: float
-    """Seconds that the call which has waited longest has waited."""
+    """The longest wait of a call, in seconds."""
     required_gangs: float
     """Gangs needed from now on to keep every due time that can still be kept."""
     due_slack_s: float | None = None
-    """Seconds to spare of the tightest of those; None where there is none."""
+    """Slack of the tightest of those in seconds; None if there is none."""
 
 
 class PoolSupply(_Frozen):
@@ -85,7 +85,7 @@ class PoolSupply(_Frozen):
     draining: int
     """Gangs that finish what they have and go."""
     cold_start_s: float
-    """Seconds from asking for a gang until it takes calls, as measured, or assumed where none was."""
+    """Seconds from asking for a gang until it takes calls, as measured, or assumed if none was measured."""
 
 
 class PoolDecision(_Frozen):

@@ -12,7 +12,7 @@ Check = Callable[[], str]
 
 
 class Exporter:
-    """Serves from construction on, in a thread of its own. Raises OSError where the port is taken."""
+    """Serves from construction on, in a thread of its own. Raises OSError if the port is taken."""
 
     def __init__(self, port: int, *, metrics: Callable[[], bytes], checks: Mapping[str, Check]) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):

@@ -20,12 +20,12 @@ class ControllerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.leads = self._gauge("leads", "1 in the process that acts, else 0.")
-        self.farm_reachable = self._gauge("farm_reachable", "1 where the farm answered when it was last asked.")
+        self.farm_reachable = self._gauge("farm_reachable", "1 if the farm answered when it was last asked.")
         self.last_round = self._gauge("last_round_timestamp_seconds", "When the last round ended without a failure.")
         self.in_danger = self._gauge("nodes_in_danger", "Ray nodes on nodes that will go.")
         self.draining = self._gauge("nodes_draining", "Ray nodes that are being drained.")
         self.waiting = self._gauge("drains_waiting", "Ray nodes whose drain waits for others.")
-        self.ready = self._gauge("pool_ready", "1 where the farm has the pool as its RenderPool says.", "pool")
+        self.ready = self._gauge("pool_ready", "1 if the farm has the pool as its RenderPool says.", "pool")
         self.gpus = self._gauge("node_gpus", "GPUs that nodes offer to pods.", "product", "spot")
         self.rounds = Counter("longtake_controller_rounds", "Rounds.", ["outcome"], registry=self.registry)
         self.round_seconds = Histogram(

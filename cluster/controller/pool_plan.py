@@ -76,9 +76,9 @@ def plan_first_replicas(pools: Sequence[RenderPool], farm: FarmReport) -> tuple[
     return tuple(orders)
 
 
-def with_terms(farm: FarmReport, told: Iterable[PutTerms]) -> FarmReport:
-    """What the farm would answer after it was told."""
-    terms = {order.pool: order.terms for order in told}
+def with_terms(farm: FarmReport, done: Iterable[PutTerms]) -> FarmReport:
+    """What the farm would answer after it has the terms."""
+    terms = {order.pool: order.terms for order in done}
     known = None if farm.pools is None else tuple(_with(pool, terms) for pool in farm.pools)
     return replace(farm, pools=known)
 
@@ -86,7 +86,7 @@ def with_terms(farm: FarmReport, told: Iterable[PutTerms]) -> FarmReport:
 def plan_statuses(
     pools: Sequence[RenderPool], farm: FarmReport, *, failed: Mapping[str, Readiness], now: float
 ) -> tuple[WriteStatus, ...]:
-    """The statuses that must be written. `failed`: by key of a RenderPool, why the farm could not be told its terms."""
+    """The statuses that must be written. `failed`: by key of a RenderPool, why the farm does not have its terms."""
     orders = []
     for pool in pools:
         ready = failed.get(pool.key) or check_pool(pool, pools, farm)
@@ -107,7 +107,7 @@ def check_pool(pool: RenderPool, pools: Sequence[RenderPool], farm: FarmReport) 
 
 
 def _mismatch(pool: RenderPool, pools: Sequence[RenderPool], farm: FarmReport) -> Readiness | None:
-    """Why the farm cannot be told the terms of a RenderPool. What can be said without the farm is said first."""
+    """Why the farm cannot be told the terms of a RenderPool. What needs no answer of the farm comes first."""
     spec = pool.spec
     if spec is None:
         return Readiness("False", "InvalidSpec", pool.problem)
@@ -154,16 +154,16 @@ def _differs(spec: RenderPoolSpec, state: PoolState, known: Sequence[PoolState])
 def _agrees(spec: RenderPoolSpec, state: PoolState) -> Readiness:
     if state.supply is None:
         return Readiness("False", "NotMeasured", "the farm has the pool, but nothing has counted its gangs yet")
-    told = f"the farm has pool {state.name!r} with these terms"
+    message = f"the farm has pool {state.name!r} with these terms"
     if spec.scaling == "native" and spec.replicas is not None:
-        told += f"; replicas, {spec.replicas}, is ignored because scaling is native"
+        message += f"; replicas, {spec.replicas}, is ignored because scaling is native"
     if spec.scaling == "external" and spec.replicas is None:
-        told += "; scaling is external, but nobody has written replicas yet"
+        message += "; scaling is external, but nobody has written replicas yet"
     if spec.scaling == "external" and spec.replicas is not None:
         clamped = min(max(spec.replicas, spec.min_gangs), spec.max_gangs)
         if clamped != spec.replicas:
-            told += f"; replicas, {spec.replicas}, counts as {clamped}, because of minGangs and maxGangs"
-    return Readiness("True", "AsSpecified", told)
+            message += f"; replicas, {spec.replicas}, counts as {clamped}, because of minGangs and maxGangs"
+    return Readiness("True", "AsSpecified", message)
 
 
 def _with(pool: PoolState, terms: Mapping[str, PoolTerms]) -> PoolState:

@@ -41,14 +41,14 @@ class FarmReport:
     """What the farm said when it was asked for its pools, or that it did not answer."""
 
     pools: tuple[PoolState, ...] | None
-    """None where it did not."""
+    """None if it did not answer."""
     asked_at: float
     """Unix seconds."""
     problem: str = ""
     """Why not."""
 
     def pool(self, name: str) -> PoolState | None:
-        """The pool of that name, where there is one."""
+        """The pool of that name, if there is one."""
         return next((pool for pool in self.pools or () if pool.name == name), None)
 
 
@@ -64,7 +64,7 @@ class Readiness:
 
 
 def describe_pool(pool: RenderPool, ready: Readiness, farm: FarmReport, *, now: float) -> RenderPoolStatus:
-    """The status that `pool` should have. Where the farm did not answer, what was last known of its gangs."""
+    """The status that `pool` should have. If the farm did not answer, with what was last known of its gangs."""
     state = farm.pool(pool.spec.pool) if pool.spec is not None else None
     numbers = _numbers(state, farm.asked_at) if state is not None and state.supply is not None else _known(pool)
     ready = _patient(pool, ready, farm, now)
@@ -160,7 +160,7 @@ def _spot(pool: RenderPool, state: PoolState | None, farm: FarmReport) -> tuple[
         "NextDeployment",
         f"gangs were deployed with spot policy {state.spot_applied!r}, and stay so until they are replaced. For "
         f"{pool.spec.spot_policy!r} upgrade the chart's release with spotPolicy {pool.spec.spot_policy!r} at pool "
-        f"{pool.spec.pool!r}, or, where farm.yaml is deployed by serving.app:deploy, deploy it with another revision",
+        f"{pool.spec.pool!r}, or, if farm.yaml is deployed by serving.app:deploy, deploy it with another revision",
     )
 
 
@@ -178,7 +178,7 @@ def _condition(pool: RenderPool, kind: str, truth: Truth, reason: str, message: 
 
 
 def as_patch(status: RenderPoolStatus) -> dict[str, object]:
-    """The status as a merge patch that leaves nothing of an older one: what is not known is named as None."""
+    """The status as a merge patch that leaves nothing of an older one: unknown values are None."""
     whole = status.model_dump(mode="json", by_alias=True, exclude={"conditions"})
-    told = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in status.conditions]
-    return {**whole, "conditions": told}
+    conditions = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in status.conditions]
+    return {**whole, "conditions": conditions}

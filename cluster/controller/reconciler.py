@@ -45,17 +45,17 @@ class Reconciler:
     def reconcile(self, pools: Sequence[RenderPool], report: FarmReport, actions: Actions, *, now: float) -> None:
         """One round. Raises NotLeader."""
         failed: dict[str, Readiness] = {}
-        told: list[PutTerms] = []
+        done: list[PutTerms] = []
         for change in plan_terms(pools, report):
             failure = self._put_terms(change, actions)
             if failure is None:
-                told.append(change)
+                done.append(change)
             else:
                 failed[change.render_pool.key] = failure
         started = {first.render_pool.key for first in plan_first_replicas(pools, report)}
         for first in plan_first_replicas(pools, report):
             self._set_first_replicas(first.render_pool, first.replicas, actions)
-        after = with_terms(report, told)
+        after = with_terms(report, done)
         for write in plan_statuses(pools, after, failed=failed, now=now):
             if write.render_pool.key not in started:  # it has another version now; the next round sees it
                 self._write_status(write, actions)
@@ -63,7 +63,7 @@ class Reconciler:
         self._metrics.show_pools(pools, ready)
 
     def _put_terms(self, change: PutTerms, actions: Actions) -> Readiness | None:
-        """None where the farm took them."""
+        """None if the farm took them."""
         errors: list[str] = []
 
         def put() -> None:

@@ -1,7 +1,7 @@
 """One round of the controller: ask the farm, look at Kubernetes, drain what will go, reconcile pools.
 
-A round may end after any request, and the next one goes on from what is there. A failure ends what depends on it, never
-the round.
+A round may end after any request, and the next one goes on from there. A failure ends what depends on it, never the
+round.
 """
 
 import logging
@@ -36,10 +36,10 @@ class Farm(Protocol):
 
 
 class View(Protocol):
-    """What was last heard of the cluster. The objects are shared: nobody changes them."""
+    """The last known state of the cluster. The objects are shared: do not change them."""
 
     def nodes(self) -> Sequence[Json]:
-        """Kubernetes nodes; none where they are not watched."""
+        """Kubernetes nodes; none if they are not watched."""
 
     def pods(self) -> Sequence[Json]:
         """Pods of the farm's Ray cluster."""
@@ -80,7 +80,7 @@ class Rounds:
         self._events, self._metrics, self._may_act, self._clock = events, metrics, may_act, clock
 
     def run(self) -> RoundEnd:
-        """One round. Raises NotLeader where leadership ends in it."""
+        """One round. Raises NotLeader if leadership ends during it."""
         actions = Actions(events=self._events, metrics=self._metrics, may_act=self._may_act, clock=self._clock)
         report = self._ask_pools(actions)
         # What cannot wait comes first: a spot node may have fifteen seconds.

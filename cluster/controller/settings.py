@@ -1,6 +1,6 @@
 """Settings of the controller, each with its unit and bounds. The only place in cluster/ that reads its environment.
 
-LONGTAKE_CONTROLLER_FARM_URL sets `farm_url`, and so on for every field; what is wrong is told all at once. The farm's
+LONGTAKE_CONTROLLER_FARM_URL sets `farm_url`, and so on for every field; all mistakes are reported at once. The farm's
 administrator key comes from LONGTAKE_API_KEY, as for the command line, or from a file.
 """
 
@@ -29,9 +29,9 @@ class ControllerSettings(BaseModel):
     farm_url: str = "http://127.0.0.1:8000"
     """Where the farm's API is."""
     api_key: Annotated[str | None, Field(repr=False)] = None
-    """An administrator's key; None where the farm asks for none."""
+    """An administrator's key; None if the farm asks for none."""
     api_key_file: Path | None = None
-    """A file that holds it, read anew with every start; instead of `api_key`."""
+    """A file that holds it, read at every start; instead of `api_key`."""
     namespace: Annotated[str, Field(min_length=1)] = "default"
     """Of the RenderPools, of Ray's pods and of the Lease."""
     name: Annotated[str, Field(max_length=200)] = ""
@@ -45,18 +45,18 @@ class ControllerSettings(BaseModel):
     heed_cordons: bool = True
     """Whether a node that somebody cordoned is drained."""
     max_drained_share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """Of a pool's gangs, that are drained at once where the node would stay. One node always may."""
+    """Of a pool's gangs, that are drained at once if the node would stay. One node always may."""
     least_drain_s: _Seconds = 120.0
     """Seconds that a node must have left to be kept waiting for others."""
     resync_s: Annotated[float, Field(ge=1, le=600)] = 15.0
-    """Seconds after which everything is looked at again, though nothing was heard."""
+    """Seconds after which a round runs even if nothing changed."""
     settle_s: Annotated[float, Field(ge=0.01, le=60)] = 1.0
-    """Seconds at least between two looks, however much is heard: changes come in bursts."""
+    """Minimum seconds between two rounds: changes come in bursts."""
     max_backoff_s: Annotated[float, Field(ge=0.1, le=600)] = 15.0
-    """Seconds at most between two looks while the farm or the API server fails."""
+    """Maximum seconds between two rounds while the farm or the API server fails."""
     request_timeout_s: Annotated[float, Field(gt=0, le=4)] = 4.0
-    """Seconds for one request to the farm or the API server. Less than a Lease lasts beyond the leadership of who held
-    it, so that nothing is still under way when another leads."""
+    """Seconds for one request to the farm or the API server. Less than a Lease outlasts its holder's leadership, so
+    that no request is in progress when another leads."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8002
     """Of /metrics, /healthz and /readyz; 0 is any that is free."""
     stop_s: _Seconds = 20.0

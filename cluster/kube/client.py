@@ -15,7 +15,7 @@ from cluster.kube.resources import ACCESS_REVIEWS, Resource
 from cluster.kube.stream import WatchStream
 
 FIELD_MANAGER = "longtake-controller"
-"""Who we are where Kubernetes keeps account of who set which field."""
+"""Our name in the managedFields of what we write."""
 
 REQUEST_TIMEOUT_S = 10.0
 """Seconds that an answer may take, unless a caller says otherwise."""
@@ -80,13 +80,13 @@ class Kube:
         field_selector: str | None = None,
     ) -> Listing:
         """All objects of a namespace, or of all namespaces, in pages that show one moment, the newest there is.
-        Raises Gone where that moment was forgotten between two pages, and other KubeErrors."""
+        Raises Gone if that moment was forgotten between two pages, and other KubeErrors."""
         query = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": str(PAGE_SIZE)}
         items: list[Json] = []
         for _ in range(MAX_PAGES):
             page = self._ask("GET", resource.path(namespace=namespace), query=query)
             about = page.get("metadata") or {}
-            # Items of a list come without these two; whoever gets one of them expects an object like any other.
+            # Items of a list come without these two; callers expect an object like any other.
             names = {"apiVersion": resource.api_version, "kind": resource.kind}
             items += [{**names, **item} for item in page.get("items") or []]
             if not about.get("continue"):
@@ -167,7 +167,7 @@ class Kube:
         return self._ask("POST", path, body=_typed(resource, body), query=_writing(dry_run))
 
     def replace(self, resource: Resource, body: Json, *, subresource: str | None = None) -> Json:
-        """Put `body` in the place of the object that it names. Raises Conflict where its metadata.resourceVersion is
+        """Replace the object that `body` names. Raises Conflict if its metadata.resourceVersion is
         not the newest, NotFound, and other KubeErrors."""
         path = resource.path(namespace=_namespace(body), name=_name(body), subresource=subresource)
         return self._ask("PUT", path, body=_typed(resource, body), query=_writing(False))
@@ -199,15 +199,15 @@ class Kube:
         kind: PatchKind = "merge",
         subresource: str | None = None,
     ) -> Json:
-        """Change some fields, whoever owns them. Raises NotFound; Conflict where `patch` names another
-        metadata.resourceVersion than the newest; Invalid, also where a json patch's test fails."""
+        """Change some fields, regardless of their owner. Raises NotFound; Conflict if `patch` names another
+        metadata.resourceVersion than the newest; Invalid, also if a json patch's test fails."""
         path = resource.path(namespace=namespace, name=name, subresource=subresource)
         return self._ask("PATCH", path, body=patch, query=_writing(False), media_type=_PATCH_TYPES[kind])
 
     def patch_status(
         self, resource: Resource, name: str, status: Json, *, namespace: str | None = None, version: str | None = None
     ) -> Json:
-        """Merge `status` into an object's status: lists are replaced, None removes. With `version` only where the
+        """Merge `status` into an object's status: lists are replaced, None removes. With `version` only if the
         object still has it, Conflict otherwise."""
         body: Json = {"status": status} | ({"metadata": {"resourceVersion": version}} if version else {})
         return self.patch(resource, name, body, namespace=namespace, subresource="status")
@@ -222,7 +222,7 @@ class Kube:
         version: str | None = None,
     ) -> None:
         """Delete in the background; an object with finalizers stays until they are gone. Raises NotFound; Conflict
-        where there is now another object of that name than `uid` says, or it is not in `version` any more."""
+        if there is now another object of that name than `uid` says, or it is not in `version` any more."""
         conditions = {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value is not None}
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if conditions:

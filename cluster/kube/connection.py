@@ -1,6 +1,6 @@
 """One request to the Kubernetes API, over the official client's connections and credentials, and its answer or error.
 
-Every request has a timeout, none is tried again here, and every failure becomes one of errors.py. Knows paths and
+Every request has a timeout, none is retried here, and every failure becomes one of errors.py. Knows paths and
 bodies, not what they mean. The only module that imports `kubernetes`, and only to connect: that import takes long.
 """
 

@@ -1,7 +1,7 @@
 """Leader election by a Lease: one of several controllers works, the others stand by.
 
 Carries out what lease.py decides, in a thread of its own, so that slow work never delays a renewal. It knows
-nothing of the work: whoever works asks `leads()` before each thing that it does.
+nothing of the work: callers ask `leads()` before each action.
 """
 
 import logging
@@ -64,7 +64,7 @@ class Election:
 
     @property
     def leader(self) -> str:
-        """Who holds the Lease, as far as we know; empty where nobody does."""
+        """Who holds the Lease, as far as we know; empty if nobody does."""
         return self._known.seen.holder if self._known.seen is not None else ""
 
     def stop(self, timeout_s: float) -> bool:
@@ -111,7 +111,7 @@ class Election:
         self._known = granted(self._known, record, sent_at=sent_at, now=self._clock())
 
     def _write(self, lease: Json | None, spec: Json) -> Json:
-        """Store `spec` where the Lease is still as it was seen. Raises Conflict, AlreadyExists and other KubeErrors."""
+        """Store `spec` if the Lease is still as it was seen. Raises Conflict, AlreadyExists and other KubeErrors."""
         if lease is None:
             meta = {"name": self._name, "namespace": self._namespace}
             return self._kube.create(LEASES, {"metadata": meta, "spec": spec})

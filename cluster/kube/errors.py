@@ -25,13 +25,13 @@ MAX_MESSAGE_CHARS = 2000
 
 
 class KubeError(Exception):
-    """Base of all errors of the Kubernetes API. `status` is the HTTP status, 0 where there was no answer."""
+    """Base of all errors of the Kubernetes API. `status` is the HTTP status, 0 if there was no answer."""
 
     def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
-        """Kubernetes' word for it, such as AlreadyExists; empty where it gave none."""
+        """Kubernetes' word for it, such as AlreadyExists; empty if it gave none."""
 
 
 class NoCluster(KubeError):
@@ -75,7 +75,7 @@ class Unavailable(KubeError):
     def __init__(self, message: str, *, status: int = 0, reason: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, status=status, reason=reason)
         self.retry_after_s = retry_after_s
-        """Seconds that the server asked to wait, at most MAX_RETRY_AFTER_S; None where it said nothing."""
+        """Seconds that the server asked to wait, at most MAX_RETRY_AFTER_S; None if it said nothing."""
 
 
 def error_of(status: int, body: bytes | str, headers: Mapping[str, str], *, what: str) -> KubeError:

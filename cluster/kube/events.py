@@ -1,6 +1,6 @@
 """Events: what a person sees under `kubectl describe` and `kubectl get events`.
 
-An event that happens again is counted, not written anew. Its name is made of what it says, so that this holds across
+An event that happens again is counted, not written again. Its name is made of what it says, so that this holds across
 restarts and nothing is remembered here. Events are for people: failing to write one is logged and never stops work.
 """
 
@@ -55,7 +55,7 @@ class EventRecorder:
             return False
 
     def _write(self, event: Json) -> bool:
-        """Whether it is written now; False where another wrote at the same moment."""
+        """Whether it is written now; False if another wrote at the same moment."""
         name, namespace = event["metadata"]["name"], event["metadata"]["namespace"]
         try:
             self.kube.create(EVENTS, event)

@@ -1,7 +1,7 @@
-"""Keeps a mirror of one kind of object up to date, and says what changed.
+"""Keeps a mirror of one kind of object up to date, and reports changes.
 
-A thread lists, then watches from the list's version on, and goes on where it was whenever the watch ends; mirror.py
-decides everything else. Nothing but reading: it never writes to the cluster.
+A thread lists, then watches from the list's version on, and resumes whenever the watch ends; mirror.py decides
+everything else. It never writes to the cluster.
 """
 
 import logging
@@ -29,8 +29,8 @@ class Informer:
     """The objects of one kind, of one namespace or all, that selectors choose.
 
     `on_change` is called in the informer's thread, one call at a time, in the order of the changes of each object;
-    first for every object that is there already. It should be quick. What it raises is logged and changes nothing
-    else. `random` spreads waits.
+    first for every existing object. It should be quick. What it raises is logged and has no other effect. `random`
+    spreads waits.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Pure. As in client-go's leaderelection, no clock of another machine is ever read: a candidate measures from the moment
 at which it saw a record itself, a leader from the moment before it sent its renewal. So as long as all clocks run at
-the same speed, whoever leads stops before anyone else can begin, however slow the network is.
+the same speed, the leader stops before any other can begin, however slow the network is.
 """
 
 from dataclasses import dataclass, replace

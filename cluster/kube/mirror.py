@@ -29,7 +29,7 @@ class Change:
 
     kind: ChangeKind
     object: Json
-    """As it is now; where it was deleted, as it was last."""
+    """As it is now; if it was deleted, as it was last."""
 
 
 @dataclass(frozen=True)

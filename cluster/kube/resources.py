@@ -1,6 +1,6 @@
 """Names of the kinds of object that the controller works with, and the paths they have in the API.
 
-Data alone: asks nobody. Kinds of our own are declared where their schema is.
+Data alone: sends nothing. Our own kind is declared beside its schema.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """As it stands in `apiVersion`."""
+        """As in `apiVersion`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:

@@ -29,14 +29,14 @@ class WatchStream:
         self._closed = False
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Ends where the server ends the stream or it was closed. Raises Unavailable where the connection breaks, stays
+        """Ends when the server ends the stream or it was closed. Raises Unavailable if the connection breaks, stays
         silent for too long, or carries something else than events."""
         self._reading = True
         try:
             if not self._closed:
                 yield from events_of(self._response.stream(READ_BYTES, decode_content=True))
         except (HTTPError, OSError, ValueError, AttributeError) as error:
-            # AttributeError is the standard library's, where close() takes the socket away from under a read.
+            # AttributeError is the standard library's, when close() takes the socket away during a read.
             if not self._closed:
                 raise Unavailable(f"{self._what}: the stream broke: {error}") from error
         finally:

@@ -185,7 +185,7 @@ class Emptying:
 def test_waiting_tells_how_it_goes_and_ends_when_the_node_is_empty() -> None:
     lines: list[str] = []
     done = wait_for_drain(
-        Emptying(4), nodes()[:1], within_s=60, poll_s=1, tell=lines.append, clock=lambda: 0.0, sleep=lambda _: None
+        Emptying(4), nodes()[:1], within_s=60, poll_s=1, report=lines.append, clock=lambda: 0.0, sleep=lambda _: None
     )
     assert done
     assert lines == [
@@ -204,7 +204,7 @@ def test_waiting_has_an_end() -> None:
         nodes()[:1],
         within_s=5,
         poll_s=1,
-        tell=lines.append,
+        report=lines.append,
         clock=lambda: next(now),
         sleep=lambda _: None,
     )
