@@ -1,4 +1,4 @@
-"""`helm test`: URL POOL ... is ready and has every pool. Ends with 1, and says what is wrong, where it is not so."""
+"""`helm test`: checks that the farm at URL is ready and has every POOL; if not, exits with 1 and says what is wrong."""
 
 import json
 import os

@@ -1,9 +1,9 @@
-{{/* farm.yaml, as Serve is given it. It holds no secrets: passwords and keys reach the processes as variables. It stands in the
+{{/* farm.yaml, as Serve gets it. It holds no secrets: passwords and keys reach the processes as variables. It is in the
      application's arguments and not in a mounted ConfigMap: a mount changes up to a minute after the RayService, and Serve
-     would build the application anew from the old one. */}}
+     would rebuild the application from the old one. */}}
 
-{{/* Of a dict with `root` and `pool`: one of farm.yaml's pools, as JSON. Where there is a controller, the limits are those of
-     the RenderPool, so that changing them disturbs no gang; the farm itself is told the widest. */}}
+{{/* Of a dict with `root` and `pool`: one of farm.yaml's pools, as JSON. With a controller, the limits are those of
+     the RenderPool, so that changing them disturbs no gang; the farm itself gets the widest. */}}
 {{- define "longtake.farmPool" -}}
 {{- $pool := .pool -}}
 {{- $gpus := index $pool.workers 0 "gpus" | default 0 | int -}}
@@ -50,7 +50,7 @@
 {{- end -}}
 
 {{/* Of one of farm.yaml's pools: what its gangs depend on, as JSON. Serve replaces all of an application whose arguments change,
-     so each pool is one of its own, and is told nothing else. */}}
+     so each pool is an application of its own, with no other arguments. */}}
 {{- define "longtake.gangs" -}}
 {{- $own := pick . "name" "model" "gang_shape" "gpus_per_rank" "ranks_per_node" "spot" "node_labels" "drain_s" -}}
 {{- set $own "scaling" dict | toJson -}}
