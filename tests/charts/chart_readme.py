@@ -34,7 +34,7 @@ def described_values() -> Iterator[tuple[str, str]]:
 
 
 def render_readme(old: str) -> str:
-    """The README with its tables made anew."""
+    """The README with its tables made again."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     tables = {
         "values": _values_table(),

@@ -28,7 +28,7 @@ _NO_RULES = ("description", "default", "example", "format", "nullable", "title")
 
 
 def find_schemas() -> dict[Kind, Draft202012Validator]:
-    """A validator for every kind that is known. Skips the test where the real definitions are not at hand."""
+    """A validator for every kind that is known. Skips the test if the real definitions are not at hand."""
     folder = os.environ.get(WHERE)
     if not folder:
         pytest.skip(f"{WHERE} must name a folder with the CRDs of KubeRay, KEDA and the Prometheus operator")

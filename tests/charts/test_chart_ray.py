@@ -70,7 +70,7 @@ def farm_of(manifests: list[Manifest]) -> FarmConfig:
 
 
 def needed_of_a_node(pool: PoolConfig) -> dict[str, float]:
-    """What a gang takes of the node with its leader: all its bundles where it fits one node, else the largest."""
+    """What a gang takes of the node with its leader: all its bundles if it fits one node, else the largest."""
     bundles = pool.rank_bundles if pool.fits_a_node else pool.rank_bundles[:1]
     needed = {name: sum(bundle[name] for bundle in bundles) for name in bundles[0]}
     return {**needed, "CPU": needed["CPU"] + LEADER_CPU}

@@ -147,7 +147,7 @@ OTHERS: dict[str, Any] = {
     "controller.maxDrainedShare": 0.5,
     "ray.terminationGracePeriodSeconds": 200,
 }
-"""Another value where one cannot be made from what stands there."""
+"""Another value for paths whose values cannot be derived from the old ones."""
 
 POOL_LEAVES = (
     *("model", "gangShape", "ranksPerNode", "minGangs", "maxGangs", "scaling", "planner", "spotPolicy", "nodeKind"),
@@ -231,7 +231,7 @@ def another(path: str, value: Any) -> Any:
 
 
 def found_at(values: Any, path: str) -> Any:
-    """What stands at a path; None where nothing does."""
+    """The value at a path; None if there is none."""
     for part in path.split("."):
         if isinstance(values, list):
             values = values[int(part)]

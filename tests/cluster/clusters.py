@@ -117,7 +117,7 @@ class Ground:
     namespace: str
     kubeconfig: Path
     server: KubeServer | None
-    """None where the cluster is a real one."""
+    """None if the cluster is a real one."""
 
     def widget(self, name: str, **spec: Any) -> Json:
         return {"metadata": {"name": name, "namespace": self.namespace}, "spec": {"model": "wan", **spec}}

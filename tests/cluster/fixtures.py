@@ -1,4 +1,4 @@
-"""Clusters that tests run against: the fake one, and a real one where LONGTAKE_KUBECONFIG names its kubeconfig.
+"""Clusters that tests run against: the fake one, and a real one if LONGTAKE_KUBECONFIG names its kubeconfig.
 
 A module that wants these fixtures says `pytest_plugins = ["tests.cluster.fixtures"]`. `ground` and `world` are of
 each cluster there is; `kube_server` and `breakable_world` have a fake server of the test's own, for tests that harm it.
@@ -57,7 +57,7 @@ def ground(_cluster: Ground) -> Iterator[Ground]:
 
 @pytest.fixture(params=[False], ids=[""])
 def kube_server(request: pytest.FixtureRequest) -> Iterator[KubeServer]:
-    """A fake API server of the test's own, to break as it likes; with TLS where it is parametrized so."""
+    """A fake API server of the test's own, to break as it likes; with TLS if it is parametrized so."""
     with KubeServer(bookmark_s=0.2, tls=request.param) as server:
         server.put({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", **WIDGET_CRD})
         yield server

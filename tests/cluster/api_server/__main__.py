@@ -15,7 +15,7 @@ from tests.cluster.api_server.server import KubeServer
 def main(kubeconfig: Path) -> None:
     with KubeServer(tls=True) as server:
         beside = server.kubeconfig(kubeconfig.with_name(f"{kubeconfig.name}.new"))
-        beside.rename(kubeconfig)  # whoever sees the file sees all of it
+        beside.rename(kubeconfig)  # so that a reader never sees half of it
         sys.stdin.read()
 
 

@@ -37,7 +37,7 @@ class Api:
     store: Store = field(default_factory=Store)
     kinds: Kinds = field(default_factory=Kinds)
     denied: list[tuple[str, str]] = field(default_factory=list)
-    """Verb and plural, with the subresource where there is one, that are not allowed; both may hold wildcards."""
+    """Verb and plural, with the subresource if there is one, that are not allowed; both may hold wildcards."""
 
     def __post_init__(self) -> None:
         self._writing = Writing(self.store, self.kinds, Deletions(self.store, self.kinds, self.time), self.time)
@@ -141,6 +141,6 @@ class Api:
         items = [shown(kind, one) for one in items]
         if kind.schema is None:  # lists of built-in kinds do not repeat what their items are
             items = [{key: one[key] for key in one if key not in ("apiVersion", "kind")} for one in items]
-        else:  # lists of custom resources have it even where nothing follows
+        else:  # lists of custom resources have it even if nothing follows
             about = {"continue": "", **about}
         return {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": about, "items": items}

@@ -32,7 +32,7 @@ class _Rule:
 
 
 class Rules:
-    """All rules of a schema. Raises ValueError for one that cannot be compiled, or cannot work where it stands."""
+    """All rules of a schema. Raises ValueError for one that cannot be compiled, or cannot work in its place."""
 
     def __init__(self, schema: Json) -> None:
         self._environment = celpy.Environment()
@@ -41,7 +41,7 @@ class Rules:
         self._compile_all(schema, "", followed=True)
 
     def problems(self, one: Json, old: Json | None) -> list[Problem]:
-        """Rules that do not hold of an object that was `old` before, None where it is new."""
+        """Rules that do not hold of an object that was `old` before, None if it is new."""
         return list(self._ask(one, old, self._schema, ""))
 
     def _compile_all(self, schema: Json, path: str, *, followed: bool) -> None:

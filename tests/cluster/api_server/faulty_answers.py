@@ -35,7 +35,7 @@ class Asked:
     path: str
     query: dict[str, str]
     code: int
-    """Status of the answer, also where it was lost; 0 where the request was not carried out."""
+    """Status of the answer, also if it was lost; 0 if the request was not carried out."""
 
     @property
     def line(self) -> str:

@@ -207,7 +207,7 @@ class Watch:
         self._end = time.monotonic() + float(query.get("timeoutSeconds") or WATCH_S)
 
     def check(self) -> None:
-        """Raises a Refusal where the version to begin at is forgotten."""
+        """Raises a Refusal if the version to begin at is forgotten."""
         if self._version and not self._initial:
             self._kube.store.since(self._version)
 

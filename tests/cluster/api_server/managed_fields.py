@@ -53,7 +53,7 @@ def child_schema(schema: Json | None, name: str, *, top: bool = False) -> Json |
 
 
 def list_keys(schema: Json | None, name: str) -> list[str] | None:
-    """Names of the keys by which the items of a list merge; empty for a set; None where it is atomic."""
+    """Names of the keys by which the items of a list merge; empty for a set; None if it is atomic."""
     rule = _OWN_LISTS.get(name, {}) if schema is None else schema
     kind = rule.get("x-kubernetes-list-type", "atomic")
     if kind == "map":

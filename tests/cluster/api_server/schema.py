@@ -1,6 +1,6 @@
 """The schema of a custom resource at work: it prunes nulls and unknown fields, sets defaults, and validates the rest.
 
-As apiextensions-apiserver does it, but without ratcheting: an invalid value is refused also where it did not change.
+As apiextensions-apiserver does it, but without ratcheting: an invalid value is refused even if it did not change.
 Rules in CEL are cel.py's.
 """
 
@@ -43,7 +43,7 @@ def _is_int64(value: object) -> bool:
 
 
 class Schema:
-    """The openAPIV3Schema of one version of a CRD. Raises ValueError where it is not structural or a rule is broken."""
+    """The openAPIV3Schema of one version of a CRD. Raises ValueError if it is not structural or a rule is broken."""
 
     def __init__(self, raw: Json) -> None:
         self.raw = copy.deepcopy(raw)
@@ -70,7 +70,7 @@ class Schema:
         return list(_unknown(one, self._whole, ""))
 
     def problems(self, one: Json, old: Json | None) -> list[Problem]:
-        """What is wrong with an admitted object, in the order of a real server: rules only where the schema holds."""
+        """What is wrong with an admitted object, in the order of a real server: rules only if the schema holds."""
         found = [_problem(error) for error in self._validator.iter_errors(one)]
         found += [(path, "Duplicate value") for path in _duplicates(one, self._whole, "")]
         return sorted(found) or self._rules.problems(one, old)

@@ -47,7 +47,7 @@ def field_test(selector: str | None, supported: frozenset[str]) -> Callable[[Jso
 
 
 def value_at(one: Any, path: str) -> Any:
-    """What stands at a dotted path; None where nothing does."""
+    """The value at a dotted path; None if there is none."""
     for part in path.strip(".").split("."):
         one = one.get(part) if isinstance(one, dict) else None
     return one

@@ -15,7 +15,7 @@ from tests.cluster.api_server.refusals import Refusal, bad_request, expired
 
 Json = dict[str, Any]
 Key = tuple[str, str, str, str]
-"""Group, plural, namespace (empty where there is none) and name."""
+"""Group, plural, namespace (empty if there is none) and name."""
 
 FIRST_VERSION = 1000
 MAX_HISTORY = 100_000
@@ -96,7 +96,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------ lists
 
     def at(self, version: int) -> dict[Key, Json]:
-        """All objects as they were. Raises a Refusal where that is forgotten."""
+        """All objects as they were. Raises a Refusal if that is forgotten."""
         with self.changed:
             if version < self.floor:
                 raise expired(version, self.floor)
@@ -131,7 +131,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------ watches
 
     def since(self, version: int) -> list[Entry]:
-        """Writes after a version, oldest first. Raises a Refusal where they are forgotten."""
+        """Writes after a version, oldest first. Raises a Refusal if they are forgotten."""
         with self.changed:
             if version < self.floor:
                 raise expired(version, self.floor)

@@ -1,4 +1,4 @@
-"""A certificate for the fake API server, made anew for each, so that tests speak TLS as with a real one."""
+"""A certificate for the fake API server, a new one for each, so that tests speak TLS as with a real one."""
 
 import datetime
 import ipaddress

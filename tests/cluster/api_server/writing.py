@@ -254,7 +254,7 @@ class Writing:
         return one
 
     def _unknown(self, kind: Kind, one: Json, request: Request) -> tuple[str, ...]:
-        """Warnings about fields that the schema does not know. Raises a Refusal where they were asked to be errors."""
+        """Warnings about fields that the schema does not know. Raises a Refusal if they were asked to be errors."""
         mode = request.query.get("fieldValidation") or "Warn"
         if kind.schema is None or mode == "Ignore":
             return ()

@@ -35,7 +35,7 @@ def supply(ready: int = 0, idle: int = 0, **changes: Any) -> PoolSupply:
 
 
 class Asking:
-    """Asks the planner again and again, as the policy does, every ten seconds."""
+    """Asks the planner every ten seconds, as the policy does."""
 
     def __init__(self, terms: PoolTerms = MANY, targets: ScalingTargets = TARGETS) -> None:
         self.terms, self.targets = terms, targets

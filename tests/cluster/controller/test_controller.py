@@ -133,7 +133,7 @@ def test_a_leader_that_cannot_renew_stops_acting_before_another_begins(breakable
         wait_until("the first gives up", lambda: not first.election.leads(), timeout_s=10)
         told, tries = len(world.farm.writers), lease_tries(world)
         world.change(maxGangs=5)
-        wait_until("it has tried again and again", lambda: lease_tries(world) > tries + 5)
+        wait_until("it has retried several times", lambda: lease_tries(world) > tries + 5)
         assert len(world.farm.writers) == told
         world.server.faults.clear()
         wait_until("the farm knows", lambda: world.farm.pools["wan"].terms.max_gangs == 5)
@@ -217,7 +217,7 @@ def check_calm(world: World, *, unheard: bool = False) -> None:
         same = sum(before == after for before, after in pairwise(told))
         assert same <= again, "terms were told again without a change"
     drained = [(node, request.cause) for node, request in world.farm.drains]
-    assert len(drained) - len(set(drained)) <= 1 + again, f"drained again and again: {drained}"
+    assert len(drained) - len(set(drained)) <= 1 + again, f"drained repeatedly: {drained}"
     switches = sum(before != after for before, after in pairwise(world.farm.writers))
     assert switches <= world.lease().get("leaseTransitions", 0), "two acted at once"
 

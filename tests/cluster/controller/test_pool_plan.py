@@ -244,7 +244,7 @@ def test_a_change_that_autoscalers_act_on_is_written_at_once() -> None:
 
 
 def test_external_scaling_begins_with_the_gangs_that_there_are() -> None:
-    # An HPA leaves a target with 0 replicas, or none, alone for ever.
+    # An HPA leaves a target with 0 replicas, or none, alone forever.
     pool = render_pool(scaling="external", minGangs=0)
     none = PoolSupply(ready=0, idle=0, starting=0, draining=0, cold_start_s=1)
     for supply, replicas in ((none, 1), (none.model_copy(update={"ready": 2, "starting": 1}), 3)):

@@ -324,6 +324,6 @@ def test_killed_anywhere_the_next_process_reaches_the_same_state(
             run_rounds(world, rounds=3)
             check_reached(world)
             assert [pool for pool, _ in world.farm.terms_put].count("wan") == 1, "told again though nothing had changed"
-            # A drain may be asked for again where its note was lost. It never becomes a later one.
+            # A drain may be requested again if its note was lost. It never becomes a later one.
             deadlines = [request.deadline_s for _, request in world.farm.drains]
             assert deadlines in ([110.0], [110.0, 110.0])

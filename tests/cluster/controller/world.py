@@ -30,7 +30,7 @@ WAIT_S = 120.0
 
 
 def wait_until(what: str, true: Callable[[], object], timeout_s: float = WAIT_S) -> None:
-    """Poll until something holds; fails with `what` where it does not."""
+    """Poll until something holds; fails with `what` if it does not."""
     end = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}"

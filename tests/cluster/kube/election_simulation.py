@@ -37,7 +37,7 @@ class Weather:
     crash: float = 0.0
     """Share of rounds in which a candidate dies; another one is started in its place later."""
     resign: float = 0.0
-    """Share of rounds in which a candidate gives up and starts anew."""
+    """Share of rounds in which a candidate gives up and restarts."""
 
 
 FINE = Weather()

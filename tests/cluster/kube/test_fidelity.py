@@ -1,4 +1,4 @@
-"""What a controller relies on of an API server: true of the fake one, and of a real one where there is one."""
+"""What a controller relies on of an API server: true of the fake one, and of a real one if there is one."""
 
 import threading
 from typing import Any
