@@ -61,6 +61,18 @@ class Order:
         return self.previous.steps
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """What became of an order."""
+
+    job: Job
+    takes: Sequence[Take]
+    replayed: bool
+    """The request came before, and this is its job."""
+    warnings: Sequence[Problem] = ()
+    """What the film will not show of the storyboard; see FilmPlan."""
+
+
 def check_due(services: Services, order: Order) -> None:
     """Raises ApiError where the film is wanted in the past."""
     due_at = order.options.due_at
@@ -81,8 +93,8 @@ def accept(
     *,
     planned: Any = None,
     record: IdempotencyRecord | None = None,
-) -> tuple[Job, Sequence[Take], bool]:
-    """Store an order as a job; of a request that came before, return its job, and True.
+) -> Accepted:
+    """Store an order as a job; of a request that came before, return its job.
 
     Raises ApiError, StoryboardError, UserError; nothing is stored then.
     """
@@ -94,7 +106,7 @@ def accept(
     except (ApiError, UserError):
         # What could not be accepted now may have been before; only then is it worth a look.
         if record is not None and (earlier := services.jobs.find_request(record, now=services.clock())) is not None:
-            return earlier, services.jobs.takes(earlier.id), True
+            return Accepted(earlier, services.jobs.takes(earlier.id), replayed=True)
         raise
     now = services.clock()
     job, takes = services.admission.new_job(
@@ -102,9 +114,9 @@ def accept(
     )
     stored = services.jobs.insert(job, takes, actor=caller.actor, idempotency=record)
     if stored.id != job.id:
-        return stored, services.jobs.takes(stored.id), True
+        return Accepted(stored, services.jobs.takes(stored.id), replayed=True, warnings=planned.plan.warnings)
     poker.poke()
-    return stored, takes, False
+    return Accepted(stored, takes, replayed=False, warnings=planned.plan.warnings)
 
 
 def tenant_of(caller: Caller, order: Order) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serving.cli.client.farm_client import FarmClient, Json, Refused, farm, name_places
+from serving.cli.client.farm_client import FarmClient, Json, Refused, farm, name_place, name_places
 from serving.cli.download import download_film
 from serving.cli.options import (
     AsJson,
@@ -33,10 +33,10 @@ from serving.cli.options import (
     read_tags,
 )
 from serving.cli.output.job_text import clock, money, span
-from serving.cli.output.terminal import open_table, print_json, print_line, print_table, tell
+from serving.cli.output.terminal import open_table, print_json, print_line, print_table, tell, warn
 from serving.cli.render import check_out
 from serving.cli.watch import last_words, watch_until_over
-from serving.errors import UserError
+from serving.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from serving.storyboard import Storyboard
@@ -115,7 +115,7 @@ def revise(
         path = f"/v1/jobs/{client.find_job(job)}/revise"
         price = _post(client, path, board, options, file=storyboard, dry_run=True)
         if _agreed(price, dry_run=dry_run, yes=yes, as_json=as_json):
-            made = _post(client, path, board, options, file=storyboard)
+            made = _post(client, path, board, options, file=storyboard, told=True)
             _go_on(client, made, wait=wait, out=out, as_json=as_json)
 
 
@@ -182,13 +182,25 @@ def _read(path: Path) -> "Storyboard":
 
 
 def _post(
-    client: FarmClient, path: str, board: "Storyboard", options: Json, *, file: Path, dry_run: bool = False
+    client: FarmClient,
+    path: str,
+    board: "Storyboard",
+    options: Json,
+    *,
+    file: Path,
+    dry_run: bool = False,
+    told: bool = False,
 ) -> Json:
+    """Send a storyboard; warns of what the film will not show of it, unless that was `told` before."""
     body: dict[str, Any] = {"storyboard": board.model_dump(mode="json"), **options}
     try:
-        return client.post(path, body, {"dry_run": True} if dry_run else None)
+        answer = client.post(path, body, {"dry_run": True} if dry_run else None)
     except Refused as refused:
         raise name_places(refused, file=str(file), lines=board.lines) from refused
+    for warning in () if told else answer.get("warnings") or ():
+        problem = Problem(warning["path"], warning["message"])
+        warn(f"warning: {name_place(problem, file=str(file), lines=board.lines)}")
+    return answer
 
 
 def _agreed(price: Json, *, dry_run: bool, yes: bool, as_json: bool) -> bool:

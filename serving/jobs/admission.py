@@ -72,6 +72,8 @@ class Quote:
     frames: int
     seconds: float
     takes: tuple[TakeQuote, ...]
+    warnings: tuple[Problem, ...]
+    """What the film will not show of the storyboard."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ class Admission:
             frames=planned.plan.frames,
             seconds=planned.plan.frames / planned.plan.fps,
             takes=takes,
+            warnings=planned.plan.warnings,
         )
 
     def new_job(

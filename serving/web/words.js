@@ -516,6 +516,7 @@ const WORDS = {
   "sb.quote.noPrice": "no price is set",
   "sb.quote.ready": "about {clock}, {in}",
   "sb.quote.noTime": "not known: no gang yet",
+  "sb.warnings": "What the film will not show",
   "sb.budget.label": "Cost against the budget",
   "sb.budget.within": "{cost} of {budget}",
   "sb.budget.over": "{cost}, and the budget is {budget}: the film would pause there.",

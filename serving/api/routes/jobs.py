@@ -39,9 +39,9 @@ def submit(caller: AnyCaller, incoming: TheRequest, services: TheServices, poker
     """Accepts a film to be rendered: the storyboard as an object or as YAML text in a JSON body with options beside
     it, or as the body itself (application/yaml) with the options in the query, tags as `tag=key=value`."""
     request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
-    job, takes, replayed = accept(services, poker, caller, Order(storyboard, request), record=incoming.record)
-    headers = {"Location": f"/v1/jobs/{job.id}", **(REPLAYED if replayed else {})}
-    return respond(Job.of(job, takes, is_admin=caller.is_admin), 201, headers)
+    made = accept(services, poker, caller, Order(storyboard, request), record=incoming.record)
+    headers = {"Location": f"/v1/jobs/{made.job.id}", **(REPLAYED if made.replayed else {})}
+    return respond(Job.of(made.job, made.takes, is_admin=caller.is_admin, warnings=made.warnings), 201, headers)
 
 
 @router.post(

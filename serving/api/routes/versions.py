@@ -167,6 +167,7 @@ def _next_version(
     quote = Quote.model_validate(services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=now))
     if dry_run:
         return answer_once(services, record, lambda: quote)
-    job, takes, replayed = accept(services, poker, caller, order, planned=planned, record=record)
-    headers = {"Location": f"/v1/jobs/{job.id}", **(REPLAYED if replayed else {})}
-    return respond(Job.of(job, takes, is_admin=caller.is_admin, quote=quote), 201, headers)
+    made = accept(services, poker, caller, order, planned=planned, record=record)
+    headers = {"Location": f"/v1/jobs/{made.job.id}", **(REPLAYED if made.replayed else {})}
+    answer = Job.of(made.job, made.takes, is_admin=caller.is_admin, quote=quote, warnings=made.warnings)
+    return respond(answer, 201, headers)

@@ -81,8 +81,8 @@ async def create_video(
 
     def work() -> Response:
         order = _order(services, fields)
-        job, _, replayed = accept(services, poker, caller, order, record=record)
-        return _answer(services, caller, job, headers=REPLAYED if replayed else {})
+        made = accept(services, poker, caller, order, record=record)
+        return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
 
     return await run_in_threadpool(work)
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from serving.api.answer import Answer, GpuSeconds, Page, Percent, Usd, WholeSeconds, optional, shown
+from serving.errors import Problem
 from serving.store.records import Event, JobStatus
 from serving.store.records import Job as JobRecord
 from serving.store.records import Take as TakeRecord
@@ -116,6 +117,13 @@ class QuoteTake(Answer):
     cached: bool = Field(description="It is there already and costs nothing.")
 
 
+class PlanWarning(Answer):
+    """Something that a storyboard says and the film will not show, such as the end of a prompt that is too long."""
+
+    path: str = Field(description="Where, as in the storyboard: `shots[2].prompt`.")
+    message: str
+
+
 class Quote(Answer):
     """What a film costs, and when it may be there."""
 
@@ -130,6 +138,7 @@ class Quote(Answer):
     frames: int
     seconds: float
     takes: list[QuoteTake]
+    warnings: list[PlanWarning]
 
 
 class Job(Answer):
@@ -164,9 +173,20 @@ class Job(Answer):
     error: JobFailure | None
     links: Links
     quote: Quote | None = optional("Of revise and finalize: what will be rendered.")
+    warnings: list[PlanWarning] | None = optional(
+        "When it is accepted: what the film will not show, if there is anything."
+    )
 
     @classmethod
-    def of(cls, job: JobRecord, takes: Sequence[TakeRecord], *, is_admin: bool, quote: Quote | None = None) -> "Job":
+    def of(
+        cls,
+        job: JobRecord,
+        takes: Sequence[TakeRecord],
+        *,
+        is_admin: bool,
+        quote: Quote | None = None,
+        warnings: Sequence[Problem] = (),
+    ) -> "Job":
         """The whole job."""
         home = job_path(job.id)
         values = {
@@ -183,6 +203,7 @@ class Job(Answer):
                 manifest=f"{home}/manifest" if job.film else None,
             ),
             "quote": quote,
+            "warnings": [PlanWarning.model_validate(one) for one in warnings] or None,
         }
         return cls(**vars(job) | values)
 

@@ -232,10 +232,15 @@ def name_places(refused: Refused, *, file: str, lines: "Lines") -> UserError:
         if option is not None:
             told.append(f"{option}: {replace(problem, path='')}")
             continue
-        place = _read_path(problem.path)
-        line = lines.of(place) if place and problem.line is None else problem.line
-        told.append(f"{file}: {replace(problem, line=line)}")
+        told.append(name_place(problem, file=file, lines=lines))
     return UserError("\n".join(told)) if told else refused
+
+
+def name_place(problem: Problem, *, file: str, lines: "Lines") -> str:
+    """A problem of a file as a local command words it, with its line."""
+    place = _read_path(problem.path)
+    line = lines.of(place) if place and problem.line is None else problem.line
+    return f"{file}: {replace(problem, line=line)}"
 
 
 def _read_path(path: str) -> tuple[str | int, ...]:

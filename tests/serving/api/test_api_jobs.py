@@ -226,6 +226,17 @@ def test_a_quote_stores_nothing(api: ApiDouble) -> None:
     assert api.http.get("/v1/jobs").json()["data"] == []
 
 
+def test_what_a_film_will_not_show_is_warned_of_when_it_is_quoted_and_accepted(api: ApiDouble) -> None:
+    lost = {"prompt": "a red ball " + "moving right " * 40, "seconds": 1}
+    body = {"storyboard": {"version": 1, "shots": [lost], "style": "day"}}
+    quoted, made = (api.http.post(path, json=body).json()["warnings"] for path in ("/v1/quote", "/v1/jobs"))
+    assert quoted == made
+    [warning] = made
+    assert warning["path"] == "shots[0].prompt"
+    assert "the model reads 32 tokens" in warning["message"]
+    assert "warnings" not in api.submit()
+
+
 def test_a_tenant_has_only_so_many_jobs_waiting(tmp_path: Path) -> None:
     with running(tmp_path, limits={"queued_jobs_per_tenant": 2}) as api:
         first = api.submit()

@@ -75,6 +75,14 @@ def test_submit_prints_the_id_alone_on_stdout_and_words_beside_it(folder: Path, 
     assert "Two balls accepted by pool default: 2 takes" in result.stderr
 
 
+def test_submit_and_quote_warn_of_what_the_film_will_not_show(folder: Path) -> None:
+    shot = "{prompt: " + "a red ball moving right " * 20 + ", seconds: 1}"
+    (folder / "long.yaml").write_text(f"version: 1\nstyle: day\nshots:\n  - {shot}\n")
+    for command in ("quote", "submit"):
+        told = run(command, "long.yaml").stderr
+        assert "longtake: warning: long.yaml: line 4: shots[0].prompt: the model reads 32 tokens" in told
+
+
 def test_json_is_the_object_of_the_api_unchanged(folder: Path, farm: ApiDouble) -> None:
     job = json_of("submit", "board.yaml", "--tag", "film=same")
     assert job == farm.http.get(f"/v1/jobs/{job['id']}").json() == json_of("show", job["id"])

@@ -67,9 +67,18 @@ function Figures({ quote, draft }) {
       ${row("cost", quote ? (quote.usd || !quote.gpu_seconds ? money(quote.usd) : say("sb.quote.noPrice")) : none)}
       ${row("finish", quote ? readyWords(quote) : none)}
     </dl>
+    <${Warnings} quote=${quote} />
     <${Budget} quote=${quote} budgetUsd=${draft.options.budget} />
     <${Due} quote=${quote} isAsked=${Boolean(draft.options.due)} />
     <${Takes} quote=${quote} />`;
+}
+
+/** What the film will not show of the storyboard. */
+function Warnings({ quote }) {
+  if (!quote?.warnings?.length) return null;
+  return html`<ul class="hint" aria-label=${say("sb.warnings")}>
+    ${quote.warnings.map(({ path, message }) => html`<li key=${path}>${`⚠ ${path}: ${message}`}</li>`)}
+  </ul>`;
 }
 
 function Budget({ quote, budgetUsd }) {
