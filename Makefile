@@ -3,19 +3,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check format bench clean
+.PHONY: demo test test-fast test-tools check format bench clean
 
 demo: .venv/ready
 	mkdir -p out
 	$(BIN)/longtake render examples/demo.yaml -o out/demo.mp4
 
-# What starts farms and renders films needs both cores for itself; the rest runs on each of two.
+# What starts Ray needs both cores for itself; the rest runs on each of two.
+# SKIPPED gathers what either run skipped, for the last lines.
+test: export SKIPPED := .venv/skipped
 test: check
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
-	$(BIN)/pytest -m slow
+	@rm -f $(SKIPPED)
+	$(BIN)/pytest -m "not farm" -n 2 --dist loadfile
+	$(BIN)/pytest -m farm
 
 test-fast: .venv/ready
-	$(BIN)/pytest -m "not slow and not browser" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not farm and not slow and not browser" -n 2 --dist loadfile
+
+# PostgreSQL, Prometheus and Chromium, which tests start for real; without them those tests are skipped.
+test-tools:
+	.ci/install-test-tools
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,21 @@ TIME_LIMIT_S = 300.0
 
 
 class Farm:
-    """The farm of one home. `extra` are environment variables of it and of every command."""
+    """The farm of one home.
 
-    def __init__(self, home: Path, *, port: int | None = None, extra: Mapping[str, str] | None = None) -> None:
+    `extra` are environment variables of it and of every command, `up_options` further options of `longtake up`.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        extra: Mapping[str, str] | None = None,
+        up_options: Sequence[str] = (),
+    ) -> None:
         self.home = home
+        self.up_options = up_options
         self.port = port or free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         settings = {
@@ -62,7 +73,7 @@ class Farm:
         return done.stdout
 
     def up(self) -> None:
-        assert self.run("up", "--detach") == f"{self.address}\n"
+        assert self.run("up", "--detach", *self.up_options) == f"{self.address}\n"
 
     def down(self) -> None:
         self.run("down")

@@ -20,11 +20,10 @@ import psycopg
 import pytest
 
 from serving.store.database import Database, open_database
+from testkit.test_tools import NO_POSTGRES
 
 START_S = 30.0
 """Seconds that the server may take to start or to stop."""
-
-MISSING = "needs initdb and postgres of PostgreSQL 14 or newer: install the package postgresql, or set PG_BIN"
 
 
 class PrivatePostgres:
@@ -142,7 +141,7 @@ def postgres() -> Iterator[PrivatePostgres]:
         try:
             server = stack.enter_context(private_postgres())
         except FileNotFoundError:
-            pytest.skip(MISSING)
+            pytest.skip(NO_POSTGRES)
         yield server
 
 

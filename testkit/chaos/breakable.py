@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from testkit.test_tools import NO_MOUNT
+
 DISK_BYTES = 192 << 20
 """Bytes of the small file system: room for a farm's home and several films."""
-
-NO_DISK = "needs the right to mount a file system (tmpfs): run the tests as root"
 
 
 class CutConnection:
@@ -99,7 +99,7 @@ def small_disk(folder: Path) -> Iterator[SmallDisk]:
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "none", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PermissionError(f"{NO_DISK}: {done.stderr.strip()}")
+        raise PermissionError(f"{NO_MOUNT}: {done.stderr.strip()}")
     try:
         yield SmallDisk(folder)
     finally:

@@ -7,11 +7,10 @@ import contextlib
 
 import pytest
 
-from testkit.chaos.breakable import NO_DISK
 from testkit.chaos.faults import FAULTS, draw_faults, which_testbed
 from testkit.chaos.runner import play
 from testkit.chaos.testbeds import TESTBEDS
-from testkit.postgres import MISSING
+from testkit.test_tools import NO_MOUNT, NO_POSTGRES
 
 SEED = 3
 RUNS = range(2)
@@ -23,7 +22,6 @@ def test_every_kind_of_fault_is_drawn() -> None:
 
 
 @pytest.mark.farm
-@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS, ids=which_testbed)
 def test_faults_change_no_byte_and_leave_nothing(run: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     name = which_testbed(run)
@@ -31,8 +29,8 @@ def test_faults_change_no_byte_and_leave_nothing(run: int, tmp_path_factory: pyt
         try:
             testbed = stack.enter_context(TESTBEDS[name](tmp_path_factory.mktemp(name)))
         except FileNotFoundError:
-            pytest.skip(MISSING)
+            pytest.skip(NO_POSTGRES)
         except PermissionError:
-            pytest.skip(NO_DISK)
+            pytest.skip(NO_MOUNT)
         outcome = play(testbed, run, DRAWN[run], seed=SEED)
     assert outcome.violations == (), outcome

@@ -1,4 +1,4 @@
-"""A real farm of two pools with something to show on every panel, and the Prometheus that `longtake up` starts.
+"""Work for a real farm that leaves something to show on every panel of the dashboards.
 
 `python -m tests.dashboards.busy_farm MINUTES` works it for that long, and plots the dashboards for docs/dashboards.md.
 """
@@ -16,15 +16,8 @@ import psutil
 
 from dashboards.asking import Stretch
 from serving.local_farm.prometheus import PROMETHEUS_SCRAPE_S
-from testkit.farm_process import LONGTAKE, Farm, calls_done, free_port
-
-CONFIG = """
-pools:
-  - {name: draft, model: pocket, min_gangs: 1, max_gangs: 2, price_per_gpu_second: 0.0009,
-     scaling: {drain_within_s: 20, hold_s: 20, idle_for_s: 5}}
-  - {name: final, model: pocket, price_per_gpu_second: 0.0018}
-limits: {spend_limit_usd_per_day: 2.0}
-"""
+from testkit.farm_process import LONGTAKE, Farm, calls_done
+from testkit.shared_farm import gang_pids, make_shared_farm, wait_for_gangs
 
 STORYBOARD = """
 version: 1
@@ -37,18 +30,11 @@ shots:
 
 
 class BusyFarm:
-    """The farm, and what is done with it."""
+    """What is done with a farm that was just started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, farm: Farm, folder: Path) -> None:
+        self.farm = farm
         self.folder = folder
-        metrics = {"LONGTAKE_METRICS_PORT": str(free_port()), "LONGTAKE_CHECKPOINT_EVERY_STEPS": "2"}
-        self.farm = Farm(folder / "home", extra=metrics)
-        self.started_at = 0.0
-
-    def up(self) -> None:
-        config = self.folder / "farm.yaml"
-        config.write_text(CONFIG)
-        self.farm.run("up", "--detach", "--with-prometheus", "--config", str(config))
         self.started_at = time.time()
 
     @property
@@ -72,10 +58,10 @@ class BusyFarm:
     def lose_a_gang(self, job_id: str) -> None:
         """Kill the rank of a gang, and a whole gang, while they have calls of this job."""
         self.farm.wait_for(job_id, lambda job: calls_done(job) > 0)
-        for name in ("ray::RankActor", "ray::ServeReplica:longtake:Renderer-draft"):
-            for process in self.farm.processes(name)[:1]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        rank = psutil.Process(gang_pids(self.farm, "plain")[0])
+        for process in (rank, *self.farm.processes("ray::ServeReplica:longtake:Renderer-plain")[:1]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def ask_in_vain(self) -> None:
         """A request that is refused."""
@@ -83,15 +69,15 @@ class BusyFarm:
 
     def work(self, *, seed: int, seconds: int) -> None:
         """One round: films with due times and budgets, a gang that is lost, a film whose takes are there already."""
-        first = self.submit("--due", "in 1h", "--budget", "1", seed=seed, seconds=seconds, pool="draft")
-        other = self.submit("--due", "in 20s", seed=seed + 1, seconds=seconds, pool="final")
+        first = self.submit("--due", "in 1h", "--budget", "1", seed=seed, seconds=seconds, pool="plain")
+        other = self.submit("--due", "in 20s", seed=seed + 1, seconds=seconds, pool="split")
         watcher = self.watch(first)
         self.lose_a_gang(first)
         self.ask_in_vain()
         for job_id in (first, other):
             self.farm.wait_for(job_id, lambda job: job["status"] == "completed", every_s=0.5)
         watcher.wait(60)
-        again = self.submit(seed=seed, seconds=seconds, pool="draft")
+        again = self.submit(seed=seed, seconds=seconds, pool="plain")
         self.farm.wait_for(again, lambda job: job["status"] == "completed")
 
     def stretch(self) -> Stretch:
@@ -107,17 +93,18 @@ def main() -> None:
 
     minutes = float(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        busy = BusyFarm(Path(folder))
-        busy.up()
+        farm = make_shared_farm(Path(folder))
         try:
-            seed = 100
+            farm.up()
+            wait_for_gangs(farm)
+            busy, seed = BusyFarm(farm, Path(folder)), 100
             while time.time() - busy.started_at < 60 * minutes:
                 busy.work(seed=seed, seconds=8)
                 seed += 10
             time.sleep(2 * PROMETHEUS_SCRAPE_S)  # so that what happened last is seen
             plot_all(busy.prometheus, busy.stretch())
         finally:
-            busy.farm.down()
+            farm.down()
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-MISSING = "prometheus is not installed: apt-get install prometheus"
+from testkit.test_tools import NO_PROMETHEUS
 
 
 def promtool(*arguments: str | Path, text: bytes | None = None) -> subprocess.CompletedProcess[str]:
     """What promtool says; skips where it is not installed."""
     binary = shutil.which("promtool")
     if binary is None:
-        pytest.skip(MISSING)
+        pytest.skip(NO_PROMETHEUS)
     given = text.decode() if text is not None else None
     command = [binary, *map(str, arguments)]
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)

@@ -30,7 +30,7 @@ def trial_file(alert: Alert, trial: Trial) -> dict[str, Any]:
             "runbook_url": f"{RUNBOOKS_URL}/{alert.name}.md",
         },
     }
-    expected = {
+    expected: dict[str, tuple[Mapping[str, str], list[tuple[int, list[Any]]]]] = {
         "fires": (trial.fires, [(trial.before_m, []), (trial.at_m, [fired])]),
         "silent": (trial.silent, [(trial.at_m, [])]),
     }

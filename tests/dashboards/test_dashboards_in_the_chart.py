@@ -15,7 +15,7 @@ MONITORED = changed(values_of("minimal"), "monitoring.dashboards.enabled", True)
 @pytest.mark.parametrize("helm_name", HELMS)
 def test_each_dashboard_is_in_a_config_map_as_it_was_written(helm_name: str) -> None:
     manifests = render(MONITORED, helm_name=helm_name)
-    found = {}
+    found: dict[str, str] = {}
     for config in of_kind(manifests, "ConfigMap"):
         if "-dashboard-" in config["metadata"]["name"]:
             assert config["metadata"]["labels"]["grafana_dashboard"] == "1"

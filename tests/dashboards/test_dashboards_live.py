@@ -4,7 +4,6 @@ import json
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +11,13 @@ import pytest
 from dashboards.asking import ask
 from dashboards.panels import Panel
 from dashboards.written import DASHBOARDS, GROUPS
+from testkit.farm_process import Farm
+from testkit.test_tools import NO_PROMETHEUS
 from tests.dashboards.busy_farm import BusyFarm
-from tests.dashboards.promtool import MISSING
 
 pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason=MISSING),
+    pytest.mark.farm,
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason=NO_PROMETHEUS),
 ]
 
 SEEN_WITHIN_S = 120
@@ -25,15 +25,11 @@ SEEN_WITHIN_S = 120
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BusyFarm]:
-    """A farm that has worked."""
-    farm = BusyFarm(tmp_path_factory.mktemp("busy"))
-    farm.up()
-    try:
-        farm.work(seed=100, seconds=6)
-        yield farm
-    finally:
-        farm.farm.down()
+def busy(shared_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> BusyFarm:
+    """The shared farm, after it has worked."""
+    busy = BusyFarm(shared_farm, tmp_path_factory.mktemp("busy"))
+    busy.work(seed=100, seconds=6)
+    return busy
 
 
 def empty_queries(busy: BusyFarm, panel: Panel) -> list[str]:
@@ -92,11 +88,7 @@ def rules(busy: BusyFarm) -> list[Any]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def test_status_names_prometheus_and_it_ends_with_the_farm(busy: BusyFarm) -> None:
-    address, (process,) = busy.prometheus, busy.farm.processes("prometheus --config.file")
-    assert f"Prometheus at {address}" in busy.farm.run("status")
-    assert address.startswith("http://127.0.0.1:")
-    assert busy.farm.run("status", "--json").count(address) == 1
-    busy.farm.down()
-    assert not process.is_running()
-    assert (busy.farm.home / "prometheus").is_dir(), "what it read stays for the next one"
+def test_status_names_prometheus(busy: BusyFarm) -> None:
+    assert busy.prometheus.startswith("http://127.0.0.1:")
+    assert f"Prometheus at {busy.prometheus}" in busy.farm.run("status")
+    assert busy.farm.run("status", "--json").count(busy.prometheus) == 1

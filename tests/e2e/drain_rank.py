@@ -18,7 +18,8 @@ from serving import app
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.local_farm.ray_cluster import start_application
 from serving.settings import CONTROL_RESOURCE
-from testkit.farm_process import Json, calls_done, calls_planned, render, request
+from testkit.farm_process import calls_done, calls_planned, render, request
+from testkit.json_object import Json
 from tests.e2e.scaled_farm import LIMIT_S, places, wait_for
 
 GANG = "ulysses=2 x threads=2"

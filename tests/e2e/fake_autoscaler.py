@@ -131,5 +131,5 @@ def _environment() -> dict[str, str]:
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_health_check_period_ms": "1000",
-        "RAY_health_check_failure_threshold": "3",
+        "RAY_health_check_failure_threshold": "10",
     }

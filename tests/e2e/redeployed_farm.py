@@ -14,7 +14,8 @@ from ray import serve
 from serving.actors.named import APP
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.settings import CONTROL_RESOURCE
-from testkit.farm_process import Json, calls_done, calls_planned, render, request
+from testkit.farm_process import calls_done, calls_planned, render, request
+from testkit.json_object import Json
 from tests.e2e.scaled_farm import LIMIT_S, deploy, places, wait_for
 
 BOARD = """

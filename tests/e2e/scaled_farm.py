@@ -1,33 +1,39 @@
 """A farm that scales, on a cluster whose autoscaler is real and whose GPU nodes are made up.
 
-`python -m tests.e2e.scaled_farm SCENARIO FOLDER`, in a process namespace of its own (fake_autoscaler.in_own_namespace):
+`python -m tests.e2e.scaled_farm FOLDER`, in a process namespace of its own (fake_autoscaler.in_own_namespace). Nodes
+and farm are those of the chart, as Ray derives them from its worker groups and Serve from its RayService. One after
+another:
 
-grow    nothing to do -> a film -> gangs on new nodes -> the film is done -> the nodes are gone; nodes and farm are
-        those of the chart, as Ray derives them from its worker groups and Serve from its RayService
-drain   a gang's node is drained by the API, and a timeline host's by `ray drain-node`, while the film renders
+grow    nothing to do -> a film -> gangs on new nodes -> the film is done -> the nodes are gone
+drain   the pool is told to avoid spot nodes and to stay in one zone; a gang's node is drained by the API, and a
+        timeline host's by `ray drain-node`, while the film renders
 lose    a gang's node vanishes while the film renders
 
-Fails with an AssertionError, or prints what happened.
+Prints a line for each. Fails with an AssertionError.
 """
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import httpx
 import ray
 
-from serving import app
-from serving.config.farm import MARKET_LABEL, FarmConfig, PoolConfig, ScalingConfig
-from serving.local_farm.ray_cluster import start_application
-from serving.settings import CONTROL_RESOURCE
-from testkit.farm_process import Json, calls_done, calls_planned, free_port, render, request
-from tests.e2e.fake_autoscaler import NodeTypes, fake_cluster, kill_node
+from serving.config.farm import MARKET_LABEL, FarmConfig
+from serving.settings import COLD_START_S
+from testkit.farm_process import calls_done, calls_planned, free_port, render, request
+from testkit.json_object import Json
+from tests.charts.chart_rendering import render as render_chart
+from tests.charts.chart_rendering import serve_config, values_of
+from tests.charts.test_chart_ray import node_types
+from tests.e2e.fake_autoscaler import fake_cluster, kill_node
 
 LIMIT_S = 240.0
 MOST = 3
@@ -36,32 +42,55 @@ version: 1
 title: On nodes that come and go
 quality: draft
 shots:
-  - {{id: day, prompt: "a red ball moves right, day", seconds: {seconds}}}
-  - {{id: dusk, prompt: "a blue ball moves left, night", seconds: {seconds}}}
+  - {id: day, prompt: "a red ball moves right, day", seconds: 24}
+  - {id: dusk, prompt: "a blue ball moves left, night", seconds: 24}
 """
 
-GPU: dict[str, Any] = {"resources": {"CPU": 2, "GPU": 1}, "max_workers": MOST}
-GPU_NODES: NodeTypes = {
-    "gpu": {**GPU, "labels": {MARKET_LABEL: "on-demand", "zone": "a"}},
-    "spot": {**GPU, "labels": {MARKET_LABEL: "spot", "zone": "a"}},
-    "elsewhere": {**GPU, "labels": {MARKET_LABEL: "on-demand", "zone": "b"}},
+WORKER: dict[str, Any] = {"gpus": 1, "cpu": 2, "memory": "4Gi", "maxReplicas": MOST}
+CHART_VALUES: dict[str, Any] = {
+    "pools": [
+        {
+            "name": "default",
+            "model": "pocket",
+            "maxGangs": MOST,
+            "planner": {"drain_within_s": 1.0, "hold_s": 1.0, "idle_for_s": 1.0},
+            "workers": [
+                {**WORKER, "name": "spot", "spot": True, "maxReplicas": 2, "labels": {"zone": "a"}},
+                {**WORKER, "name": "on-demand", "labels": {"zone": "a"}},
+                {**WORKER, "name": "elsewhere", "labels": {"zone": "b"}},
+            ],
+        }
+    ],
+    "ray": {"control": {"replicas": 2}},
+    "controller": {"enabled": False},
 }
-"""Of which the pool may use the first kind alone."""
+"""Over those of a ci file."""
 
-CONTROL_NODES: NodeTypes = {
-    "control": {"resources": {"CPU": 1, CONTROL_RESOURCE: 1}, "min_workers": 2, "max_workers": 2}
-}
+HEAD_AND_CONTROL = 3
+"""Nodes that stay if there is nothing to do."""
 
 
 class ScaledFarm:
     """A farm in this process's cluster, asked over HTTP."""
 
-    def __init__(self, folder: Path, config: FarmConfig, *, start: Callable[[], None], seconds: int = 24) -> None:
+    def __init__(self, folder: Path, applications: Sequence[Json]) -> None:
+        """`applications` are those of the chart's RayService, the front first, and one pool."""
         self.board = folder / "film.yaml"
-        self.board.write_text(BOARD.format(seconds=seconds))
-        (folder / "artifacts").mkdir()
-        self.config = config
-        start()
+        self.board.write_text(BOARD)
+        self._takes = folder / "artifacts" / "takes"
+        self._takes.parent.mkdir()
+        self._front, self._pool = applications
+        self._front["args"] |= {**places(folder), "auth": "off"}
+        self.config = FarmConfig.model_validate(self._front["args"])
+        deploy(self.config, applications)
+
+    def avoid_spot(self, zone: str) -> None:
+        """Deploy it again with a pool that stands on nodes of this zone alone, none of them spot."""
+        [pool] = self._front["args"]["pools"]
+        for told in (pool, self._pool["args"]):
+            told |= {"spot": "avoid", "node_labels": {**told["node_labels"], "zone": zone}}
+        deploy(self.config, [self._front, self._pool])
+        wait_for(lambda: self.pool()["spot_applied"] == "avoid", "the farm was deployed again")
 
     def ask(self, method: str, path: str, **what: Any) -> Json:
         return request(self.config.address, method, path, within_s=LIMIT_S, **what)
@@ -79,6 +108,8 @@ class ScaledFarm:
         return list(self.ask("GET", "/v1/nodes")["data"])
 
     def submit(self) -> str:
+        """The same film anew: nothing of it is kept."""
+        shutil.rmtree(self._takes, ignore_errors=True)
         return str(self.ask("POST", "/v1/jobs", json={"storyboard": self.board.read_text()})["id"])
 
     def job(self, job_id: str) -> Json:
@@ -91,8 +122,15 @@ class ScaledFarm:
         return calls_done(job) > share * max(1, calls_planned(job))
 
     def finish(self, job_id: str) -> Json:
+        """The job when it is completed, and its film the undisturbed one."""
         wait_for(lambda: self.job(job_id)["status"] == "completed", "the film is done")
-        return self.job(job_id)
+        job = self.job(job_id)
+        assert job["film"]["sha256"] == self.undisturbed
+        return job
+
+    @cached_property
+    def undisturbed(self) -> str:
+        return render(self.board)
 
 
 def places(folder: Path) -> dict[str, Any]:
@@ -105,68 +143,6 @@ def places(folder: Path) -> dict[str, Any]:
         "artifacts_url": str(folder / "artifacts"),
         "scratch": str(folder / "scratch"),
     }
-
-
-def start_farm(folder: Path, *, min_gangs: int, hold_s: float) -> ScaledFarm:
-    """As `longtake up` starts one."""
-    scaling = ScalingConfig(drain_within_s=1.0, hold_s=hold_s, idle_for_s=1.0)
-    pool = PoolConfig(
-        gpus_per_rank=1, min_gangs=min_gangs, max_gangs=MOST, scaling=scaling, spot="avoid", node_labels={"zone": "a"}
-    )
-    config = FarmConfig(pools=(pool,), **places(folder))
-
-    def start() -> None:
-        start_application(app.build(config.as_json()), config, deadline=time.monotonic() + LIMIT_S)
-
-    return ScaledFarm(folder, config, start=start)
-
-
-CHART_VALUES: dict[str, Any] = {
-    "pools": [
-        {
-            "name": "default",
-            "model": "pocket",
-            "maxGangs": MOST,
-            "planner": {"drain_within_s": 1.0, "hold_s": 1.0, "idle_for_s": 1.0},
-            "workers": [
-                {"name": "spot", "spot": True, "maxReplicas": 2, "gpus": 1, "cpu": 2, "memory": "4Gi"},
-                {"name": "on-demand", "maxReplicas": 1, "gpus": 1, "cpu": 2, "memory": "4Gi"},
-            ],
-        }
-    ],
-    "controller": {"enabled": False},
-}
-"""Over those of a ci file."""
-
-
-def grow(folder: Path) -> str:
-    from tests.charts.chart_rendering import render as render_chart
-    from tests.charts.chart_rendering import serve_config, values_of
-    from tests.charts.test_chart_ray import node_types
-
-    manifests = render_chart({**values_of("minimal"), **CHART_VALUES})
-    types = {name: given for name, given in node_types(manifests).items() if name != "headgroup"}
-    with fake_cluster(types, head={"CPU": 0}, idle_timeout_s=3.0):
-        front, *pools = serve_config(manifests)["applications"]
-        front["args"] |= {**places(folder), "auth": "off"}
-        config = FarmConfig.model_validate(front["args"])
-        farm = ScaledFarm(folder, config, start=lambda: deploy(config, [front, *pools]))
-        wait_for(lambda: alive() == 2, "the head and a control node are there, and no other")
-        started = time.monotonic()
-        job_id = farm.submit()
-        wait_for(lambda: len({gang["node"] for gang in farm.gangs()}) == MOST, "every gang is there")
-        grown_s = time.monotonic() - started
-        assert farm.pool()["decision"]["gangs"] == MOST, farm.pool()
-        markets = sorted(node["labels"][MARKET_LABEL] for node in farm.nodes() if node["gangs"])
-        assert markets == ["on-demand", "spot", "spot"], "as many spot nodes as there may be, then others"
-        film = farm.finish(job_id)
-        ended = time.monotonic()
-        wait_for(lambda: alive() == 2, "the nodes of gangs are gone")
-        pool = farm.pool()
-        assert pool["decision"]["gangs"] == 0, pool
-        assert pool["supply"]["cold_start_s"] < LIMIT_S / 2, "it was measured"
-        assert film["film"]["sha256"] == render(farm.board)
-        return f"{MOST} gangs after {grown_s:.1f} s, none {time.monotonic() - ended:.1f} s after the film"
 
 
 def deploy(config: FarmConfig, applications: Sequence[Mapping[str, Any]]) -> None:
@@ -188,41 +164,53 @@ def is_ready(config: FarmConfig) -> bool:
     return False
 
 
-def drain(folder: Path) -> str:
-    with fake_cluster(GPU_NODES | CONTROL_NODES, head={"CPU": 1}, idle_timeout_s=60.0) as cluster:
-        wait_for(lambda: alive() == 3, "the control nodes are there")
-        farm = start_farm(folder, min_gangs=1, hold_s=60.0)
-        job_id = farm.submit()
-        wait_for(lambda: farm.has_done(job_id, 0.1), "the film has begun")
-        before = {node["id"]: node for node in farm.nodes()}
-        drained = farm.gangs()[0]["node"]
-        asked = {"cause": "spot", "reason": "it was sold", "deadline_s": LIMIT_S}
-        assert farm.ask("POST", f"/v1/nodes/{drained}/drain", json=asked)["state"] == "draining"
-        [holder] = [node for node in before if before[node]["timeline_hosts"]]
-        drain_by_command(cluster, holder)
-        wait_for(lambda: hosts_elsewhere(farm, holder), "the timeline host has moved")
-        assert farm.job(job_id)["status"] == "in_progress", "it moved in mid-render"
-        film = farm.finish(job_id)
-        assert drained not in {gang["node"] for gang in farm.gangs()}
-        assert film["film"]["sha256"] == render(farm.board)
-        assert sum(take["retries"] for take in film["takes"]) == 0, "a drain is nobody's failure"
-        assert film["cost"]["wasted_gpu_seconds"] == 0, film["cost"]
-        return "a gang and a timeline host have moved; nothing was wasted"
+def grow(farm: ScaledFarm) -> str:
+    wait_for(lambda: alive() == HEAD_AND_CONTROL, "the head and the control nodes are there, and no other")
+    started = time.monotonic()
+    job_id = farm.submit()
+    wait_for(lambda: len({gang["node"] for gang in farm.gangs()}) == MOST, "every gang is there")
+    grown_s = time.monotonic() - started
+    assert farm.pool()["decision"]["gangs"] == MOST, farm.pool()
+    markets = sorted(node["labels"][MARKET_LABEL] for node in farm.nodes() if node["gangs"])
+    assert markets == ["on-demand", "spot", "spot"], "as many spot nodes as there may be, then others"
+    farm.finish(job_id)
+    ended = time.monotonic()
+    wait_for(lambda: alive() == HEAD_AND_CONTROL, "the nodes of gangs are gone")
+    pool = farm.pool()
+    assert pool["decision"]["gangs"] == 0, pool
+    assert pool["supply"]["cold_start_s"] != COLD_START_S, "it was measured"
+    return f"{MOST} gangs after {grown_s:.1f} s, none {time.monotonic() - ended:.1f} s after the film"
 
 
-def lose(folder: Path) -> str:
-    with fake_cluster(GPU_NODES, head={"CPU": 1, CONTROL_RESOURCE: 1}, idle_timeout_s=60.0):
-        farm = start_farm(folder, min_gangs=1, hold_s=60.0)
-        job_id = farm.submit()
-        wait_for(lambda: farm.has_done(job_id, 0.1) and len(farm.gangs()) > 1, "two gangs render")
-        used = [node["labels"] for node in farm.nodes() if node["gangs"]]
-        assert all((labels[MARKET_LABEL], labels["zone"]) == ("on-demand", "a") for labels in used), used
-        victim = farm.gangs()[0]["node"]
-        kill_node(victim)
-        film = farm.finish(job_id)
-        assert film["film"]["sha256"] == render(farm.board)
-        wait_for(lambda: next(node for node in farm.nodes() if node["id"] == victim)["state"] == "dead", "it is dead")
-        return f"a node was lost, {sum(take['retries'] for take in film['takes'])} of its calls were done again"
+def drain(farm: ScaledFarm, cluster: str) -> str:
+    farm.avoid_spot("a")
+    job_id = farm.submit()
+    wait_for(lambda: farm.has_done(job_id, 0.1), "the film has begun")
+    before = {node["id"]: node for node in farm.nodes()}
+    drained = farm.gangs()[0]["node"]
+    asked = {"cause": "spot", "reason": "it was sold", "deadline_s": LIMIT_S}
+    assert farm.ask("POST", f"/v1/nodes/{drained}/drain", json=asked)["state"] == "draining"
+    [holder] = [node for node in before if before[node]["timeline_hosts"]]
+    drain_by_command(cluster, holder)
+    wait_for(lambda: hosts_elsewhere(farm, holder), "the timeline host has moved")
+    assert farm.job(job_id)["status"] == "in_progress", "it moved in mid-render"
+    film = farm.finish(job_id)
+    assert drained not in {gang["node"] for gang in farm.gangs()}
+    assert sum(take["retries"] for take in film["takes"]) == 0, "a drain is nobody's failure"
+    assert film["cost"]["wasted_gpu_seconds"] == 0, film["cost"]
+    return "a gang and a timeline host have moved; nothing was wasted"
+
+
+def lose(farm: ScaledFarm) -> str:
+    job_id = farm.submit()
+    wait_for(lambda: farm.has_done(job_id, 0.1) and len(farm.gangs()) > 1, "two gangs render")
+    used = [node["labels"] for node in farm.nodes() if node["gangs"]]
+    assert all((labels[MARKET_LABEL], labels["zone"]) == ("on-demand", "a") for labels in used), used
+    victim = farm.gangs()[0]["node"]
+    kill_node(victim)
+    film = farm.finish(job_id)
+    wait_for(lambda: next(node for node in farm.nodes() if node["id"] == victim)["state"] == "dead", "it is dead")
+    return f"a node was lost, {sum(take['retries'] for take in film['takes'])} of its calls were done again"
 
 
 def hosts_elsewhere(farm: ScaledFarm, node: str) -> bool:
@@ -250,8 +238,16 @@ def wait_for(met: Callable[[], Any], what: str) -> None:
         time.sleep(0.2)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (grow, drain, lose)}
+def main(folder: Path) -> None:
+    manifests = render_chart({**values_of("minimal"), **CHART_VALUES})
+    types = {name: given for name, given in node_types(manifests).items() if name != "headgroup"}
+    with fake_cluster(types, head={"CPU": 0}, idle_timeout_s=3.0) as cluster:
+        farm = ScaledFarm(folder, serve_config(manifests)["applications"])
+        print(grow(farm), flush=True)
+        print(drain(farm, cluster), flush=True)
+        print(lose(farm), flush=True)
+
 
 if __name__ == "__main__":
-    print(SCENARIOS[sys.argv[1]](Path(sys.argv[2])), flush=True)
+    main(Path(sys.argv[1]))
     os._exit(0)  # Ray would take its time; what is left ends with the namespace

@@ -4,18 +4,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from testkit.farm_process import Farm, calls_done, calls_planned, render
+from testkit.farm_process import TIME_LIMIT_S, Farm, calls_done, calls_planned, render
+from testkit.shared_farm import SHAPES, gang_pids
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.farm
 
-POOLS = {"plain": "1", "split": "ulysses=2", "both": "cfg=2 x ring=2"}
-LIMIT_S = 120.0
 STORYBOARD = """
 version: 1
 title: For a gang
@@ -27,18 +26,8 @@ shots:
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    pools = {}
-    for index, (name, shape) in enumerate(POOLS.items()):
-        pools |= {f"LONGTAKE_POOLS__{index}__NAME": name, f"LONGTAKE_POOLS__{index}__GANG_SHAPE": shape}
-    farm = Farm(tmp_path_factory.mktemp("gangs") / "home", extra=pools)
-    farm.up()
-    end = time.monotonic() + LIMIT_S
-    while not all(ranks_of(farm, pool) for pool in POOLS):
-        assert time.monotonic() < end, "the pools do not get their gangs"
-        time.sleep(0.1)
-    yield farm
-    farm.down()
+def farm(shared_farm: Farm) -> Farm:
+    return shared_farm
 
 
 def storyboard(folder: Path, *, seed: int, seconds: int = 2) -> Path:
@@ -51,13 +40,6 @@ def submit(farm: Farm, board: Path, pool: str) -> str:
     return str(farm.ask("POST", "/v1/jobs", json={"storyboard": board.read_text(), "pool": pool})["id"])
 
 
-def ranks_of(farm: Farm, pool: str) -> list[int]:
-    """Process ids of the ranks of a pool's gang, rank 0 first; none while it is not formed."""
-    pools = {one["name"]: one for one in farm.ask("GET", "/v1/pools")["data"]}
-    gangs = (pools[pool]["live"] or {}).get("gangs", [])
-    return list(gangs[-1]["pids"]) if gangs else []
-
-
 def sha256(farm: Farm, job_id: str) -> str:
     job = farm.wait_for(job_id, lambda job: job["status"] == "completed")
     return str(job["film"]["sha256"])
@@ -65,35 +47,41 @@ def sha256(farm: Farm, job_id: str) -> str:
 
 def test_pools_of_different_shapes_at_once_give_the_films_that_render_gives(farm: Farm, tmp_path: Path) -> None:
     board = storyboard(tmp_path, seed=1)
-    jobs = {pool: submit(farm, board, pool) for pool in POOLS}
+    jobs = {pool: submit(farm, board, pool) for pool in SHAPES}
     films = {pool: sha256(farm, job_id) for pool, job_id in jobs.items()}
-    assert films == {pool: render(board, gang=shape) for pool, shape in POOLS.items()}
+    assert films == {pool: render(board, gang=shape) for pool, shape in SHAPES.items()}
     job = farm.job(jobs["both"])
     assert job["cost"]["gpu_seconds"] > 0
-    assert len(ranks_of(farm, "both")) == 4
+    assert len(gang_pids(farm, "both")) == 4
 
 
-@pytest.mark.parametrize(("fault", "index"), [("killed", 0), ("killed", 1), ("stopped", 1)])
-def test_a_rank_that_is_lost_costs_its_call_and_leaves_the_other_ranks_as_they_are(
-    farm: Farm, tmp_path: Path, fault: str, index: int
+def test_a_rank_that_dies_or_hangs_costs_its_call_and_leaves_the_other_ranks_as_they_are(
+    farm: Farm, tmp_path: Path
 ) -> None:
-    board = storyboard(tmp_path, seed=20 + index + 2 * (fault == "killed"), seconds=8)
-    before = {pool: ranks_of(farm, pool) for pool in POOLS}
+    board = storyboard(tmp_path, seed=20, seconds=12)
+    others = {pool: gang_pids(farm, pool) for pool in ("plain", "both")}
     job_id = submit(farm, board, "split")
-    farm.wait_for(job_id, lambda job: calls_done(job) > 0.1 * max(1, calls_planned(job)))
-    victim = psutil.Process(before["split"][index])
-    if fault == "killed":
-        victim.kill()
-    else:
-        victim.suspend()
-    film = sha256(farm, job_id)
-    after = {pool: ranks_of(farm, pool) for pool in POOLS}
-    assert film == render(board, gang=POOLS["split"])
-    assert not psutil.pid_exists(victim.pid), "a rank that hangs is ended"
-    assert after["split"][index] != before["split"][index]
-    assert after["split"][1 - index] == before["split"][1 - index], "the rank that lives keeps its weights"
-    assert {pool: after[pool] for pool in ("plain", "both")} == {pool: before[pool] for pool in ("plain", "both")}
-    assert sum(take["retries"] for take in farm.job(job_id)["takes"]) <= 2, "one call computed, one beside it"
+    lose_rank(farm, job_id, psutil.Process.kill, index=0, at=0.1)
+    lose_rank(farm, job_id, psutil.Process.suspend, index=1, at=0.5)
+    assert sha256(farm, job_id) == render(board, gang=SHAPES["split"])
+    assert {pool: gang_pids(farm, pool) for pool in others} == others
+    retries = sum(take["retries"] for take in farm.job(job_id)["takes"])
+    assert retries <= 4, "of each lost rank, one call computed and one beside it"
+
+
+def lose_rank(farm: Farm, job_id: str, fault: Callable[[psutil.Process], None], *, index: int, at: float) -> None:
+    """Break a rank of pool `split` when this share of a job is done; returns when another process is in its place."""
+    farm.wait_for(job_id, lambda job: calls_done(job) > at * max(1, calls_planned(job)))
+    before = gang_pids(farm, "split")
+    victim = psutil.Process(before[index])
+    fault(victim)
+    end = time.monotonic() + TIME_LIMIT_S
+    while (after := gang_pids(farm, "split")) in ([], before):
+        assert time.monotonic() < end, "the gang does not get another rank"
+        time.sleep(0.1)
+    assert not victim.is_running(), "a rank that hangs is ended"
+    assert after[index] != before[index]
+    assert after[1 - index] == before[1 - index], "the rank that lives keeps its weights"
 
 
 def run_alone(program: str, folder: Path) -> list[str]:

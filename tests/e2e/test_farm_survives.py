@@ -1,15 +1,14 @@
 """A real farm, started and used through the real command, that loses processes while it renders."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from testkit.farm_process import Farm, calls_done, calls_planned, free_port, render
+from testkit.farm_process import Farm, calls_done, calls_planned, render
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.farm
 
 STORYBOARD = """
 version: 1
@@ -26,12 +25,8 @@ shots:
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    settings = {"LONGTAKE_CHECKPOINT_EVERY_STEPS": "2", "LONGTAKE_METRICS_PORT": str(free_port())}
-    farm = Farm(tmp_path_factory.mktemp("farm") / "home", extra=settings)
-    farm.up()
-    yield farm
-    farm.down()
+def farm(shared_farm: Farm) -> Farm:
+    return shared_farm
 
 
 def storyboard(folder: Path, *, seed: int, seconds: int = 3) -> Path:

@@ -11,6 +11,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from serving.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGTAKE = Path(sys.executable).with_name("longtake")
@@ -31,8 +34,11 @@ def longtake(*arguments: object, home: Path) -> Any:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_can_be_planned(example: Path, tmp_path: Path) -> None:
-    plan = longtake("plan", example, "--json", home=tmp_path)
+def test_every_example_can_be_planned(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path))
+    result = CliRunner().invoke(app, ["plan", str(example), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
     assert plan["frames"] > 0
     assert plan["calls"] == sum(sum(take["chunks_per_step"]) for take in plan["takes"])
     assert 0 <= plan["overlap_waste"] < 0.25

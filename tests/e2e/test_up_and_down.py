@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from testkit.farm_process import LONGTAKE, TIME_LIMIT_S, Farm
 ONE_GANG = {"LONGTAKE_POOLS__0__GANGS": "1", "LONGTAKE_POOLS__0__MIN_GANGS": "0"}
 BOARD = "version: 1\ntitle: A ball\nquality: draft\nshots:\n  - {id: ball, prompt: a red ball, seconds: 1}\n"
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.farm
 
 
 @pytest.fixture
@@ -84,8 +85,9 @@ def test_a_farm_starts_goes_on_after_kills_and_leaves_nothing(farm: Farm) -> Non
 def test_a_farm_in_the_foreground_ends_in_good_order_on_a_signal(farm: Farm) -> None:
     environment = {**farm.environment, "LONGTAKE_AUTH": "on"}
     del environment["RAY_AUTH_MODE"]
+    beside = ["--with-prometheus"] if shutil.which("prometheus") else []
     with subprocess.Popen(
-        [LONGTAKE, "up"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [LONGTAKE, "up", *beside], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         try:
             assert running.stdout is not None
@@ -93,6 +95,7 @@ def test_a_farm_in_the_foreground_ends_in_good_order_on_a_signal(farm: Farm) -> 
             assert farm.run("jobs") == "no jobs\n"  # with the key that the home keeps
             assert farm.command("keys", "list").stdout.count("admin") == 1
             started = farm.processes()
+            assert len(farm.processes("prometheus --config.file")) == len(beside)
             running.send_signal(signal.SIGINT)
             until = time.monotonic() + TIME_LIMIT_S
             while running.poll() is None and time.monotonic() < until:
@@ -107,6 +110,7 @@ def test_a_farm_in_the_foreground_ends_in_good_order_on_a_signal(farm: Farm) -> 
     wait_until_gone(started)
     assert not (farm.home / "farm.json").exists()
     assert not (farm.home / "ray_token").exists()
+    assert (farm.home / "prometheus").is_dir() == bool(beside), "what it read stays for the next one"
 
 
 def test_a_farm_that_cannot_start_says_why_and_leaves_nothing(farm: Farm) -> None:

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MISSING = "no browser here; `apt install chromium` brings one"
 
 DESKTOP = (1280, 900)
 PHONE = (390, 844)

@@ -7,10 +7,10 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -24,6 +24,8 @@ from serving.director.timelines import describe_timeline
 from serving.errors import Fault
 from serving.telemetry.histograms import ApiReport
 from tests.serving.api.api_double import WAIT_S, serving_at
+
+Found = TypeVar("Found")
 
 PATIENCE_S = 60.0
 """Seconds that the Director is waited for: here it stands still while the libraries of models are imported."""
@@ -71,13 +73,13 @@ class LocalLive:
         node, changed = self._run(lambda: self.director.drain(node_id, asked))
         return node.model_dump(mode="json"), changed
 
-    def _ask(self, look: Callable[[], Any]) -> Any:
-        async def once() -> Any:
+    def _ask(self, look: Callable[[], Found]) -> Found:
+        async def once() -> Found:
             return look()
 
         return self._run(once)
 
-    def _run(self, work: Callable[[], Any]) -> Any:
+    def _run(self, work: Callable[[], Coroutine[Any, Any, Found]]) -> Found:
         self._check()
         try:
             return asyncio.run_coroutine_threadsafe(work(), self.loop).result(PATIENCE_S)

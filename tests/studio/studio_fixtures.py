@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
+from testkit.test_tools import NO_BROWSER
 from tests.studio.accessibility import check_accessible
-from tests.studio.browsing import MISSING, Trouble, Visitor, find_chromium, running_browser
+from tests.studio.browsing import Trouble, Visitor, find_chromium, running_browser
 from tests.studio.studio_double import Studio, running_studio
 
 
@@ -17,7 +18,7 @@ from tests.studio.studio_double import Studio, running_studio
 def browser() -> Iterator[Browser]:
     """For one file of tests, not longer: while it is there, nothing in this thread can run asyncio."""
     if find_chromium() is None:
-        pytest.skip(MISSING)
+        pytest.skip(NO_BROWSER)
     with running_browser() as browser:
         yield browser
 
