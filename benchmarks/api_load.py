@@ -42,6 +42,7 @@ from serving.config.farm import FarmConfig, LimitsConfig
 from serving.errors import Fault
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
+from serving.store.records import JobStatus
 from serving.store.tables import events, jobs, storyboards, takes
 from testkit.postgres import find_program
 from testkit.records import new_job, new_takes
@@ -172,7 +173,8 @@ class NobodyLive:
 
 def serve(config: str, port: int) -> None:
     """Run the API in this process until it is ended."""
-    services = open_services(FarmConfig.model_validate_json(config), NobodyLive())
+    nobody: Any = NobodyLive()
+    services = open_services(FarmConfig.model_validate_json(config), nobody)
     uvicorn.run(create_api(services), host="127.0.0.1", port=port, log_level="error", access_log=False)
 
 
@@ -233,7 +235,7 @@ def wait_for(answers: Callable[[], bool], errors: tuple[type[Exception], ...]) -
 def store_jobs(url: str, count: int) -> None:
     """Store `count` completed jobs of fifty tenants with their takes, storyboards and events, as copies of one."""
     database = open_database(url)
-    job = replace(new_job(), storyboard=STORYBOARD, status="completed", progress=100.0)
+    job = replace(new_job(), storyboard=STORYBOARD, status=JobStatus.COMPLETED, progress=100.0)
     stored = JobStore(database).insert(job, new_takes(job, 4), actor="farm/benchmark")
     number = func.generate_series(1, count).table_valued("n").render_derived()
     # Ids that sort before all that are made from now on.

@@ -111,7 +111,7 @@ class count_sent:  # noqa: N801
     def __enter__(self) -> None:
         from torch.distributed import _functional_collectives as functional
 
-        self._kept = [
+        self._kept: list[tuple[Any, str, Callable[..., Any]]] = [
             (dist, "all_to_all_single", dist.all_to_all_single),
             (dist, "batch_isend_irecv", dist.batch_isend_irecv),
             (functional, "all_to_all_single", functional.all_to_all_single),

@@ -110,6 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def attend_plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention by its definition: tensors with heads first -> [batch, tokens, heads, width]."""
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+
+
 class Bench:
     """Measures on one device."""
 
@@ -163,16 +168,14 @@ class Bench:
         random = torch.Generator().manual_seed(0)
         query, key, value = (torch.randn(1, 96, 4, 64, generator=random) for _ in range(3))
         heads_first = [tensor.transpose(1, 2) for tensor in (query, key, value)]
-        expected = torch.nn.functional.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+        expected = attend_plainly(*heads_first)
         mine = [tensor.to(self.device, self.dtype) for tensor in (query, key, value)]
         first = backend.attend_block(mine[0], mine[1][:, :40], mine[2][:, :40])
         second = backend.attend_block(mine[0], mine[1][:, 40:], mine[2][:, 40:])
         merged, _ = merge_blocks(first[0].float(), first[1], *second)
         packed = backend.attend_packed(*mine, query_lengths=[30, 66], key_lengths=[50, 46])
         parts = [
-            torch.nn.functional.scaled_dot_product_attention(
-                *(tensor[:, :, span] for tensor, span in zip(heads_first, spans, strict=True))
-            ).transpose(1, 2)
+            attend_plainly(*(tensor[:, :, span] for tensor, span in zip(heads_first, spans, strict=True)))
             for spans in ((slice(30), slice(50), slice(50)), (slice(30, None), slice(50, None), slice(50, None)))
         ]
         pairs = ((backend.attend(*mine), expected), (merged, expected), (packed, torch.cat(parts, dim=1)))
@@ -398,7 +401,7 @@ def predict_shared(
     share the one device and exchange by gloo."""
     import torch.distributed as dist
 
-    store = dist.TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)
+    store = dist.TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)  # type: ignore[attr-defined]
     given = GangShape.parse(shape)
     if apart:
         torch.cuda.set_device(rank)

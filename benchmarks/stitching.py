@@ -289,7 +289,8 @@ def apart(work: Callable[[], Result]) -> Result:
     process.start()
     theirs.close()
     try:
-        return ours.recv()
+        result: Result = ours.recv()
+        return result
     finally:
         process.join()
 

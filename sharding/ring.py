@@ -83,7 +83,7 @@ class XformersMerge:
         assert all(out.stride(-1) == 1 for out in outs), "its kernel takes the numbers of a head to lie side by side"
         heads_first = [lse.transpose(1, 2) for _, lse in blocks]
         # Triton starts kernels on the current GPU, wherever the tensors are.
-        with torch.cuda.device_of(outs[0]):  # type: ignore[no-untyped-call]
+        with torch.cuda.device_of(outs[0]):
             merged: Tensor = self._merge_attentions(outs, heads_first, write_lse=False)[0]
         return merged
 

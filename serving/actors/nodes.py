@@ -33,7 +33,7 @@ class RayNodes:
     def nodes(self) -> list[Node]:
         """Every node that Ray remembers, those that are gone too."""
         draining = draining_nodes()
-        return [_node(found, draining) for found in ray.nodes()]  # type: ignore[no-untyped-call]
+        return [_node(found, draining) for found in ray.nodes()]
 
     def draining(self) -> dict[str, float]:
         """See draining_nodes."""

@@ -35,7 +35,7 @@ class RankActor:
 
     def open_meeting(self, name: str) -> "Meeting":
         """In rank 0: where the others find it."""
-        address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        address: str = ray.util.get_node_ip_address()
         return self._rank.call_meeting(address, name)
 
     def meet(self, meeting: "Meeting", others: Sequence[Any] = ()) -> None:

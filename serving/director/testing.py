@@ -295,6 +295,12 @@ class LocalFarm:
             assert time.monotonic() < end, "it did not happen in time"
             await asyncio.sleep(0.01)
 
+    def job(self, job_id: str) -> Job:
+        """The job as it is stored now; it must not be deleted."""
+        found = self.jobs.get(job_id)
+        assert found is not None, f"there is no job {job_id}"
+        return found
+
     def status(self, job: Job) -> str:
         """The job's status now."""
         found = self.jobs.get(job.id)

@@ -171,15 +171,15 @@ class Storyboard(_Part):
         default=0, description="The same storyboard with the same seed is the same film."
     )
     video: Annotated[Video, Allowed("a mapping of width, height and fps")] = Field(
-        Video(), description="Size and speed; default: what the model was made for."
+        default=Video(), description="Size and speed; default: what the model was made for."
     )
     quality: Annotated[Quality, Allowed("draft, standard or final", choices=("draft", "standard", "final"))] = Field(
-        "standard", description="8, 24 or 40 denoising steps."
+        default="standard", description="8, 24 or 40 denoising steps."
     )
     style: Annotated[_Words, _SOME_WORDS] = Field(default="", description="Added to the end of every prompt.")
     negative: Annotated[_Words, _SOME_WORDS] = Field(default="", description="What is not wanted in any shot.")
     identity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False), Allowed("a number from 0 to 1")] = (
-        Field(0.0, description="How much of the starting noise all takes share (rho): likeness across cuts.")
+        Field(default=0.0, description="How much of the starting noise all takes share (rho): likeness across cuts.")
     )
     characters: Annotated[
         dict[

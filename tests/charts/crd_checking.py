@@ -38,7 +38,7 @@ def find_schemas() -> dict[Kind, Draft202012Validator]:
 @functools.cache
 def _read_schemas(folder: Path) -> dict[Kind, Draft202012Validator]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found = {}
+    found: dict[Kind, Draft202012Validator] = {}
     for path in [*sorted(folder.glob("*.yaml")), *sorted((CHART / "crds").glob("*.yaml"))]:
         for crd in yaml.load_all(path.read_text(), loader):
             if crd and crd.get("kind") == "CustomResourceDefinition":

@@ -175,9 +175,9 @@ def test_serve_builds_the_application_from_what_the_chart_says() -> None:
     for told, pool in zip(pools, farm_of(manifests).pools, strict=True):
         gangs, expected = build_pool(told["args"])._bound_deployment, pool.for_gangs()
         assert (gangs.name, gangs.init_args) == (f"Renderer-{pool.name}", (expected,))
-        bundles = gangs._replica_config.placement_group_bundles[1:]
-        assert bundles == pool.rank_bundles
-        assert gangs._replica_config.placement_group_bundle_label_selector[0] == pool.node_selector
+        placed: Any = gangs._replica_config
+        assert placed.placement_group_bundles[1:] == pool.rank_bundles
+        assert placed.placement_group_bundle_label_selector[0] == pool.node_selector
         assert gangs._deployment_config.autoscaling_config is not None
 
 
@@ -191,7 +191,8 @@ def test_farm_yaml_is_read_by_the_farm_and_is_what_serve_is_told(name: str, tmp_
 
 def farm_map(manifests: list[Manifest]) -> str:
     """Name of the ConfigMap with farm.yaml."""
-    return next(one["metadata"]["name"] for one in of_kind(manifests, "ConfigMap") if "farm.yaml" in one["data"])
+    [name] = [one["metadata"]["name"] for one in of_kind(manifests, "ConfigMap") if "farm.yaml" in one["data"]]
+    return str(name)
 
 
 @pytest.mark.parametrize("name", CI)

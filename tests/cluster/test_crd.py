@@ -39,7 +39,7 @@ def _pattern(validator: Any, pattern: str, value: object, schema: Json) -> Itera
         yield SchemaError(f"{value!r} does not match {pattern!r}")
 
 
-_Validator = extend(Draft202012Validator, {"pattern": _pattern})
+_Validator: Any = extend(Draft202012Validator, {"pattern": _pattern})
 SCHEMA = render_pool_schema()["properties"]
 SPEC, STATUS = _Validator(SCHEMA["spec"]), _Validator(SCHEMA["status"])
 DEFAULTS = {name: one["default"] for name, one in SCHEMA["spec"]["properties"].items() if "default" in one}

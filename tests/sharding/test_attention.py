@@ -3,6 +3,7 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 
 from sharding.attention import CpuFlash, choose_backend
 from sharding.ring import merge_blocks
@@ -20,9 +21,8 @@ def test_packed_sequences_see_only_their_own_keys(queries: list[int], chance: ob
     query, key, value = (random(1, sum(of), 3, 8) for of in (queries, keys, keys))
     # A block-diagonal mask, written out.
     mask = torch.block_diag(*(torch.ones(q, k) for q, k in zip(queries, keys, strict=True))).bool()
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        *(tensor.transpose(1, 2) for tensor in (query, key, value)), attn_mask=mask
-    ).transpose(1, 2)
+    query_h, key_h, value_h = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    expected = scaled_dot_product_attention(query_h, key_h, value_h, attn_mask=mask).transpose(1, 2)
     packed = CpuFlash().attend_packed(query, key, value, query_lengths=queries, key_lengths=keys)
     torch.testing.assert_close(packed, expected, rtol=0, atol=1e-6)
 

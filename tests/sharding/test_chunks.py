@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sharding.chunks import ChunkLimits, overlap_waste, plan_chunks, shifted_chunks, static_chunks
-from sharding.fusion import weigh
+from sharding.fusion import Profile, weigh
 from sharding.spans import LatentSpan
 
 
@@ -40,8 +41,8 @@ def test_every_latent_is_covered_by_chunks_within_the_limits(case: tuple[int, Ch
         assert all(len(span) > overlap for span in spans)
 
 
-@given(limits_and_step(), st.sampled_from(["smoothstep", "linear", "pyramid", "flat"]))
-def test_weights_sum_to_one_at_every_latent(case: tuple[int, ChunkLimits, int, int], profile: str) -> None:
+@given(limits_and_step(), st.sampled_from(get_args(Profile)))
+def test_weights_sum_to_one_at_every_latent(case: tuple[int, ChunkLimits, int, int], profile: Profile) -> None:
     num_latents, limits, step, num_steps = case
     spans = plan_chunks(num_latents, limits, step, num_steps)
     total = torch.zeros(num_latents, dtype=torch.float64)
@@ -55,10 +56,11 @@ def test_weights_sum_to_one_at_every_latent(case: tuple[int, ChunkLimits, int, i
 @pytest.mark.parametrize(("window", "bound"), [(21, 0.15), (8, 0.22)])
 def test_redundant_work_stays_within_its_bound_for_every_long_take(window: int, bound: float) -> None:
     limits = ChunkLimits(window)
-    waste = {
-        n: overlap_waste(lambda step, n=n: plan_chunks(n, limits, step, 24), n, 24)
-        for n in range(4 * window, 30 * window)
-    }
+
+    def waste_of(num_latents: int) -> float:
+        return overlap_waste(lambda step: plan_chunks(num_latents, limits, step, 24), num_latents, 24)
+
+    waste = {n: waste_of(n) for n in range(4 * window, 30 * window)}
     worst = max(waste, key=waste.__getitem__)
     assert waste[worst] <= bound, f"N = {worst}: {waste[worst]:.3f}"
 

@@ -1,5 +1,7 @@
 """Noise is a function of its keys, unit normal, and shares exactly as much identity as asked."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,9 +12,9 @@ from sharding.noise import initial_noise, unit_normal
 SHAPE = (4, 6, 8)
 
 
-def noise(num_latents: int = 20, **changes: object) -> torch.Tensor:
-    arguments = {"storyboard_seed": 1, "take_seed": 1, "take_key": "open", "window": 8, "identity": 0.3} | changes
-    return initial_noise(SHAPE, num_latents=num_latents, **arguments)
+def noise(num_latents: int = 20, **changes: Any) -> torch.Tensor:
+    arguments: dict[str, Any] = {"storyboard_seed": 1, "take_seed": 1, "take_key": "open", "window": 8, "identity": 0.3}
+    return initial_noise(SHAPE, num_latents=num_latents, **(arguments | changes))
 
 
 @given(st.integers(1, 40), st.integers(1, 40))
@@ -22,7 +24,7 @@ def test_a_longer_take_starts_with_the_noise_of_a_shorter_one(a: int, b: int) ->
 
 
 @pytest.mark.parametrize("change", [{"take_seed": 2}, {"take_key": "turn"}])
-def test_another_seed_or_take_gives_other_noise(change: dict[str, object]) -> None:
+def test_another_seed_or_take_gives_other_noise(change: dict[str, Any]) -> None:
     assert not torch.equal(noise(), noise(**change))
 
 

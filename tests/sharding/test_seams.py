@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sharding.seams import FrameStatistics, lab, measure_seam
+from sharding.seams import FrameStatistics, SeamMeasure, lab, measure_seam
 from sharding.spans import FrameSpan
 
 TAKE = FrameSpan(0, 60)
@@ -24,7 +24,7 @@ def film(jump_at: int | None = None, tint_from: int | None = None, blurred: rang
     return statistics
 
 
-def measured(statistics: FrameStatistics):
+def measured(statistics: FrameStatistics) -> SeamMeasure:
     return measure_seam(statistics, SEAM, take=TAKE, seams=[SEAM])
 
 

@@ -97,7 +97,8 @@ def test_any_number_of_tokens_and_heads_in_fp32(ranks: Worlds, shape: GangShape,
 def test_keys_that_count_for_less_do_so_on_every_rank(ranks: Worlds, shape: GangShape, heads_of_bias: int) -> None:
     case = {"seed": 3, "batch": 2, "queries": 31, "keys": 23, "heads": 5, "width": 8, "dtype": torch.float32}
     bias = bias_of(23, 2, heads_of_bias)
-    expected = whole(*inputs(**case), key_bias=bias)  # type: ignore[arg-type]
+    query, key, value = inputs(**case)  # type: ignore[arg-type]
+    expected = whole(query, key, value, key_bias=bias)
     for _, gathered in ranks[shape.ranks].run(attend_split, shape, case, bias):
         torch.testing.assert_close(gathered.double(), expected, rtol=0, atol=FP32)
 

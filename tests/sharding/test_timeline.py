@@ -1,6 +1,7 @@
 """The latents of a take depend on its noise, solver and cover: no order, repeat, loss or restart changes a bit."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -47,7 +48,8 @@ def cases(draw: st.DrawFn) -> Case:
     num_latents = draw(st.integers(1, 5 * window))
     num_steps = draw(st.integers(1, 9))
     sigmas = flow_sigmas(num_steps, shift=draw(st.sampled_from([1.0, 5.0])))
-    solver: Solver = draw(st.sampled_from([EulerSolver, TwoStepSolver, AncestralSolver]))(sigmas)
+    solvers: list[Callable[[tuple[float, ...]], Solver]] = [EulerSolver, TwoStepSolver, AncestralSolver]
+    solver = draw(st.sampled_from(solvers))(sigmas)
     limits = ChunkLimits(window)
     if draw(st.booleans()):
         limits = ChunkLimits(window, overlap_late=draw(st.integers(0, limits.shortest - 1)))

@@ -88,8 +88,8 @@ class Rules:
             keys = schema.get("x-kubernetes-list-map-keys") or []
             known = {item_step(item, keys): item for item in old or []} if keys and isinstance(old, list) else {}
             for index, item in enumerate(one):
-                before = known.get(item_step(item, keys)) if keys else None
-                yield from self._ask(item, before, schema.get("items") or {}, f"{path}[{index}]")
+                earlier = known.get(item_step(item, keys)) if keys else None
+                yield from self._ask(item, earlier, schema.get("items") or {}, f"{path}[{index}]")
 
 
 def _verdict(rule: _Rule, one: Any, old: Any, schema: Json, path: str) -> Iterator[Problem]:

@@ -158,8 +158,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
-        self._headers_buffer.append(b"\r\n")
-        self._headers_buffer.append(content)  # headers and body in one packet
+        buffer: list[bytes] = vars(self)["_headers_buffer"]
+        buffer += (b"\r\n", content)  # headers and body in one packet
         self.flush_headers()
 
     # ------------------------------------------------------------------------------------------------ watches

@@ -199,7 +199,7 @@ def _version_problems(version: Json, path: str) -> Iterator[tuple[str, str]]:
         Schema(schema)
     except ValueError as error:
         yield f"{path}.schema", f"Invalid value: {error}"
-    scale = (version.get("subresources") or {}).get("scale")
+    scale = (version.get("subresources") or {}).get("scale") or {}
     for name, top in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")) if scale else ():
         if not str(scale.get(name, "")).startswith(top):
             yield f"{path}.subresources.scale.{name}", f"Invalid value: should be a json path under {top.rstrip('.')}"

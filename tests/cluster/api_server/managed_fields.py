@@ -49,7 +49,8 @@ def child_schema(schema: Json | None, name: str, *, top: bool = False) -> Json |
     if schema is None or (top and name == "metadata"):
         return None
     properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
-    return properties.get(name, rest if isinstance(rest, dict) else {})
+    found: Json = properties.get(name, rest if isinstance(rest, dict) else {})
+    return found
 
 
 def list_keys(schema: Json | None, name: str) -> list[str] | None:

@@ -6,9 +6,9 @@ Rules in CEL are cel.py's.
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 
@@ -59,11 +59,13 @@ class Schema:
     def admit(self, one: Json) -> Json:
         """The object as it would be stored: pruned, with defaults."""
         one = _without_nulls(copy.deepcopy(one), self._whole)
-        return _with_defaults(_pruned(one, self._whole), self._whole)
+        admitted: Json = _with_defaults(_pruned(one, self._whole), self._whole)
+        return admitted
 
     def pruned(self, one: Json) -> Json:
         """The object without what the schema does not know."""
-        return _pruned(one, self._whole)
+        pruned: Json = _pruned(one, self._whole)
+        return pruned
 
     def unknown(self, one: Json) -> list[str]:
         """Paths of what the schema does not know."""
@@ -77,14 +79,14 @@ class Schema:
 
 
 def _problem(error: jsonschema.ValidationError) -> Problem:
-    path = ""
+    path, expected = "", cast(Iterable[str], error.validator_value)
     for part in error.absolute_path:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
     if error.validator == "required":
-        missing = next(one for one in error.validator_value if one not in error.instance)
+        missing = next(one for one in expected if one not in cast(Json, error.instance))
         return f"{path}.{missing}".strip("."), "Required value"
     if error.validator == "enum":
-        allowed = ", ".join(f'"{one}"' for one in error.validator_value)
+        allowed = ", ".join(f'"{one}"' for one in expected)
         return path.strip("."), f'Unsupported value: "{error.instance}": supported values: {allowed}'
     return path.strip("."), f"Invalid value: {error.message[:300]}"
 
@@ -128,7 +130,7 @@ def _pruned(one: Any, schema: Json) -> Any:
         known = {name: _property(schema, name) for name in one}
         embedded = ("apiVersion", "kind", "metadata") if schema.get("x-kubernetes-embedded-resource") else ()
         return {
-            name: value if known[name] is None else _pruned(value, known[name])
+            name: value if (inner := known[name]) is None else _pruned(value, inner)
             for name, value in one.items()
             if known[name] is not None or keep or name in embedded
         }
@@ -165,7 +167,8 @@ def _with_defaults(one: Any, schema: Json) -> Any:
 def _property(schema: Json, name: str) -> Json | None:
     properties, rest = schema.get("properties") or {}, schema.get("additionalProperties")
     if name in properties:
-        return properties[name]
+        known: Json = properties[name]
+        return known
     if isinstance(rest, dict):
         return rest
     return {"x-kubernetes-preserve-unknown-fields": True} if rest is True else None

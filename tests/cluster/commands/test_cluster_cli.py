@@ -5,12 +5,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cluster.commands.cli import app
 from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
@@ -31,7 +31,8 @@ def run(world: World, *arguments: str, key: str = KEY) -> Result:
 
 def test_status_shows_pools_nodes_and_drains(world: World) -> None:
     world.add_render_pool()
-    world.add_node("a", gangs=("wan-a-0",), **{"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.count": "4"})
+    gpus: dict[str, Any] = {"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.count": "4"}
+    world.add_node("a", gangs=("wan-a-0",), **gpus)
     world.add_node("b")
     world.signal("a", taints=[SPOT_TAINT])
     found = run(world, "status", "--json")

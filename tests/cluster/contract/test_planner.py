@@ -327,7 +327,7 @@ def test_measurements_by_a_clock_that_is_ahead_become_old_all_the_same() -> None
 # ---------------------------------------------------------------------------------------------------- external mode
 
 
-def external(replicas: int | None, **limits: int) -> PoolTerms:
+def external(replicas: int | None, **limits: Any) -> PoolTerms:
     return PoolTerms(mode="external", replicas=replicas, **{"max_gangs": 20, **limits})
 
 

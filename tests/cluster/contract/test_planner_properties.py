@@ -273,7 +273,8 @@ def test_a_backlog_is_drained_in_time_by_one_change_up_and_goes_to_zero(
 def test_demand_that_trembles_changes_nothing_after_a_while(base: int, noise: list[float], cold_start_s: float) -> None:
     """Half an hour around one value: every change is up, to the highest need seen."""
     targets = ScalingTargets()
-    memory, now, decided = PlannerMemory(), START, []
+    memory, now = PlannerMemory(), START
+    decided: list[int] = []
     for factor in noise:
         demand = PoolDemand(
             measured_at=now, backlog_gpu_s=base * 10 * factor, gpus_per_gang=1, calls_ready=5000, calls_running=0,

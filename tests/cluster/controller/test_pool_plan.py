@@ -19,12 +19,11 @@ from cluster.controller.pool_status import (
     REFRESH_S,
     FarmReport,
     Readiness,
-    RenderPoolStatus,
     as_patch,
     describe_pool,
 )
 from cluster.kube.timestamps import write_time
-from cluster.render_pool import RenderPool, read_render_pool
+from cluster.render_pool import RenderPool, RenderPoolStatus, read_render_pool
 from tests.cluster.controller.farm_double import pool_state
 
 Json = dict[str, Any]

@@ -1,7 +1,6 @@
 """Never two leaders, and one before long: in simulated time, and with real threads against a real server."""
 
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -212,11 +211,8 @@ def test_a_leader_that_is_cut_off_stops_before_another_begins(kube_server: KubeS
         second.start()
         watchman = Watchman(first, second)
         kube_server.stop()
-        began = time.monotonic()
         wait_for(lambda: not first.leads())
-        stopped_s = time.monotonic() - began
         wait_for(second.leads)
-        assert time.monotonic() - began > stopped_s
         kube_server.start()
         wait_for(lambda: first.leader == "b")
         assert not first.leads()

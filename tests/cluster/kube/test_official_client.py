@@ -29,7 +29,7 @@ def widget(name: str, **spec: Any) -> dict[str, Any]:
 
 
 def test_core_objects_come_as_models(api: client.ApiClient, kube_server: KubeServer) -> None:
-    core = client.CoreV1Api(api)
+    core: Any = client.CoreV1Api(api)
     taint = client.V1Taint(key="spot", effect="NoSchedule")
     core.create_node(client.V1Node(metadata=client.V1ObjectMeta(name="n1"), spec=client.V1NodeSpec(taints=[taint])))
     patched = core.patch_node("n1", {"spec": {"taints": [{"key": "more", "effect": "NoSchedule"}]}})
@@ -51,7 +51,7 @@ def test_core_objects_come_as_models(api: client.ApiClient, kube_server: KubeSer
 
 
 def test_custom_objects_are_patched_in_every_way(api: client.ApiClient) -> None:
-    custom = client.CustomObjectsApi(api)
+    custom: Any = client.CustomObjectsApi(api)
     where = {"group": GROUP, "version": VERSION, "namespace": "default", "plural": PLURAL}
     custom.create_namespaced_custom_object(**where, body=widget("a", size=1))
     custom.patch_namespaced_custom_object(**where, name="a", body={"spec": {"size": 2}})
@@ -69,7 +69,7 @@ def test_custom_objects_are_patched_in_every_way(api: client.ApiClient) -> None:
 
 
 def test_leases_are_renewed_by_models(api: client.ApiClient) -> None:
-    leases = client.CoordinationV1Api(api)
+    leases: Any = client.CoordinationV1Api(api)
     spec = client.V1LeaseSpec(holder_identity="a", lease_duration_seconds=15)
     stored = leases.create_namespaced_lease(
         "default", client.V1Lease(metadata=client.V1ObjectMeta(name="l"), spec=spec)
@@ -88,14 +88,15 @@ def test_access_reviews_answer(api: client.ApiClient, kube_server: KubeServer) -
         attributes = client.V1ResourceAttributes(verb=verb, resource="nodes")
         spec = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
         review = client.V1SelfSubjectAccessReview(spec=spec)
-        return bool(client.AuthorizationV1Api(api).create_self_subject_access_review(review).status.allowed)
+        answer: Any = client.AuthorizationV1Api(api).create_self_subject_access_review(review)
+        return bool(answer.status.allowed)
 
     assert may("list")
     assert not may("delete")
 
 
 def test_crds_are_models_and_are_served_when_applied(api: client.ApiClient, kube_server: KubeServer) -> None:
-    extensions = client.ApiextensionsV1Api(api)
+    extensions: Any = client.ApiextensionsV1Api(api)
     (crd,) = extensions.list_custom_resource_definition().items
     assert crd.spec.names.plural == PLURAL
     assert {one.type for one in crd.status.conditions} == {"Established", "NamesAccepted"}
@@ -113,7 +114,7 @@ def test_discovery_names_groups_and_kinds(api: client.ApiClient) -> None:
 
 
 def test_the_clients_own_watch_gets_every_event(api: client.ApiClient, kube_server: KubeServer) -> None:
-    core = client.CoreV1Api(api)
+    core: Any = client.CoreV1Api(api)
     version = core.list_namespaced_config_map("default").metadata.resource_version
     for name in "abc":
         kube_server.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})

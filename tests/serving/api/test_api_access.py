@@ -16,6 +16,7 @@ from serving.api import gate
 from serving.api.app import create_api
 from serving.api.errors import ApiError
 from serving.api.gate import MAX_HEADER_BYTES, WRONG_KEYS_PER_MINUTE, Rates, check_host, peer_of
+from serving.store.keys import ApiKey
 from tests.serving.api.api_double import STORYBOARD, WAIT_S, ApiDouble, running
 
 
@@ -81,7 +82,7 @@ def have_rendered(api: ApiDouble, job_id: str) -> None:
     "value", ["", "Bearer", "Bearer x", "Basic YTpi", f"Bearer lt_{'0' * 22}_{'x' * 43}", "Bearer \xff"]
 )
 def test_what_is_no_valid_key_is_refused(api: ApiDouble, value: str) -> None:
-    answer = api.http.get("/v1/jobs", headers={"Authorization": value.encode("latin-1")})
+    answer = api.http.get("/v1/jobs", headers=[(b"Authorization", value.encode("latin-1"))])
     assert answer.status_code == 401
     assert answer.json()["code"] == "invalid_api_key"
 
@@ -237,7 +238,12 @@ def test_wrong_keys_are_counted_by_address_and_right_ones_are_let_in_all_the_sam
     assert api.http.get("/v1/jobs", headers=right).status_code == 200
     asked: list[str] = []
     real = api.services.keys.find
-    monkeypatch.setattr(api.services.keys, "find", lambda secret: (asked.append(secret), real(secret))[1])
+
+    def find(secret: str) -> ApiKey | None:
+        asked.append(secret)
+        return real(secret)
+
+    monkeypatch.setattr(api.services.keys, "find", find)
     wrong = [{"Authorization": f"Bearer lt_{number:022}_{'x' * 43}"} for number in range(WRONG_KEYS_PER_MINUTE + 20)]
     answers = [api.http.get("/v1/jobs", headers=headers) for headers in wrong]
     codes = [answer.status_code for answer in answers]

@@ -55,7 +55,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 @schema.parametrize()
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
-def test_every_route_answers_as_documented(api: ApiDouble, case: schemathesis.Case) -> None:
+def test_every_route_answers_as_documented(api: ApiDouble, case: "schemathesis.Case[Any]") -> None:
     case.call_and_validate(checks=CHECKS, base_url=api.url, timeout=WAIT_S)
 
 

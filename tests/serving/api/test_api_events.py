@@ -21,7 +21,7 @@ from serving.api.errors import ApiError
 from serving.api.feed import Feed
 from serving.api.routes.events import stream
 from serving.errors import StoreUnavailable
-from serving.jobs.lifecycle import Lifecycle
+from serving.jobs.lifecycle import Action, Lifecycle
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.records import Job, JobProgress
@@ -113,7 +113,7 @@ def test_who_has_seen_the_end_is_told_not_to_come_back(api: ApiDouble) -> None:
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "9" * 19, "9" * 30, "\xb2"])
 def test_an_id_that_is_none_is_refused(api: ApiDouble, value: str) -> None:
     path = f"/v1/jobs/{api.submit()['id']}/events"
-    assert api.http.get(path, headers={"Last-Event-ID": value.encode("latin-1")}).status_code == 422  # type: ignore[dict-item]
+    assert api.http.get(path, headers=[(b"Last-Event-ID", value.encode("latin-1"))]).status_code == 422
 
 
 def test_progress_is_told_without_an_id(api: ApiDouble) -> None:
@@ -202,7 +202,7 @@ async def collect(feed: Feed, job: Job, *, after: int | None, at_most: int) -> l
     found: list[Sent] = []
     events = stream(feed, job.id, LOCAL, after=after, for_s=WAIT_S)
     async for event in events:
-        data = json.loads(event.data)
+        data = json.loads(str(event.data))
         found.append(Sent(str(event.event), None if event.id is None else int(str(event.id)), data))
         if len(found) >= at_most:
             break
@@ -260,15 +260,9 @@ def test_a_new_watcher_misses_nothing_after_its_snapshot(store: tuple[JobStore, 
     async def follow() -> list[Sent]:
         feed = Feed(jobs, poll_s=0.001)
         watching = asyncio.create_task(collect(feed, job, after=None, at_most=1000))
-        for action in [*("pause", "resume") * 5, "cancel"]:
-            await asyncio.to_thread(
-                lifecycle.apply,
-                job.id,
-                action,
-                reason=action,
-                actor=PERSON,
-                now=NOW,  # type: ignore[arg-type]
-            )
+        actions: list[Action] = [*(("pause", "resume") * 5), "cancel"]
+        for action in actions:
+            await asyncio.to_thread(lifecycle.apply, job.id, action, reason=action, actor=PERSON, now=NOW)
         sent = await watching
         await feed.close()
         return sent

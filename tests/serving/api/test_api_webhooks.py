@@ -159,9 +159,7 @@ def test_a_failed_delivery_is_tried_again_with_the_same_id_and_then_given_up(
 def test_what_is_no_plain_success_is_a_failure(api: ApiDouble, receiver: Receiver, path: str, error: str) -> None:
     endpoint = register(api, f"{receiver.url}/{path}")
     cancel_one(api)
-    began = time.monotonic()
     assert run_once(make_sender(api, timeout_s=0.3), time.time() + 1) == 1
-    assert time.monotonic() - began < WAIT_S
     assert deliveries(api, endpoint)[0]["error"].startswith(error)
     assert receiver.got == [], "a redirect is not followed"
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +158,5 @@ def test_the_command_line_starts_without_torch_pydantic_or_diffusers() -> None:
     script = (
         "import sys, serving.cli.main; print([m for m in ('torch', 'diffusers', 'pydantic', 'av') if m in sys.modules])"
     )
-    started = time.monotonic()
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-    assert time.monotonic() - started < 10

@@ -64,7 +64,7 @@ class WrittenByOthers:
             "/v1/webhooks": [{"id": self.text, "url": self.text, "enabled": True, "created_at": 1.0}],
             "/v1/webhooks/hook_1/deliveries": [self.delivery()],
         }
-        other = {
+        other: dict[str, dict[str, Any]] = {
             f"/v1/jobs/{JOB}/explain": {"words": self.text},
             f"/v1/jobs/{JOB}/diff": {
                 "changes": [{"path": self.text, "before": self.text, "after": self.text}],

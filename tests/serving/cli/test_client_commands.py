@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -422,7 +422,7 @@ def test_logs_that_follow_go_on_until_the_job_is_over(
     folder: Path, farm: ApiDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = submitted()
-    steps = iter(
+    steps: Iterator[Callable[[], object]] = iter(
         [
             lambda: farm.services.log_lines.add([log_line(job_id, "it began")]),
             lambda: farm.act(job_id, "cancel"),

@@ -33,6 +33,7 @@ from serving.store.records import JobFact, JobStatus, LedgerEntry
 from serving.telemetry.histograms import ApiReport, Counted, MergedHistogram, Tally
 from serving.telemetry.metrics import CALL_REASONS, CALL_STAGES, FAILURES, FarmMetrics
 from testkit.records import NOW, new_job
+from testkit.test_tools import NO_PROMETHEUS
 from tests.serving.telemetry.metrics_table import PAGE, declared, with_table
 
 POOL = "default"
@@ -187,9 +188,9 @@ def test_calls_are_counted_by_outcome_and_reason() -> None:
     counting.call_ended(POOL, report("gang_died"), waited=True)
     counting.call_lost(POOL)
     assert value(metrics, "longtake_calls_total") == 8
-    for outcome, reasons in CALL_REASONS.items():
+    for ended, reasons in CALL_REASONS.items():
         for reason in reasons:
-            assert value(metrics, "longtake_calls_total", outcome=outcome, reason=reason) == 1
+            assert value(metrics, "longtake_calls_total", outcome=ended, reason=reason) == 1
 
 
 def test_a_report_of_the_api_that_comes_twice_counts_once() -> None:
@@ -297,7 +298,7 @@ def test_no_name_of_a_job_take_user_or_prompt_becomes_a_label(names: list[tuple[
         counting.happened(JobFact(kind="fail", at=NOW, pool=POOL, created_at=NOW, due_at=NOW, film_s=0.0, code=prompt))
         counting.assembled(POOL, Assembled({"title": prompt}, 1.0, (1.1,)))
         counting.store_failed(StoreUnavailable(prompt))
-        requests = {("/v1/jobs", "GET", "2xx"): Counted((1,) * 12, 1.0)}
+        requests: dict[tuple[str, ...], Counted] = {("/v1/jobs", "GET", "2xx"): Counted((1,) * 12, 1.0)}
         counting.hear_api(ApiReport(job, 1, requests, Counted((0,) * 11, 0.0)))
     for family in text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:
@@ -314,7 +315,7 @@ def test_the_page_about_metrics_lists_those_that_are_declared() -> None:
     assert PAGE.read_text() == with_table(PAGE.read_text()), "python -m tests.serving.telemetry.metrics_table"
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.skipif(shutil.which("promtool") is None, reason=NO_PROMETHEUS)
 def test_the_exposition_is_as_prometheus_wants_it() -> None:
     metrics = opened()
     counting = Counting(metrics)

@@ -5,6 +5,7 @@ import io
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from serving.render.latent_preview import UNSEEN
 from serving.render.messages import CallInput
 from serving.store.artifact_keys import frames_artifact, latents_artifact, preview_artifact
 from serving.store.artifacts import Artifacts
+from serving.store.records import Job
 from serving.storyboard import Shot, Storyboard
+from serving.storyboard.schema import Video
 
 Body = Callable[[LocalFarm], Any]
 
@@ -43,13 +46,17 @@ def board(model: str, *, seed: int = 1, shots: int = 2, seconds: float = 2.0) ->
         model=model,
         seed=seed,
         quality="draft",
-        video={"width": 32, "height": 32, "fps": 16},
+        video=Video(width=32, height=32, fps=16),
         shots=tuple(Shot(id=name, prompt=f"a ball {name}", seconds=seconds) for name in names),
     )
 
 
+def is_completed(farm: LocalFarm, job: Job) -> bool:
+    return farm.status(job) == "completed"
+
+
 def sha(farm: LocalFarm, job: Any) -> str:
-    film = farm.jobs.get(job.id).film
+    film = farm.job(job.id).film
     assert film is not None
     return str(film["sha256"])
 
@@ -120,7 +127,8 @@ def test_a_call_that_kills_every_gang_fails_its_job_with_evidence_and_no_other(m
         poisoned, sound = farm.submit(director, bad), farm.submit(director, board(model, seed=5))
         async with farm.running(director):
             await farm.until(lambda: farm.status(sound) == "completed" and farm.status(poisoned) == "failed")
-        error = farm.jobs.get(poisoned.id).error
+        error = farm.job(poisoned.id).error
+        assert error is not None
         assert error["code"] == "poison_call"
         assert len({attempt["gang"] for attempt in error["attempts"]}) == 3
 
@@ -136,11 +144,11 @@ def test_a_killed_host_goes_on_from_a_checkpoint_to_the_same_bytes(
         director = farm.director()
         job = farm.submit(director, board(model))
         async with farm.running(director):
-            await farm.until(lambda: farm.artifacts.list("takes/") and farm.jobs.get(job.id).calls_done > 2)
+            await farm.until(lambda: farm.artifacts.list("takes/") and farm.job(job.id).calls_done > 2)
             farm.hosts[0].kill()
             shown = set()
             while farm.status(job) not in ("completed", "failed"):
-                shown.add(farm.jobs.get(job.id).calls_done)
+                shown.add(farm.job(job.id).calls_done)
                 await asyncio.sleep(0.001)
         assert 0 not in shown, "those who watch see how far it was until it is open again"
         assert sha(farm, job) == undisturbed
@@ -155,12 +163,12 @@ def test_a_second_director_goes_on_where_the_first_was_killed(model: str, undist
         first = farm.director("first")
         job = farm.submit(first, board(model))
         async with farm.running(first):
-            await farm.until(lambda: farm.jobs.get(job.id).calls_done > 2)
+            await farm.until(lambda: farm.job(job.id).calls_done > 2)
         second = farm.director("second")
         shown = set()
         async with farm.running(second):
             while farm.status(job) not in ("completed", "failed"):
-                shown.add(farm.jobs.get(job.id).calls_done)
+                shown.add(farm.job(job.id).calls_done)
                 await asyncio.sleep(0.001)
         assert 0 not in shown
         assert sha(farm, job) == undisturbed
@@ -194,14 +202,14 @@ def test_a_job_stops_at_its_budget_and_goes_on_with_a_larger_one(model: str, und
         job = farm.submit(director, board(model), budget_usd=0.05)  # a US dollar a second
         async with farm.running(director):
             await farm.until(lambda: farm.status(job) == "paused")
-            stopped = farm.jobs.get(job.id)
+            stopped = farm.job(job.id)
             assert "budget" in stopped.reason
             assert stopped.usd >= 0.05
             farm.jobs.set_terms(job.id, actor="longtake", now=1.0, budget_usd=1000.0)
             farm.lifecycle.apply(job.id, "resume", reason="more money", now=1.0)
             await farm.until(lambda: farm.status(job) == "completed")
         assert sha(farm, job) == undisturbed
-        assert farm.jobs.get(job.id).usd == pytest.approx(sum(t.gpu_seconds for t in farm.jobs.takes(job.id)), rel=1.0)
+        assert farm.job(job.id).usd == pytest.approx(sum(t.gpu_seconds for t in farm.jobs.takes(job.id)), rel=1.0)
 
     asyncio.run(body())
 
@@ -215,7 +223,7 @@ def test_the_same_storyboard_twice_renders_once(model: str, tmp_path: Path) -> N
         async with farm.running(director):
             await farm.until(lambda: all(farm.status(job) == "completed" for job in jobs))
         assert sha(farm, jobs[0]) == sha(farm, jobs[1])
-        assert {take.cached for take in farm.jobs.takes(jobs[0].id) + farm.jobs.takes(jobs[1].id)} == {True, False}
+        assert {take.cached for job in jobs for take in farm.jobs.takes(job.id)} == {True, False}
         done = sum(gang.calls for gang in farm.gangs.values())
         assert done == jobs[0].calls_total
 
@@ -258,7 +266,7 @@ def test_a_changed_shot_renders_only_its_take(model: str, tmp_path: Path) -> Non
             await farm.until(lambda: farm.status(second) == "completed")
         assert [take.cached for take in farm.jobs.takes(second.id)] == [True, False, True]
         assert sum(gang.calls for gang in farm.gangs.values()) - calls == farm.jobs.takes(second.id)[1].calls_total
-        assert farm.jobs.get(second.id).version == 2
+        assert farm.job(second.id).version == 2
 
     asyncio.run(body())
 
@@ -270,7 +278,7 @@ def test_cancel_pause_and_resume_take_hold_while_it_renders(model: str, undistur
         director = farm.director()
         kept, ended = farm.submit(director, board(model)), farm.submit(director, board(model, seed=2))
         async with farm.running(director):
-            await farm.until(lambda: farm.jobs.get(kept.id).calls_done > 2)
+            await farm.until(lambda: farm.job(kept.id).calls_done > 2)
             farm.lifecycle.apply(kept.id, "pause", reason="lunch", now=1.0)
             farm.lifecycle.apply(ended.id, "cancel", reason="no more", now=1.0)
             await farm.until(lambda: not director.runs and not farm.hosts[0].inner.held())
@@ -303,9 +311,9 @@ def test_an_older_director_gives_back_what_it_holds(model: str, undisturbed: str
         older = farm.director("older")
         job = farm.submit(older, board(model))
         async with farm.running(older):
-            await farm.until(lambda: farm.jobs.get(job.id).calls_done > 2)
+            await farm.until(lambda: farm.job(job.id).calls_done > 2)
             farm.jobs.next_generation(now=1.0)  # a newer one has begun, and has not come to claim anything
-            await farm.until(lambda: not older.runs and farm.jobs.get(job.id).lease_owner is None)
+            await farm.until(lambda: not older.runs and farm.job(job.id).lease_owner is None)
             assert farm.hosts[0].inner.held() == {}
             assert any(info.key.endswith(".ckpt") for info in farm.artifacts.list("takes"))
         newer = farm.director("newer")
@@ -325,11 +333,11 @@ def test_a_director_whose_takes_a_newer_one_has_opened_fails_no_job(
         older = farm.director("older")
         job = farm.submit(older, board(model))
         async with farm.running(older):
-            await farm.until(lambda: farm.jobs.get(job.id).calls_done > 2)
+            await farm.until(lambda: farm.job(job.id).calls_done > 2)
             newest = farm.jobs.next_generation(now=1.0)
             tokens = farm.hosts[0].inner._tokens
             tokens.update(dict.fromkeys(tokens, newest))
-            await farm.until(lambda: not older.runs and farm.jobs.get(job.id).lease_owner is None)
+            await farm.until(lambda: not older.runs and farm.job(job.id).lease_owner is None)
         assert farm.status(job) == "in_progress"
         newer = farm.director("newer")
         async with farm.running(newer):
@@ -352,7 +360,7 @@ def test_what_is_lost_of_a_take_that_was_done_is_made_again(
             await farm.until(lambda: farm.status(first) == "completed")
             farm.decoder.free.clear()
             second = farm.submit(director, board(model))
-            [_, key] = [take.content_key for take in farm.jobs.takes(first.id)]
+            [_, key] = [str(take.content_key) for take in farm.jobs.takes(first.id)]
             if lost == "latents":  # and its frames: it must be rendered again
                 farm.artifacts.delete([latents_artifact(key), frames_artifact(key)])
             else:
@@ -410,12 +418,21 @@ def test_no_job_fails_because_the_artifact_store_does_for_long(
         first = farm.submit(director, board(model))
         async with farm.running(director):
             await outage(3 * settings.MAX_DECODE_TRIES)  # when a job is taken up
-            await farm.until(lambda: farm.jobs.get(first.id).calls_done > 2)
+            await farm.until(lambda: farm.job(first.id).calls_done > 2)
             await outage(MAX_HOST_FAILURES + 10)  # while it renders
             await farm.until(lambda: farm.status(first) in ("completed", "failed"))
         assert sha(farm, first) == undisturbed
 
     asyncio.run(body())
+
+
+def days_later(days: float) -> float:
+    return time.time() + days * DAY_S
+
+
+def holds_only(farm: LocalFarm, folders: set[str]) -> bool:
+    """Whether artifacts are in these folders and no others, but for what is learned of models."""
+    return {info.key.partition("/")[0] for info in farm.artifacts.list()} - {"models"} == folders
 
 
 def test_what_nobody_needs_any_more_is_removed(model: str, tmp_path: Path) -> None:
@@ -430,13 +447,9 @@ def test_what_nobody_needs_any_more_is_removed(model: str, tmp_path: Path) -> No
         ages = [info.key.partition("/")[0] for info in farm.artifacts.list()]
         assert {"takes", "films", "prompts"} <= set(ages)
         for days, left in ((0.5, {"takes", "films", "prompts"}), (1.5, {"films"}), (2.5, set())):
-            later = farm.director(clock=lambda days=days: time.time() + days * DAY_S)
+            later = farm.director(clock=partial(days_later, days))
             async with farm.running(later):
-                await farm.until(
-                    lambda left=left: (
-                        {info.key.partition("/")[0] for info in farm.artifacts.list()} - {"models"} == left
-                    )
-                )
+                await farm.until(partial(holds_only, farm, left))
             assert bool(farm.jobs.events_after(0)) == (days < 1)
 
     asyncio.run(body())
@@ -563,7 +576,7 @@ def test_the_picture_of_a_take_that_is_done_shows_all_of_it(model: str, tmp_path
             # The colours of a model that brings no map of them are learned from the first film.
             for seed in (1, 2):
                 job = farm.submit(director, board(model, seed=seed, shots=1))
-                await farm.until(lambda job=job: farm.status(job) == "completed")
+                await farm.until(partial(is_completed, farm, job))
             [take] = farm.jobs.takes(job.id)
             preview = preview_artifact(str(take.content_key))
             await farm.until(lambda: farm.artifacts.exists(preview) and not has_unseen(farm.artifacts.get(preview)))

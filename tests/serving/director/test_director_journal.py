@@ -104,8 +104,8 @@ def test_a_host_that_is_lost_is_told_of_once_and_its_takes_each_with_where_they_
         director = farm.director()
         job = farm.submit(director, board(model, seconds=4.0))
         async with farm.running(director):
-            checkpoints = lambda: list((tmp_path / "artifacts").rglob("*checkpoint*"))  # noqa: E731
-            await farm.until(lambda: checkpoints() and len(lines(farm, job, "open_take")) == 2)
+            checkpoints = tmp_path / "artifacts"
+            await farm.until(lambda: any(checkpoints.rglob("*checkpoint*")) and len(lines(farm, job, "open_take")) == 2)
             farm.hosts[0].kill()
             await farm.until(lambda: lines(farm, job, "complete_job"))
         assert len(lines(farm, action="host_lost")) == 1
@@ -149,7 +149,8 @@ def test_a_checkpoint_that_fails_is_told_of_with_its_take(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm = LocalFarm(tmp_path, model=model, gangs=1, config={"checkpoint_every_s": 0.01})
-    save, refused = Checkpoints.save, []
+    save = Checkpoints.save
+    refused: list[bool] = []
 
     def refuse_once(self: Checkpoints, *arguments: Any, **named: Any) -> int:
         if not refused:

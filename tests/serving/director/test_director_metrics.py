@@ -17,6 +17,7 @@ from serving.errors import GangDied, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.messages import CallInput
 from serving.storyboard import Shot, Storyboard
+from serving.storyboard.schema import Video
 from serving.telemetry.histograms import ApiReport, Tally
 from tests.serving.telemetry.metrics_table import declared
 
@@ -38,7 +39,7 @@ def board(model: str, *, seed: int = 1) -> Storyboard:
         model=model,
         seed=seed,
         quality="draft",
-        video={"width": 32, "height": 32, "fps": 16},
+        video=Video(width=32, height=32, fps=16),
         shots=tuple(Shot(id=f"zebra{k}", prompt=f"a quokka {k}", seconds=2.0) for k in range(2)),
     )
 
@@ -118,12 +119,12 @@ def test_every_metric_moves_in_a_farm_that_meets_everything(
         watcher = Watcher(director)
         first = farm.submit(director, board(model), due_at=time.time() + 0.01, budget_usd=1e5)
         async with farm.running(director):
-            await farm.until(watcher.seen(lambda: farm.jobs.get(first.id).calls_done > 8))
+            await farm.until(watcher.seen(lambda: farm.job(first.id).calls_done > 8))
             fail_once(monkeypatch, farm)
             farm.hosts[0].kill()
             farm.decoder.free.clear()
             await farm.until(watcher.seen(lambda: all(take.status == "rendered" for take in farm.jobs.takes(first.id))))
-            spent = farm.jobs.get(first.id).usd
+            spent = farm.job(first.id).usd
             farm.jobs.set_terms(first.id, actor="ada", now=time.time(), budget_usd=spent * 1.1)
             await farm.until(watcher.seen(lambda: value(director, "longtake_jobs_near_budget") == 1))
             farm.decoder.free.set()
@@ -151,9 +152,9 @@ def assert_true_of_both(farm: LocalFarm, director: Director, first: str, second:
     assert value(director, "longtake_due_times_total", outcome="met") == 1
     assert value(director, "longtake_latents_finished_total") == sum(take.latents for take in takes)
     assert value(director, "longtake_video_seconds_delivered_total") == 8.0
-    jobs = [farm.jobs.get(job_id) for job_id in (first, second)]
+    jobs = [farm.job(job_id) for job_id in (first, second)]
     assert value(director, "longtake_gpu_seconds_total", use="useful") == pytest.approx(
-        sum(j.gpu_seconds for j in jobs)
+        sum(job.gpu_seconds for job in jobs)
     )
     assert value(director, "longtake_spent_usd_total") == pytest.approx(sum(job.usd for job in jobs))
     text = director.metrics.text().decode()

@@ -20,6 +20,7 @@ from serving.models.testing import write_tiny_checkpoint
 from serving.render.messages import CallInput
 from serving.settings import COLD_START_S
 from serving.storyboard import Shot, Storyboard
+from serving.storyboard.schema import Video
 
 POOL = "default"
 STANDING = {"target": 0, "decision": None}
@@ -39,7 +40,7 @@ def board(model: str, *, seed: int = 1, shots: int = 2) -> Storyboard:
         model=model,
         seed=seed,
         quality="draft",
-        video={"width": 32, "height": 32, "fps": 16},
+        video=Video(width=32, height=32, fps=16),
         shots=tuple(Shot(id=f"s{k}", prompt=f"a ball {k}", seconds=2.0) for k in range(shots)),
     )
 
@@ -194,7 +195,7 @@ def test_how_long_gangs_take_to_start_is_measured_and_outlives_the_director(mode
             await farm.until(lambda: supply(director, 2).ready == 1)
             found = supply(director, 2)
             assert (found.starting, found.idle) == (1, 1)
-            assert found.cold_start_s < 10.0
+            assert found.cold_start_s != COLD_START_S
             await farm.until(lambda: b'longtake_pool_gangs_starting{pool="default"} 1.0' in director.metrics.text())
             assert b'longtake_pool_cold_start_seconds{pool="default"} 60' not in director.metrics.text()
             await farm.until(lambda: farm.jobs.recall_all(COLD_START))
@@ -241,7 +242,9 @@ def test_a_host_leaves_a_node_that_goes_and_nothing_is_rendered_twice(model: str
     assert calls == moved.calls_total, "no call was done twice"
 
 
-def test_a_take_that_is_rendered_while_its_host_drains_does_not_hold_the_host(model: str, tmp_path: Path) -> None:
+def test_a_take_that_is_rendered_while_its_host_drains_does_not_hold_the_host(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     farm = LocalFarm(tmp_path, model=model, gangs=2)
     begun, durable = asyncio.Event(), asyncio.Event()
     finish = farm.hosts[0].inner.finish_take
@@ -251,7 +254,7 @@ def test_a_take_that_is_rendered_while_its_host_drains_does_not_hold_the_host(mo
         await durable.wait()
         return await finish(*arguments)
 
-    farm.hosts[0].inner.finish_take = finish_when_told  # type: ignore[method-assign]
+    monkeypatch.setattr(farm.hosts[0].inner, "finish_take", finish_when_told)
 
     async def body() -> None:
         clock = StoppedClock()

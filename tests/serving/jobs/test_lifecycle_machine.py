@@ -31,7 +31,7 @@ class Farm(RuleBasedStateMachine):
         self.holder: dict[str, tuple[str, int, float] | None] = dict.fromkeys(self.ids)
         self.believed: dict[str, dict[str, int]] = {"one": {}, "two": {}}
         self.tokens: dict[str, int] = {job.id: job.lease_token for job in self.jobs}
-        self.status: dict[str, JobStatus] = dict.fromkeys(self.ids, "queued")
+        self.status: dict[str, JobStatus] = dict.fromkeys(self.ids, JobStatus.QUEUED)
         self.started: dict[str, bool] = dict.fromkeys(self.ids, False)
         self.history: dict[str, list[tuple[str, str]]] = {job_id: [("submitted", "queued")] for job_id in self.ids}
         self.spent: dict[str, float] = dict.fromkeys(self.ids, 0.0)
@@ -123,7 +123,7 @@ class Farm(RuleBasedStateMachine):
         assert may
         assert wanted is not None
         if action == "resume" and self.started[job_id]:
-            wanted = "in_progress"
+            wanted = JobStatus.IN_PROGRESS
         assert job.status == wanted
         self._note(job, action)
 

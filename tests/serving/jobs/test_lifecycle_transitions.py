@@ -12,13 +12,17 @@ from serving.store.webhooks import Webhooks
 from testkit.records import NOW, new_job, new_takes
 
 ALLOWED: dict[Action, dict[JobStatus, JobStatus]] = {
-    "start": {"queued": "in_progress"},
-    "pause": {"queued": "paused", "in_progress": "paused"},
-    "resume": {"paused": "in_progress"},  # it had started
-    "complete": {"queued": "completed", "in_progress": "completed"},
-    "fail": {"queued": "failed", "in_progress": "failed"},
-    "cancel": {"queued": "cancelled", "in_progress": "cancelled", "paused": "cancelled"},
-    "retry": {"failed": "queued", "cancelled": "queued"},
+    "start": {JobStatus.QUEUED: JobStatus.IN_PROGRESS},
+    "pause": {JobStatus.QUEUED: JobStatus.PAUSED, JobStatus.IN_PROGRESS: JobStatus.PAUSED},
+    "resume": {JobStatus.PAUSED: JobStatus.IN_PROGRESS},  # it had started
+    "complete": {JobStatus.QUEUED: JobStatus.COMPLETED, JobStatus.IN_PROGRESS: JobStatus.COMPLETED},
+    "fail": {JobStatus.QUEUED: JobStatus.FAILED, JobStatus.IN_PROGRESS: JobStatus.FAILED},
+    "cancel": {
+        JobStatus.QUEUED: JobStatus.CANCELLED,
+        JobStatus.IN_PROGRESS: JobStatus.CANCELLED,
+        JobStatus.PAUSED: JobStatus.CANCELLED,
+    },
+    "retry": {JobStatus.FAILED: JobStatus.QUEUED, JobStatus.CANCELLED: JobStatus.QUEUED},
 }
 """What each action makes of a job that has started, by its status; written here once more, to be compared."""
 EVERY = [(status, action) for status in JobStatus for action in get_args(Action)]

@@ -41,7 +41,7 @@ def admission(store: JobStore, tmp_path: Path, *pools: PoolConfig) -> Admission:
 
 
 def finishing(made: Admission, pool: str) -> float:
-    finishes_at = made.quote(made.plan(BOARD, pool=pool), due_at=None, now=NOW).finishes_at
+    finishes_at = made.quote(made.plan(BOARD, pool=pool), tenant="ada", due_at=None, now=NOW).finishes_at
     assert finishes_at is not None
     return finishes_at
 
@@ -54,7 +54,8 @@ def test_a_shape_of_which_nothing_was_measured_is_expected_to_share_the_work_out
     store: JobStore, tmp_path: Path
 ) -> None:
     made = admission(store, tmp_path, ONE, SPLIT)
-    one, split = (made.quote(made.plan(BOARD, pool=name), due_at=None, now=NOW) for name in ("one", "split"))
+    plans = (made.plan(BOARD, pool=name) for name in ("one", "split"))
+    one, split = (made.quote(plan, tenant="ada", due_at=None, now=NOW) for plan in plans)
     assert split.gpu_seconds == pytest.approx(one.gpu_seconds / 0.9)
     assert split.usd > one.usd
     assert finishing(made, "split") - NOW == pytest.approx((finishing(made, "one") - NOW) / (4 * 0.9))

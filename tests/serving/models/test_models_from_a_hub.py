@@ -117,20 +117,21 @@ def test_an_id_that_the_hub_does_not_know_is_refused_with_the_nearest_match(tiny
         open_model("Wan-AI/Wan2.1-T2V-1B-Diffusers", hub=tiny_hub)
 
 
-def test_a_hub_that_cannot_be_reached_is_a_model_error_at_once(tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_a_hub_that_cannot_be_reached_is_a_model_error_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
     with pytest.raises(ModelError, match=r"cannot reach the hub for 'Wan-AI/Wan2.2-TI2V-5B-Diffusers'"):
         open_model("Wan-AI/Wan2.2-TI2V-5B-Diffusers", hub=Hub(endpoint=closed_endpoint(), cache=tmp_path))
-    assert time.monotonic() - start < 5
+    assert waits == []
 
 
 def test_a_hub_that_never_answers_is_given_up_after_the_timeout(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        start = time.monotonic()
         with pytest.raises(ModelError, match="cannot reach the hub"):
             open_model(REPOSITORY, hub=Hub(endpoint=endpoint, timeout_s=0.5, cache=tmp_path))
-    assert time.monotonic() - start < 5
 
 
 def test_offline_mode_of_the_hub_client_is_a_model_error(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "film.json").read_text())
+    manifest: dict[str, Any] = json.loads((folder / "film.json").read_text())
+    return manifest
 
 
 def test_two_gangs_render_the_same_bytes_as_one(

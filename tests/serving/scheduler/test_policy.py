@@ -1,6 +1,6 @@
 """In which order calls are given out, to whom, and what limits that."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import assume, given, settings
@@ -141,7 +141,7 @@ def test_tenants_are_served_by_weight_and_none_starves(weights: list[float], gan
             latents = data.draw(st.integers(1, 6))
             longest = max(longest, latents)
             submit(state, f"j{index}.{job}", 400, tenant=f"t{index}", latents=latents)
-    served: Counter[str] = Counter()
+    served: dict[str, float] = defaultdict(float)
     for turn in range(60):
         given = assign(state, float(turn))
         for one in given:
@@ -435,7 +435,9 @@ def test_the_same_events_give_the_same_assignments(events: list[tuple[int, int]]
     assume(events)
 
     def play() -> list[list[Assignment]]:
-        state, out, told = new_farm(gangs=3, slots=slots), [], []
+        state = new_farm(gangs=3, slots=slots)
+        out: list[Assignment] = []
+        told: list[list[Assignment]] = []
         for now, (what, number) in enumerate(events):
             if what == 0:
                 submit(state, f"j{number}", number, now=float(now), tenant=f"t{number % 3}", priority=number % 2)

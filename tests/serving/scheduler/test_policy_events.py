@@ -1,6 +1,7 @@
 """Whatever happens to the farm, its books agree, no cap is exceeded, and no gang is idle beside a call it may have."""
 
 from collections import Counter
+from collections.abc import Sized
 from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
@@ -258,7 +259,8 @@ class FarmLife(RuleBasedStateMachine):
         assert not any(tenant.in_flight or tenant.shares for tenant in self.state.tenants.values())
         pool = self.state.pools[POOL]
         assert not pool.classes
-        assert not any(map(len, (pool.open_classes, pool.delayed, pool.ghosts, pool.idle, pool.half_idle)))
+        left: tuple[Sized, ...] = (pool.open_classes, pool.delayed, pool.ghosts, pool.idle, pool.half_idle)
+        assert not any(map(len, left))
         assert (pool.num_due, pool.ready_gangs) == (0, 0)
 
     def _job(self, pick: int) -> Known:

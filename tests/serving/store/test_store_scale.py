@@ -31,6 +31,7 @@ from sqlalchemy.sql import ClauseElement
 from serving.store.database import Database
 from serving.store.jobs import JobStore, page_query
 from serving.store.leases import claim_query
+from serving.store.records import JobStatus
 from serving.store.tables import events, job_tags, jobs, storyboards
 from testkit.records import NOW, new_job
 
@@ -158,16 +159,16 @@ def test_claims_and_pages_look_at_little_more_than_they_return(farm: Database) -
                 _assert_little_work(farm, query, rows=None, what=f"page {name}, after {after}, {newest_first=}")
     last = JobStore(farm).last_event_id()
     for column in (true(), events.c.tenant == "t3", events.c.job_id == "job_00050003"):
-        for after in (0, last - 30):
-            query = select(events).where(column, events.c.id > after).order_by(events.c.id).limit(20)
-            _assert_little_work(farm, query, rows=None, what=f"events by {column} after {after}")
+        for earlier in (0, last - 30):
+            query = select(events).where(column, events.c.id > earlier).order_by(events.c.id).limit(20)
+            _assert_little_work(farm, query, rows=None, what=f"events by {column} after {earlier}")
 
     store = JobStore(farm)
     assert [job.id for job in store.claim(owner="one", now=NOW, lease_s=9, limit=2, pools=["default"])] == [
         "job_00000201",
         "job_00000203",
     ]
-    newest = store.list(tenant="t3", statuses=("failed", "queued"), limit=2)
+    newest = store.list(tenant="t3", statuses=(JobStatus.FAILED, JobStatus.QUEUED), limit=2)
     assert [job.id for job in newest] == ["job_00099993", "job_00099983"]
     if not farm.is_postgres:
         acts: list[Callable[[], object]] = [

@@ -99,7 +99,13 @@ def test_the_hash_ignores_how_it_was_written_and_sees_every_key() -> None:
 
     plain = {"version": 1, "shots": [SHOT]}
     assert hash_of(plain) == hash_of({"shots": [{"seconds": 1.0, "prompt": "a red ball"}], "version": 1, "seed": 0})
-    variants = [{"seed": 1}, {"title": "x"}, {"style": "x"}, {"identity": 0.5}, {"shots": [{**SHOT, "seconds": 1.01}]}]
+    variants: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"title": "x"},
+        {"style": "x"},
+        {"identity": 0.5},
+        {"shots": [{**SHOT, "seconds": 1.01}]},
+    ]
     assert len({hash_of(plain), *(hash_of({**plain, **variant}) for variant in variants)}) == len(variants) + 1
 
 

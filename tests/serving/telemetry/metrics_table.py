@@ -18,7 +18,7 @@ def declared() -> list[tuple[str, str, tuple[str, ...], str]]:
         if isinstance(metric, MergedHistogram):
             found.append((metric.name, "histogram", metric.labels, metric.documentation))
         elif isinstance(metric, Counter | Gauge | Histogram):
-            family = metric.describe()[0]
+            [family] = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name
             found.append((name, family.type, metric._labelnames, family.documentation))
     return found
