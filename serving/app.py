@@ -24,7 +24,7 @@ from serving import settings
 from serving.actors.director import keep_director
 from serving.actors.gangs import Renderer
 from serving.actors.pool_policy import PoolPolicy
-from serving.actors.ports import LiveDirector
+from serving.actors.ports import LiveDirector, warm_up
 from serving.actors.workers import Decoder, Encoder
 from serving.config.farm import FarmConfig, PoolConfig, load_config
 from serving.config.gang_shapes import settle_shapes
@@ -188,8 +188,13 @@ def _build_api(args: dict[str, Any]) -> Any:
     from serving.api.app import create_api
     from serving.api.services import open_services
 
-    threading.Thread(target=keep_director, args=(args,), daemon=True).start()  # jobs are accepted without it
+    threading.Thread(target=_start_the_rest, args=(args,), daemon=True).start()  # jobs are accepted without it
     return create_api(open_services(FarmConfig.model_validate(args), LiveDirector()))
+
+
+def _start_the_rest(args: dict[str, Any]) -> None:
+    keep_director(args)
+    warm_up()
 
 
 class Api:

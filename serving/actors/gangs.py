@@ -22,7 +22,6 @@ from serving import settings
 from serving.actors.named import find_director
 from serving.actors.nodes import draining_nodes
 from serving.actors.ranks import Pulse, RankActor
-from serving.actors.warmup import WARM_UP_DELAY_S
 from serving.config.farm import PoolConfig
 from serving.errors import GangBroken
 from serving.render.farm_messages import GangHello
@@ -72,6 +71,8 @@ class Renderer:
         self._director: Any = None
         self._hello: GangHello | None = None
         """What it says to the Director; None while the gang is not formed."""
+        self._warm = False
+        """The ranks were asked to load what their first call needs."""
         self._draining = False
         self._must_move = False
         """A node of the gang goes, and no call is out any more."""
@@ -118,7 +119,7 @@ class Renderer:
                 await asyncio.gather(first.meet.remote(meeting, others), *(one.meet.remote(meeting) for one in others))
             numerics = await first.describe.remote()
             pulses = await asyncio.gather(*(rank.pulse.remote() for rank in self._ranks))
-        asyncio.get_running_loop().call_later(WARM_UP_DELAY_S, self._warm_up, list(self._ranks))
+        self._warm = False
         self._hello = GangHello(
             gang=name,
             pool=self._pool.name,
@@ -132,10 +133,12 @@ class Renderer:
         about = {"gang": name, "pool": self._hello.pool}
         log.info("gang %s is formed of processes %s", name, self._hello.pids, extra={"action": "gang_formed", **about})
 
-    def _warm_up(self, ranks: list[Any]) -> None:
-        """Calls wait behind it, a leader's questions do not."""
-        for rank in ranks:
-            rank.warm_up.remote()
+    def _warm_up(self) -> None:
+        """Once there is a Director, which may send calls. They wait behind it, a leader's questions do not."""
+        if not self._warm:
+            self._warm = True
+            for rank in self._ranks:
+                rank.warm_up.remote()
 
     async def _is_whole(self) -> bool:
         """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended."""
@@ -164,6 +167,7 @@ class Renderer:
         except (RayError, TimeoutError):
             self._director = None  # it is being started again
             return
+        self._warm_up()
         if answer == "replace":
             self._end_all()
         elif answer == "idle":

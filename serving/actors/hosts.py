@@ -1,5 +1,6 @@
 """Timeline hosts as actors, and as the Director calls them."""
 
+import threading
 from typing import Any
 
 import ray
@@ -7,7 +8,7 @@ from ray.exceptions import RayActorError
 
 from serving.actors.named import ensure_actor
 from serving.actors.ports import DecoderActorPort, GangActorPort
-from serving.actors.warmup import models_of, warm_up_later
+from serving.actors.warmup import load_ahead, models_of
 from serving.config.farm import FarmConfig
 from serving.director.node_states import host_name
 from serving.errors import HostLost
@@ -31,7 +32,7 @@ class TimelineHostActor:
             checkpoint_every_s=farm.checkpoint_every_s,
             checkpoint_every_steps=farm.checkpoint_every_steps,
         )
-        warm_up_later(_load_solver, models_of(farm))
+        threading.Thread(target=load_ahead, args=(_load_solver, models_of(farm)), daemon=True).start()
 
     async def where(self) -> str:
         """Ray's id of the node that it is on."""

@@ -81,6 +81,12 @@ class EncoderActorPort:
         await asyncio.wait_for(self._handle.encode.remote(model, weights, list(texts)), DECODE_TIMEOUT_S)
 
 
+def warm_up() -> None:
+    """Have the encoder and a decoder load what the first job needs; nobody waits for it."""
+    serve.get_deployment_handle("Encoder", APP).warm_up.remote()
+    serve.get_deployment_handle("Decoder", APP).warm_up.remote()
+
+
 class LiveDirector:
     """The running Director as the API calls it, from threads. Every method raises Fault where it does not answer."""
 

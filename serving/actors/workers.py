@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from serving import settings
-from serving.actors.warmup import models_of, warm_up_later
+from serving.actors.warmup import load_ahead, models_of
 from serving.config.farm import FarmConfig
 from serving.errors import ArtifactsUnavailable
 from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
@@ -35,7 +35,11 @@ class Encoder:
         config = FarmConfig.model_validate(args)
         self._artifacts = Artifacts.open(config.artifacts_url)
         self._thread = ThreadPoolExecutor(max_workers=1)  # models must not be loaded in two threads at once
-        warm_up_later(lambda model: self._thread.submit(_import_encoder, model).result(), models_of(config))
+        self._models = models_of(config)
+
+    async def warm_up(self) -> None:
+        """Import what encoding takes."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, load_ahead, _import_encoder, self._models)
 
     async def encode(self, model: str, weights: str, texts: list[str]) -> None:
         """Keep the embedding of each text. Raises ModelError."""
@@ -63,7 +67,7 @@ class Decoder:
         # As many as hosts hold takes, for chance may send all to one decoder; and one that was held no longer.
         self._sessions = config.timeline_hosts * config.takes_per_host + 1
         self._thread = ThreadPoolExecutor(max_workers=1)
-        warm_up_later(lambda model: self._thread.submit(self._load_codec, model).result(), models_of(config))
+        self._models = models_of(config)
         self._pruned_at = time.monotonic()
         self._pruning: asyncio.Task[None] | None = None
 
@@ -80,6 +84,10 @@ class Decoder:
             for key in await self._run(lambda: self._decoder.idle()):
                 if await asyncio.to_thread(self._artifacts.exists, frames_artifact(key)):
                     await self.forget(key)
+
+    async def warm_up(self) -> None:
+        """Load what decoding takes."""
+        await self._run(lambda: load_ahead(lambda model: self._decoder.load_codec(model), self._models))
 
     async def forget(self, content_key: str) -> None:
         await self._run(lambda: self._decoder.forget(content_key))
@@ -106,9 +114,6 @@ class Decoder:
         from serving.render.take_decoder import TakeDecoder
 
         return TakeDecoder(self._artifacts, self._scratch, sessions=self._sessions)
-
-    def _load_codec(self, model: str) -> None:
-        self._decoder.load_codec(model)
 
     def _assemble(self, order: AssembleOrder) -> Assembled:
         from serving.render.film_assembler import assemble_film

@@ -72,7 +72,6 @@ def test_a_plan_loads_nothing_once_the_cost_of_a_call_is_known(
         (["down"], 0),
         (["quote", "board.yaml"], 1),
         (["submit", "board.yaml"], 1),
-        (["up", "--config", "no-such.yaml"], 2),
     ],
 )
 def test_a_command_that_renders_nothing_loads_nothing(
