@@ -60,27 +60,29 @@ def read_weight_headers(folder: Path, name: str) -> dict[str, StoredTensor]:
 def _read_shards(index: Path, name: str) -> dict[str, StoredTensor]:
     places = read_config(index, name).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
-        raise ModelError(f"{name!r}: {index} has no weight_map of tensors to files")
+        raise ModelError(f"{name!r}: {_place(index)} has no weight_map of tensors to files")
     shards: dict[str, dict[str, StoredTensor]] = {}
     tensors: dict[str, StoredTensor] = {}
     for tensor, shard in sorted(places.items()):
         if shard not in shards:
             if Path(shard).name != shard:
                 raise ModelError(
-                    f"{name!r}: {index} names {shorten(shard)} for {tensor}: a shard lies beside its index"
+                    f"{name!r}: {_place(index)} names {shorten(shard)} for {tensor}: a shard lies beside its index"
                 )
             shards[shard] = _read_file(index.parent / shard, name, wanted=tensor)
         if tensor not in shards[shard]:
-            raise ModelError(f"{name!r}: {index.parent / shard} lacks {tensor}, which {index.name} says is in it")
+            raise ModelError(
+                f"{name!r}: {_place(index.parent / shard)} lacks {tensor}, which {index.name} says is in it"
+            )
         tensors[tensor] = shards[shard][tensor]
     return tensors
 
 
 def _read_file(path: Path, name: str, *, wanted: str | None = None) -> dict[str, StoredTensor]:
     """`wanted` is a tensor that the file is read for, to be named if the file is missing."""
-    which = f"{name!r}: {path}" + (f" (with {wanted})" if wanted is not None else "")
+    which = f"{name!r}: {_place(path)}" + (f" (with {wanted})" if wanted is not None else "")
     if path.is_symlink() and not path.exists():
-        raise ModelError(f"{which} is a link to {path.readlink()}, which is missing")
+        raise ModelError(f"{which} is a link to a file that is missing")
     if not path.exists():
         raise ModelError(f"{which} is missing")
     if not path.is_file():
@@ -94,11 +96,11 @@ def _read_file(path: Path, name: str, *, wanted: str | None = None) -> dict[str,
     tensors: dict[str, StoredTensor] = {}
     for tensor, entry in header.items():
         if tensor != "__metadata__":
-            shape, (_, end) = _read_entry(entry, f"{name!r}: {path}: {tensor}")
+            shape, (_, end) = _read_entry(entry, f"{name!r}: {_place(path)}: {tensor}")
             if end > data_bytes:
                 raise ModelError(
-                    f"{name!r}: {path} is cut short: it ends after {start + data_bytes} bytes, within or before the"
-                    f" tensor {tensor}"
+                    f"{name!r}: {_place(path)} is cut short: it ends after {start + data_bytes} bytes, within or before"
+                    f" the tensor {tensor}"
                 )
             tensors[tensor] = StoredTensor(path, shape)
     return tensors
@@ -140,6 +142,11 @@ def _are_counts(numbers: Any) -> TypeGuard[list[int]]:
     return isinstance(numbers, list) and all(is_integer(number) and number >= 0 for number in numbers)
 
 
+def _place(path: Path) -> str:
+    """A file as a user knows it: no path of this machine, since a tenant may be told."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def _what_is_there_instead(folder: Path, stem: str) -> str:
     """What a folder without the weights that are looked for holds."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -147,15 +154,15 @@ def _what_is_there_instead(folder: Path, stem: str) -> str:
     if variant is not None:
         kind = variant.removeprefix(f"{stem}.").split(".")[0]
         return (
-            f"{folder} holds weights of the variant {kind!r} only ({variant}); Longtake loads {stem}.safetensors: save"
-            " the model without a variant"
+            f"{folder.name} holds weights of the variant {kind!r} only ({variant}); Longtake loads {stem}.safetensors:"
+            " save the model without a variant"
         )
     other = next((name for name in names if name.endswith(".safetensors")), None)
     if other is not None:
-        return f"{folder} holds {other}, but no {stem}.safetensors nor an index of shards"
+        return f"{folder.name} holds {other}, but no {stem}.safetensors nor an index of shards"
     if any(name.endswith(PICKLED) for name in names):
         return (
-            f"{folder} holds pickled weights only, which can run code when they are read; save it again with"
+            f"{folder.name} holds pickled weights only, which can run code when they are read; save it again with"
             " safe_serialization=True"
         )
-    return f"{folder} holds no safetensors"
+    return f"{folder.name} holds no safetensors"

@@ -25,15 +25,18 @@ def _check(folder: Path, module: Any, name: str) -> None:
     stored = read_weight_headers(folder, name)
     wanted = {tensor: tuple(value.shape) for tensor, value in module.state_dict().items()}
     for tensor, shape in wanted.items():
-        if tensor in stored and stored[tensor].shape != shape:
+        found = stored.get(tensor)
+        if found is not None and found.shape != shape:
             raise ModelError(
-                f"{name!r}: {stored[tensor].file}: {tensor} is of shape {list(stored[tensor].shape)}, but by"
+                f"{name!r}: {folder.name}/{found.file.name}: {tensor} is of shape {list(found.shape)}, but by"
                 f" {folder.name}/config.json it must be {list(shape)}"
             )
     tied = getattr(module, "_tied_weights_keys", None) or ()  # stored once under another name
     missing = [tensor for tensor in wanted if tensor not in stored and tensor not in tied]
     if missing:
-        raise ModelError(f"{name!r}: {folder} lacks {len(missing)} tensors of its model; the first is {missing[0]}")
+        raise ModelError(
+            f"{name!r}: {folder.name} lacks {len(missing)} tensors of its model; the first is {missing[0]}"
+        )
 
 
 def _build(folder: Path, checkpoint: Checkpoint) -> Any:
@@ -45,7 +48,7 @@ def _build(folder: Path, checkpoint: Checkpoint) -> Any:
             return _build_of_diffusers(folder)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{checkpoint.name!r}: {folder}/config.json describes no model: {reason}") from error
+        raise ModelError(f"{checkpoint.name!r}: {folder.name}/config.json describes no model: {reason}") from error
 
 
 def _build_text_encoder(folder: Path, class_name: str) -> Any:

@@ -136,7 +136,7 @@ DAMAGES: dict[Callable[[Path], object], str] = {
     lose_the_last_byte: r"is cut short: it ends after \d+ bytes, within or before the tensor \w",
     empty: r"\.safetensors is empty",
     leave_a_pointer: r"\.safetensors is a pointer of Git LFS .*git lfs pull",
-    leave_a_dangling_link: r"\.safetensors is a link to /nowhere/blob, which is missing",
+    leave_a_dangling_link: r"\.safetensors is a link to a file that is missing",
     make_a_variant: r"holds weights of the variant 'fp16' only .*fp16\.safetensors",
     rename: r"holds weights\.safetensors, but no \w+\.safetensors",
     pickle_them: "holds pickled weights only",
@@ -161,7 +161,7 @@ def test_broken_weights_are_found_when_a_model_is_opened(
         open_model(str(folder))
     message = str(caught.value)
     assert "\n" not in message
-    assert f"/{component}" in message
+    assert f": {component}" in message
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -183,7 +183,7 @@ def test_a_tensor_of_another_shape_is_named_with_its_file(folder: Path, componen
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(ModelError) as caught:
         check_weight_shapes(open_model(str(folder)).checkpoint)
-    assert str(path) in str(caught.value)
+    assert f"{component}/{path.name}" in str(caught.value)
     assert f"{name} is of shape {[2 * shape[0], *shape[1:]]}" in str(caught.value)
     assert f"must be {shape}" in str(caught.value)
 
