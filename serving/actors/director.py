@@ -101,6 +101,12 @@ class DirectorActor:
         director = self._begin()
         return "go_on" if director is None else director.hello(hello, handle[0])
 
+    async def gang_unfit(self, pool: str, leader: str, problem: str) -> None:
+        """A gang cannot be formed because its model's files are unfit; `problem` says in a line what is wrong."""
+        director = self._begin()
+        if director is not None:
+            director.gang_unfit(pool, leader, problem)
+
     async def poke(self) -> None:
         """Look into the store now."""
         director = self._begin()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from serving.actors.named import find_director
 from serving.actors.nodes import draining_nodes
 from serving.actors.ranks import Pulse, RankActor
 from serving.config.farm import PoolConfig
-from serving.errors import GangBroken
+from serving.errors import GangBroken, ModelError
 from serving.render.farm_messages import GangHello
 from serving.telemetry.logs import set_up_logs
 
@@ -36,6 +37,9 @@ RANK_PING_S = 10.0
 GANG_FORM_S = 120.0
 """Seconds in which the ranks of a gang must have started and found each other."""
 
+
+UNFIT_RETRY_S = 10.0
+"""Seconds after which a gang whose model's files are unfit looks at them again."""
 
 GOODBYE_SHARE = 0.9
 """Of the time that a pool's gangs are given to go, in which their calls must end; the rest is for going."""
@@ -74,6 +78,8 @@ class Renderer:
         self._warm = False
         """The ranks were asked to load what their first call needs."""
         self._draining = False
+        self._was_unfit = False
+        """Its model's files were unfit when they were looked at last."""
         self._must_move = False
         """A node of the gang goes, and no call is out any more."""
         self._idle = asyncio.Event()
@@ -98,6 +104,11 @@ class Renderer:
                 else:
                     self._hello = None
                     continue
+            except ModelError as error:
+                await self._say_unfit(str(error))
+                self._end_all()
+                self._was_unfit = True
+                await asyncio.sleep(UNFIT_RETRY_S)
             except (RayError, TimeoutError, GangBroken) as error:
                 log.warning(
                     "gang %s: %s", self._name, _first_line(error), extra={"action": "gang_lost", "gang": self._name}
@@ -114,6 +125,10 @@ class Renderer:
         name = f"{self._pool.name}-{self._name}-{next(self._incarnation)}"
         first, *others = self._ranks
         async with asyncio.timeout(GANG_FORM_S):
+            if self._was_unfit:  # before it is there again, and not only when it warms up
+                await asyncio.gather(*(rank.check_model.remote() for rank in self._ranks))
+            _raise_if_unfit(await asyncio.gather(*(rank.pulse.remote() for rank in self._ranks)))
+            self._was_unfit = False
             if others:
                 meeting = await first.open_meeting.remote(name)
                 await asyncio.gather(first.meet.remote(meeting, others), *(one.meet.remote(meeting) for one in others))
@@ -141,7 +156,10 @@ class Renderer:
                 rank.warm_up.remote()
 
     async def _is_whole(self) -> bool:
-        """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended."""
+        """Whether every rank lives and is together with the others. Ranks that are not there, or hang, are ended.
+
+        Raises ModelError if the model's files are found to be unfit.
+        """
         asked = [asyncio.wait_for(rank.pulse.remote(), RANK_PING_S) for rank in self._ranks]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for index, answer in enumerate(answers):
@@ -150,7 +168,9 @@ class Renderer:
                 words = "rank %d of gang %s: %s"
                 log.warning(words, index, self._name, _first_line(answer), extra={"action": "rank_lost", **about})
                 self._end(index)
-        return all(isinstance(answer, Pulse) and answer.joined for answer in answers)
+        pulses = [answer for answer in answers if isinstance(answer, Pulse)]
+        _raise_if_unfit(pulses)
+        return len(pulses) == len(answers) and all(pulse.joined for pulse in pulses)
 
     async def _say_hello(self) -> None:
         assert self._hello is not None
@@ -174,6 +194,16 @@ class Renderer:
             self._must_move = moves and self._hello.node not in going  # else Serve has seen it, and moves the gang
             self._idle.set()
 
+    async def _say_unfit(self, problem: str) -> None:
+        """Tell the Director why there is no gang; its files may be repaired meanwhile."""
+        about = {"gang": self._name, "pool": self._pool.name}
+        log.error("no gang can be formed: %s", problem, extra={"action": "model_unfit", **about})
+        director = self._director or find_director()
+        if director is not None:
+            with contextlib.suppress(RayError, TimeoutError):
+                told = director.gang_unfit.remote(self._pool.name, self._name, problem)
+                await asyncio.wait_for(told, settings.DIRECTOR_CALL_S)
+
     def _end(self, index: int) -> None:
         if self._ranks[index] is not None:
             ray.kill(self._ranks[index])
@@ -190,6 +220,13 @@ class Renderer:
         if self._hello is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), GOODBYE_SHARE * self._pool.drain_s)
+
+
+def _raise_if_unfit(pulses: Iterable[Pulse]) -> None:
+    """Raises ModelError if a rank says that the model's files are unfit."""
+    for pulse in pulses:
+        if pulse.problem is not None:
+            raise ModelError(pulse.problem)
 
 
 def _first_line(error: BaseException) -> str:

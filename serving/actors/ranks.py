@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from serving.errors import ModelError
+
 if TYPE_CHECKING:
     from serving.render.messages import Array, CallInput, CallOutput
     from serving.render.rank import Meeting
@@ -21,6 +23,8 @@ class Pulse:
     """Ray's id of its node."""
     joined: bool
     """Whether it is together with the others."""
+    problem: str | None = None
+    """What is wrong with its model's files, in a line."""
 
 
 class RankActor:
@@ -29,9 +33,13 @@ class RankActor:
     def __init__(self, model_name: str, shape: str, rank: int) -> None:
         from serving.render.rank import Rank
 
-        self._rank = Rank(model_name, shape, rank)
+        self._problem: str | None = None
         self._others: Sequence[Any] = ()
         """In rank 0: the actors of the other ranks."""
+        try:
+            self._rank = Rank(model_name, shape, rank)
+        except ModelError as error:
+            self._problem = str(error)
 
     def open_meeting(self, name: str) -> "Meeting":
         """In rank 0: where the others find it."""
@@ -44,8 +52,18 @@ class RankActor:
         self._rank.join(meeting)
 
     def warm_up(self) -> None:
-        """Load what the first call needs, before it comes."""
-        self._rank.warm_up()
+        """Load what the first call needs, before it comes. What is wrong with the model's files shows in its pulse."""
+        self.check_model()
+        if self._problem is None:
+            self._rank.warm_up()
+
+    def check_model(self) -> None:
+        """Compare the model's weights with its configs; what is wrong shows in its pulse. Imports diffusers."""
+        if self._problem is None:
+            try:
+                self._rank.check_model()
+            except ModelError as error:
+                self._problem = str(error)
 
     def keep_prompts(self, key: str, embeddings: "Mapping[str, Array]") -> None:
         self._rank.keep_prompts(key, embeddings)
@@ -69,7 +87,8 @@ class RankActor:
 
     @ray.method(concurrency_group="control")
     def pulse(self) -> Pulse:
-        return Pulse(os.getpid(), ray.get_runtime_context().get_node_id(), self._rank.joined)
+        joined = self._problem is None and self._rank.joined
+        return Pulse(os.getpid(), ray.get_runtime_context().get_node_id(), joined, self._problem)
 
     @ray.method(concurrency_group="control")
     def describe(self) -> dict[str, str]:

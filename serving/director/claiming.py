@@ -47,6 +47,8 @@ class TakingUp:
     async def claim(self, now: float) -> None:
         room = self._desk.config.limits.active_jobs - len(self._desk.runs)
         ready = [pool.name for pool in self._desk.config.pools if self._desk.gangs.numerics(pool.name) is not None]
+        unfit = await self._fail_unfit(now)
+        ready += unfit
         if room <= 0 or not ready or self._desk.retired or self._desk.stopping:
             return
         claimed = await asyncio.to_thread(
@@ -60,6 +62,9 @@ class TakingUp:
         for job in claimed:
             if job.id in self._desk.runs:  # our own lease ran out and nobody took it: begin again with the new token
                 await self._endings.drop(job.id, save=True)
+            if job.pool in unfit:
+                await self._endings.fail(job, "model_unfit", unfit[job.pool])
+                continue
             try:
                 await self._take_up(job)
             except UserError as error:  # its pool or model is gone, or the storyboard is not understood any more
@@ -68,6 +73,14 @@ class TakingUp:
                 raise
             except LongtakeError as error:
                 await self._endings.fail(job, "cannot_start", str(error))
+
+    async def _fail_unfit(self, now: float) -> dict[str, str]:
+        """By pool, what is wrong with the model that keeps it without gangs; jobs that are held for it fail."""
+        pools = [pool.name for pool in self._desk.config.pools]
+        unfit = {name: problem for name in pools if (problem := self._desk.gangs.problem(name, now)) is not None}
+        for run in [run for run in self._desk.runs.values() if run.job.pool in unfit]:
+            await self._endings.fail_run(run, {"code": "model_unfit", "message": unfit[run.job.pool]})
+        return unfit
 
     async def _take_up(self, job: Job) -> None:
         planned = await asyncio.to_thread(self._admission.plan_job, job)

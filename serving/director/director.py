@@ -283,6 +283,11 @@ class Director:
         self._desk.wake.set()
         return answer
 
+    def gang_unfit(self, pool: str, leader: str, problem: str) -> None:
+        """A gang cannot be formed: its model's files are unfit. Without another gang the jobs of its pool fail."""
+        self._desk.gangs.unfit(pool, leader, problem, self._desk.clock())
+        self.poke()
+
     def hear_api(self, report: ApiReport) -> None:
         """A process of the Api says what it has measured."""
         self._desk.counting.hear_api(report)

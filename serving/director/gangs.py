@@ -1,6 +1,7 @@
 """The gangs that the Director knows: who is there, what they compute with, and which must go."""
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -13,6 +14,9 @@ log = logging.getLogger(__name__)
 
 GANG_SILENT_S = 10.0
 """Seconds without such a message after which a gang counts as gone."""
+
+UNFIT_S = 60.0
+"""Seconds for which a pool's model counts as unfit; its gangs say so again while it is."""
 
 CONDEMNED_S = 120.0
 """Seconds that the name of a gang that must be replaced is remembered."""
@@ -45,6 +49,8 @@ class Gangs:
     """Gangs that must be replaced: when that was found, and the calls that they had, the running one first."""
     _told: dict[str, dict[str, Any]] = field(default_factory=dict)
     _refused: dict[str, str] = field(default_factory=dict)
+    _unfit: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By pool: what is wrong with its model's files, and when a gang said so."""
 
     def hello(self, hello: GangHello, handle: Any, now: float) -> Answer:
         """A gang is there, or still there."""
@@ -62,6 +68,18 @@ class Gangs:
             gang = self.state.gangs.get(hello.gang)
             return "idle" if gang is None or not gang.calls else "go_on"
         return "go_on"
+
+    def unfit(self, pool: str, leader: str, problem: str, now: float) -> None:
+        """What a leader has formed is no gang, since its model's files are unfit."""
+        self._unfit[pool] = (problem, now)
+        for name in [name for name, known in self._known.items() if leader and known.hello.leader == leader]:
+            self._lose(name, "died")
+            self.state.gang_left(name, now)
+
+    def problem(self, pool: str, now: float) -> str | None:
+        """Why a pool has no gang, in a line, if its model's files are to blame."""
+        problem, said_at = self._unfit.get(pool, ("", -math.inf))
+        return problem if now - said_at < UNFIT_S and self.numerics(pool) is None else None
 
     def handle(self, gang: str) -> Any | None:
         """What a host calls the gang by; None once it is gone."""
@@ -135,7 +153,7 @@ class Gangs:
             for name, known in self._known.items()
             if known.hello.pool == pool
         ]
-        return {**demand, "gangs": gangs}
+        return {**demand, "gangs": gangs, "problem": self.problem(pool, now)}
 
     def on_node(self, node: str) -> dict[str, int]:
         """Names of the gangs that have a rank or their leader on a node, and how many calls each has."""

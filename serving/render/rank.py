@@ -20,6 +20,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 from serving.errors import GangBroken, ModelError, UnknownPrompts
 from serving.models.denoiser import WanDenoiser
 from serving.models.registry import open_model
+from serving.models.weight_shapes import check_weight_shapes
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.tensors import as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
@@ -59,6 +60,10 @@ class Rank:
         self._prompts: OrderedDict[str, dict[str, Array]] = OrderedDict()
         if self._shape.ranks == 1:
             self._open(GangGroups(self._shape, 0))
+
+    def check_model(self) -> None:
+        """Raises ModelError if the model's weights are not those that its configs describe."""
+        check_weight_shapes(self._model.checkpoint)
 
     # ------------------------------------------------------------------------------------------------ forming the gang
 

@@ -588,3 +588,27 @@ def has_unseen(picture: bytes) -> bool:
     """Whether a tile of a preview is still empty."""
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
     return bool((pixels == UNSEEN).all(axis=(0, 2)).any())
+
+
+def test_jobs_of_a_pool_whose_model_is_broken_fail_with_what_is_wrong_and_the_pool_says_so(
+    model: str, tmp_path: Path
+) -> None:
+    farm = LocalFarm(tmp_path, model=model, gangs=0)
+    problem = "'m': transformer/diffusion_pytorch_model.safetensors is empty"
+
+    async def body() -> None:
+        director = farm.director()
+        job = farm.submit(director, board(model))
+        async with farm.running(director):
+            director.gang_unfit("default", "leader", problem)
+            await farm.until(lambda: farm.status(job) == "failed")
+            stored = farm.jobs.get(job.id)
+            assert stored is not None
+            assert stored.error == {"code": "model_unfit", "message": problem}
+            assert director.pools()[0]["problem"] == problem
+            farm.add_gang()
+            await farm.until(lambda: director.pools()[0]["problem"] is None)
+            again = farm.submit(director, board(model))
+            await farm.until(lambda: farm.status(again) == "completed")
+
+    asyncio.run(body())
