@@ -91,7 +91,6 @@ WARM_CALLS, NUM_CALLS = 20, 100
 """Of each path in one repeat: first some that are not counted."""
 
 Storyboard = dict[str, Any]
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

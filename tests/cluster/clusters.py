@@ -9,9 +9,8 @@ from typing import Any
 from cluster.kube.client import Kube
 from cluster.kube.errors import NotFound
 from cluster.kube.resources import Resource
+from testkit.json_object import Json
 from tests.cluster.api_server.server import KubeServer
-
-Json = dict[str, Any]
 
 TIME_LIMIT_S = 60.0
 """Seconds that anything which is waited for may take on a busy machine."""

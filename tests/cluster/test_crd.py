@@ -23,10 +23,9 @@ from cluster.kube.client import Kube, connect
 from cluster.kube.errors import Invalid
 from cluster.kube.resources import CRDS
 from cluster.render_pool import RenderPoolSpec, RenderPoolStatus, read_render_pool, same_shape
+from testkit.json_object import Json
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.clusters import write_scale
-
-Json = dict[str, Any]
 
 CHART_FILE = Path(__file__).parents[2] / "helm/longtake/crds/renderpools.yaml"
 

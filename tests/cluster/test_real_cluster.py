@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -19,10 +18,15 @@ from tests.cluster.clusters import NAMESPACES
 from tests.cluster.controller.world import SPOT_TAINT, wait_until
 
 ROOT = Path(__file__).parents[2]
-TESTS = [
-    f"tests/cluster/{name}.py"
-    for name in ("controller/test_controller", "controller/test_rounds", "commands/test_cluster_cli")
-]
+TESTS = {
+    "controller/test_controller": ["test_one_of_two_acts_and_the_other_takes_over"],
+    "controller/test_rounds": [
+        "test_a_round_tells_the_farm_and_writes_the_status_and_the_next_does_nothing",
+        "test_a_spot_node_is_drained_noted_and_told_of",
+    ],
+    "commands/test_cluster_cli": ["test_status_shows_pools_nodes_and_drains"],
+}
+"""One or two of each kind; on the fake server all of them run anyway."""
 
 
 @pytest.fixture
@@ -55,22 +59,22 @@ def seen(kube: Kube) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_the_controllers_tests_pass_on_a_cluster_that_is_not_theirs_and_leave_it_as_it_was(
-    kubeconfig: Path, tmp_path: Path
+    kubeconfig: Path,
 ) -> None:
-    kube, report = connect(kubeconfig=kubeconfig), tmp_path / "report.xml"
+    kube = connect(kubeconfig=kubeconfig)
     furnish(kube)
     before = seen(kube)
     others = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    tests = [f"tests/cluster/{file}.py::{name}[real]" for file, names in TESTS.items() for name in names]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-k", "real", "-m", "not slow", f"--junitxml={report}", *TESTS],
+        [sys.executable, "-m", "pytest", "-q", *tests],
         cwd=ROOT,
         env={**others, "LONGTAKE_KUBECONFIG": str(kubeconfig)},
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
-    names = [case.attrib["name"] for case in ElementTree.parse(report).iter("testcase")]
-    for name in ("test_one_of_two_acts_and_the_other_takes_over", "test_a_spot_node_is_drained_noted_and_told_of"):
-        assert f"{name}[real]" in names
+    assert f"{len(tests)} passed" in done.stdout
     assert seen(kube) == before

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.signals import AHEAD_S, SIGNALS, Signal, read_notices, read_pod_notices
-
-Json = dict[str, Any]
+from testkit.json_object import Json
 
 NOW = 1_785_744_000.0  # Mon, 03 Aug 2026 08:00:00 GMT
 

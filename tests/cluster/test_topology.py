@@ -1,13 +1,10 @@
 """What labels say of a node, and which Ray node is on which Kubernetes node."""
 
-from typing import Any
-
 import pytest
 
 from cluster.topology import SPOT_LABELS, place_ray_nodes, read_topology
+from testkit.json_object import Json
 from tests.cluster.controller.farm_double import node_state
-
-Json = dict[str, Any]
 
 LABELS = {
     "nvidia.com/gpu.product": "NVIDIA-GB200",

@@ -5,16 +5,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.declared import declared_series
 from dashboards.written import CHART
+from testkit.json_object import Json
 from tests.dashboards.promql_reading import series_of
-
-Json = dict[str, Any]
 
 FILES = sorted((CHART / "dashboards").glob("*.json"))
 WINDOWS = {"$__rate_interval", "$__range", "$__range:", "1d"}

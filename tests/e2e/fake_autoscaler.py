@@ -102,7 +102,15 @@ def fake_cluster(node_types: NodeTypes, *, head: Mapping[str, float], idle_timeo
             f"--resources={json.dumps(others)}", f"--object-store-memory={2 * OBJECT_STORE_BYTES}",
             "--disable-usage-stats",
         ]  # fmt: skip
-        subprocess.run(start, env=os.environ | _environment(), check=True, capture_output=True, timeout=START_LIMIT_S)
+        done = subprocess.run(
+            start,
+            env=os.environ | _environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=START_LIMIT_S,
+        )
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         ray.init(address=address, log_to_driver=False)
         yield address
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 from urllib.parse import unquote
 
+from testkit.json_object import Json
 from tests.cluster.api_server import discovery
 from tests.cluster.api_server.deleting import Deletions
 from tests.cluster.api_server.kinds import Kinds
@@ -19,8 +19,6 @@ from tests.cluster.api_server.refusals import Refusal, bad_request, forbidden, n
 from tests.cluster.api_server.requests import Answer, Request, Target, is_watch, selector, shown
 from tests.cluster.api_server.store import Store, read_version
 from tests.cluster.api_server.writing import MERGES, Writing, existing, to_scale
-
-Json = dict[str, Any]
 
 _PATH = re.compile(
     r"^/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+)/(?P<version>[^/]+))"

@@ -12,9 +12,9 @@ from typing import Any
 
 import celpy
 
+from testkit.json_object import Json
 from tests.cluster.api_server.managed_fields import item_step
 
-Json = dict[str, Any]
 Problem = tuple[str, str]
 
 _RESERVED = {"true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if"}

@@ -6,12 +6,10 @@ The garbage collector of a real cluster does this a little later; here it is don
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from testkit.json_object import Json
 from tests.cluster.api_server.kinds import CRD_GROUP, Kinds
 from tests.cluster.api_server.store import Key, Store
-
-Json = dict[str, Any]
 
 FOREGROUND = "foregroundDeletion"
 

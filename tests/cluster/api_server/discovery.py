@@ -1,10 +1,7 @@
 """Which groups, versions and kinds the fake API server has, as clients ask for it."""
 
-from typing import Any
-
+from testkit.json_object import Json
 from tests.cluster.api_server.kinds import Kinds
-
-Json = dict[str, Any]
 
 VERSION = {"major": "1", "minor": "36", "gitVersion": "v1.36.0+fake", "platform": "linux/amd64"}
 _REVIEWS = {"name": "selfsubjectaccessreviews", "singularName": "", "namespaced": False, "verbs": ["create"]}

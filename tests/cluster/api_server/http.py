@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from testkit.json_object import Json
 from tests.cluster.api_server.faulty_answers import Asked, FaultKind, request_line
 from tests.cluster.api_server.refusals import Refusal, not_found
 from tests.cluster.api_server.requests import Request, Target, is_watch, selector, shown
@@ -21,8 +22,6 @@ from tests.cluster.api_server.store import Entry, read_version
 
 if TYPE_CHECKING:
     from tests.cluster.api_server.server import KubeServer
-
-Json = dict[str, Any]
 
 WATCH_S = 300.0
 """Seconds of a watch that names no end."""

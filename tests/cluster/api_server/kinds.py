@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+from testkit.json_object import Json
 from tests.cluster.api_server.refusals import Refusal, invalid
 from tests.cluster.api_server.schema import Schema
-
-Json = dict[str, Any]
 
 CRD_GROUP = "apiextensions.k8s.io"
 

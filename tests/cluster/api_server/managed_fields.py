@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from testkit.json_object import Json
 from tests.cluster.api_server.refusals import Refusal
 
-Json = dict[str, Any]
 Path = tuple[tuple[str, str], ...]
 
 _OWN_LISTS: Mapping[str, Json] = {

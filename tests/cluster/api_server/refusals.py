@@ -1,9 +1,8 @@
 """What the fake API server refuses, in the form that a real one gives it: a Status."""
 
 from collections.abc import Sequence
-from typing import Any
 
-Json = dict[str, Any]
+from testkit.json_object import Json
 
 
 class Refusal(Exception):

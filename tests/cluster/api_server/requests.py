@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
+from testkit.json_object import Json
 from tests.cluster.api_server.kinds import Kind
 from tests.cluster.api_server.refusals import Refusal, bad_request
 from tests.cluster.api_server.selectors import field_test, label_test
 from tests.cluster.api_server.store import Key
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

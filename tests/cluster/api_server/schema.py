@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import jsonschema
 
+from testkit.json_object import Json
 from tests.cluster.api_server.cel import Rules
 
-Json = dict[str, Any]
 Problem = tuple[str, str]
 
 _META: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from testkit.json_object import Json
 from tests.cluster.api_server.refusals import bad_request
-
-Json = dict[str, Any]
 
 _SET_TERM = re.compile(r"^(\S+)\s+(in|notin)\s+\(([^)]*)\)$")
 _EVERYWHERE = {"metadata.name", "metadata.namespace"}

@@ -14,10 +14,11 @@ import ssl
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 
+from testkit.json_object import Json
 from tests.cluster.api_server.api import Api
 from tests.cluster.api_server.faulty_answers import Asked, Fault, Faults
 from tests.cluster.api_server.http import TOKEN, HttpServer
@@ -25,8 +26,6 @@ from tests.cluster.api_server.refusals import Refusal
 from tests.cluster.api_server.requests import Request, Target
 from tests.cluster.api_server.store import Store
 from tests.cluster.api_server.tls import Certificate, make_certificate
-
-Json = dict[str, Any]
 
 
 class KubeServer:

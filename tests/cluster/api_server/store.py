@@ -9,11 +9,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from testkit.json_object import Json
 from tests.cluster.api_server.refusals import Refusal, bad_request, expired
 
-Json = dict[str, Any]
 Key = tuple[str, str, str, str]
 """Group, plural, namespace (empty if there is none) and name."""
 

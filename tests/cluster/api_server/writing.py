@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from testkit.json_object import Json
 from tests.cluster.api_server.deleting import Deletions
 from tests.cluster.api_server.kinds import CRD_GROUP, Kind, Kinds, check_built_in, check_crd, established
 from tests.cluster.api_server.managed_fields import Owners
@@ -20,8 +21,6 @@ from tests.cluster.api_server.refusals import Refusal, bad_request, conflict, in
 from tests.cluster.api_server.requests import Answer, Request, Target, selector, shown
 from tests.cluster.api_server.selectors import set_at, value_at
 from tests.cluster.api_server.store import Store
-
-Json = dict[str, Any]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _KEPT = (

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -26,13 +25,12 @@ from cluster.kube.client import Kube, connect
 from cluster.kube.errors import Conflict
 from cluster.kube.resources import CRDS
 from cluster.topology import read_topology
+from testkit.json_object import Json
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.controller.farm_double import KEY
 from tests.cluster.controller.world import World
 
 pytest_plugins = ["tests.cluster.fixtures"]
-
-Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[3]
 PAGES = [

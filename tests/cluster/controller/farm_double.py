@@ -22,10 +22,9 @@ from cluster.contract.pools_and_nodes import (
     PoolSupply,
     PoolTerms,
 )
+from testkit.json_object import Json
 
 KEY = "lt_admin"
-
-Json = dict[str, Any]
 
 
 def pool_state(name: str = "wan", **changes: Any) -> PoolState:

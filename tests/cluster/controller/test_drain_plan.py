@@ -13,9 +13,8 @@ from cluster.controller.departures import DRAINED_NODE, DRAINED_UNTIL, drain_ann
 from cluster.controller.drain_plan import Departure, DrainLimits, DrainPlan, plan_drains, pool_of
 from cluster.kube.timestamps import write_time
 from cluster.signals import SIGNALS, Notice, Signal
+from testkit.json_object import Json
 from tests.cluster.controller.farm_double import node_state
-
-Json = dict[str, Any]
 
 NOW = 1_785_744_000.0
 LIMITS = DrainLimits(max_share=0.25, least_s=120.0)

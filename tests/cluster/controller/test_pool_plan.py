@@ -24,9 +24,8 @@ from cluster.controller.pool_status import (
 )
 from cluster.kube.timestamps import write_time
 from cluster.render_pool import RenderPool, RenderPoolStatus, read_render_pool
+from testkit.json_object import Json
 from tests.cluster.controller.farm_double import pool_state
-
-Json = dict[str, Any]
 
 NOW = 1_785_744_000.0
 

@@ -14,11 +14,10 @@ from cluster.kube.errors import AlreadyExists, Forbidden, NotFound
 from cluster.kube.events import CLUSTER_WIDE
 from cluster.kube.resources import CRDS, EVENTS, LEASES, NODES, PODS, Resource
 from cluster.render_pool import RenderPool, read_render_pool
+from testkit.json_object import Json
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.clusters import NAMESPACES
 from tests.cluster.controller.farm_double import FarmDouble, node_state, pool_state
-
-Json = dict[str, Any]
 
 SPOT_TAINT = {"key": "aws-node-termination-handler/spot-itn", "value": "e1", "effect": "NoSchedule"}
 

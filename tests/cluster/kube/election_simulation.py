@@ -14,8 +14,8 @@ from typing import Any
 
 from cluster.kube import lease
 from cluster.kube.lease import Candidacy, Record, Timing, decide, lease_spec, record_of, released_spec, resigned, see
+from testkit.json_object import Json
 
-Json = dict[str, Any]
 TIMING = Timing(duration_s=15, renew_deadline_s=10.0, retry_s=2.0)
 REQUEST_TIMEOUT_S = 5.0
 

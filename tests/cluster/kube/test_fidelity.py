@@ -8,11 +8,10 @@ import pytest
 from cluster.kube.client import Kube
 from cluster.kube.errors import AlreadyExists, Conflict, Gone, Invalid, KubeError, NotFound, Unavailable
 from cluster.kube.resources import CRDS, EVENTS, LEASES, NODES, PODS, Resource
+from testkit.json_object import Json
 from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, WIDGET_CRD, WIDGETS, Ground, is_gone, wait_for, write_scale
 
 pytest_plugins = ["tests.cluster.fixtures"]
-
-Json = dict[str, Any]
 
 
 def events_of(ground: Ground, since: str, number: int, **selectors: str) -> list[tuple[str, str]]:

@@ -15,12 +15,11 @@ from cluster.kube.errors import NotFound
 from cluster.kube.informer import Informer, OnChange
 from cluster.kube.mirror import ChangeKind, Key, key_of
 from cluster.kube.resources import NODES, Resource
+from testkit.json_object import Json
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.clusters import CONFIG_MAPS, TIME_LIMIT_S, WIDGETS, Ground, wait_for
 
 pytest_plugins = ["tests.cluster.fixtures"]
-
-Json = dict[str, Any]
 
 
 WITH_TLS_TOO = pytest.mark.parametrize("kube_server", [False, True], ids=["plain", "tls"], indirect=True)

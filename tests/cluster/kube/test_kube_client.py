@@ -29,13 +29,12 @@ from cluster.kube.errors import (
 from cluster.kube.events import EventRecorder, describe
 from cluster.kube.resources import EVENTS, LEASES, NODES, PODS, Resource
 from cluster.kube.stream import MAX_EVENT_BYTES, events_of
+from testkit.json_object import Json
 from tests.cluster.api_server import http
 from tests.cluster.api_server.server import KubeServer
 from tests.cluster.clusters import CONFIG_MAPS, NAMESPACES, TIME_LIMIT_S, WIDGETS, Ground, wait_for
 
 pytest_plugins = ["tests.cluster.fixtures"]
-
-Json = dict[str, Any]
 
 
 def config_map(name: str, **data: str) -> Json:

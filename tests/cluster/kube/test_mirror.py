@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from cluster.kube.client import Listing
 from cluster.kube.errors import Forbidden, Gone, KubeError, Unavailable
 from cluster.kube.mirror import BACKOFF_MOST_S, Change, Mirror, backoff_s, decide_next, key_of
-
-Json = dict[str, Any]
+from testkit.json_object import Json
 
 
 def thing(name: str, version: int, uid: str = "u") -> Json:

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testkit.json_object import Json
 from tests.cluster.api_server.managed_fields import Owners, fields_of, from_fields_v1, to_fields_v1
 from tests.cluster.api_server.patching import json_patch, merge_patch, strategic_patch
 from tests.cluster.api_server.refusals import Refusal
 from tests.cluster.api_server.schema import Schema
 from tests.cluster.api_server.selectors import label_test
-
-Json = dict[str, Any]
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text("ab/~", max_size=3),

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
+from testkit.json_object import Json
 from tests.cluster.api_server.schema import Schema
-
-Json = dict[str, Any]
 
 
 def schema(properties: Json, *rules: Json, **more: Any) -> Schema:
