@@ -11,7 +11,7 @@ LongtakeError
 +-- Fault                something of ours or the machine's failed: exit code 1
     +-- ArtifactMissing      what should be in the artifact store is not
     +-- ArtifactsUnavailable the artifact store failed for longer than we try
-    +-- OutOfSpace           a disk for work in progress is full
+    +-- OutOfSpace           a disk that is written to is full
     +-- StoreUnavailable     the database does not answer; a later try may succeed
     +-- Fenced               what was held has been taken over by someone newer
     +-- HostLost             a timeline host's process is gone
@@ -103,7 +103,7 @@ class ArtifactsUnavailable(Fault):
 
 
 class OutOfSpace(Fault):
-    """The folder for work in progress lies on a disk that is full."""
+    """A disk is full: that of a film, or of the folder for work in progress."""
 
 
 class StoreUnavailable(Fault):

@@ -18,13 +18,13 @@ import typer
 
 from serving.cli.client.farm_client import FarmClient, Json, Refused, farm
 from serving.cli.options import AsJson, JobName
+from serving.cli.output.film_file import STDOUT, check_film, check_room, open_film
 from serving.cli.output.job_text import film_words, status_word
 from serving.cli.output.terminal import open_console, print_json, print_line, tell
-from serving.cli.render import check_out
 from serving.errors import Fault, UserError
+from serving.render.manifest import MANIFEST_NAME
+from serving.render.scratch import raise_if_full
 from serving.settings import CLIENT_PATIENCE_S
-
-_MANIFEST = "film.json"
 
 
 def download(
@@ -32,24 +32,26 @@ def download(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The film to write; default: its title, here.")
     ] = None,
-    manifest: Annotated[bool, typer.Option("--manifest", help=f"Write {_MANIFEST} beside it too.")] = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help=f"Write {MANIFEST_NAME} beside it too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a finished film home."""
     if out is not None:
-        check_out(out)
+        if out == STDOUT and manifest:
+            raise UserError(f"--manifest: {MANIFEST_NAME} has no place beside stdout; leave --out - out")
+        check_film(out, with_manifest=manifest, as_json=as_json)
     with farm() as client:
         found = client.get(f"/v1/jobs/{client.find_job(job)}")
         if found["film"] is None:
             state = f"{status_word(found['status'])} ({found['progress']:.0f} %)"
             raise UserError(f"{found['id']} has no film yet: it is {state}; `longtake watch {job}` waits for it")
-        path = out if out is not None else _free_name(found)
+        path = out if out is not None else _free_name(found, manifest=manifest)
         download_film(client, found, path)
         if manifest:
-            _fetch_manifest(client, found["links"]["manifest"], path.with_name(_MANIFEST))
+            _fetch_manifest(client, found["links"]["manifest"], path.with_name(MANIFEST_NAME))
     if as_json:
         print_json(found)
-    else:
+    elif path != STDOUT:
         print_line(str(path))
 
 
@@ -57,20 +59,24 @@ def download_film(client: FarmClient, job: Json, out: Path) -> None:
     """Writes the film of a completed job. Raises Fault where it cannot be had whole."""
     film = job["film"]
     try:
-        with _shown(film.get("bytes")) as show:
-            _fetch(client, job["links"]["film"], out, sha256=film["sha256"], show=show)
+        with open_film(out) as path:
+            check_room({path.parent: film.get("bytes") or 0})
+            with _shown(film.get("bytes")) as show:
+                _fetch(client, job["links"]["film"], path, sha256=film["sha256"], show=show)
     except OSError as error:
+        raise_if_full(error, out.parent)
         raise Fault(f"{out}: cannot be written: {error.strerror}") from error
-    tell(f"{out}: {film_words(film)}")
+    tell(f"{'the film' if out == STDOUT else out}: {film_words(film)}")
 
 
-def _free_name(job: Json) -> Path:
-    """A name in this folder made from the title, that is not taken."""
+def _free_name(job: Json, *, manifest: bool) -> Path:
+    """A name in this folder made from the title, that is not taken. Raises UserError."""
     plain = re.sub(r"[^\w]+", "-", job["title"]).strip("-_")[:60] or "film"
     version = f"-v{job['version']}" if job["version"] > 1 else ""
     path = Path(f"{plain}{version}.mp4")
     if path.exists():
         raise UserError(f"{path} is there already; name another file with --out")
+    check_film(path, with_manifest=manifest)
     return path
 
 

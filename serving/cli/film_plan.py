@@ -41,7 +41,7 @@ def plan_film(
         if model_given:
             raise UserError(f"--model: {error}") from error
         problem = storyboard.lines.problem(("model",), str(error))
-        raise UserError(f"{path}: {problem}") from error
+        raise UserError(f"{name_of(path)}: {problem}") from error
     with _naming(path):
         plan = compile_storyboard(
             storyboard,
@@ -55,10 +55,18 @@ def plan_film(
     return plan, model
 
 
+def name_of(path: Path) -> str:
+    """A storyboard's file as messages call it."""
+    from serving.storyboard import STDIN
+
+    return "stdin" if path == STDIN else str(path)
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Puts the file's name before each problem."""
+    name = name_of(path)
     try:
         yield
     except StoryboardError as error:
-        raise UserError("\n".join(f"{path}: {problem}" for problem in error.problems)) from error
+        raise UserError("\n".join(f"{name}: {problem}" for problem in error.problems)) from error

@@ -30,6 +30,7 @@ from serving.cli.versions import delete, diff, versions
 from serving.cli.watch import watch
 from serving.cli.webhooks import webhooks
 from serving.errors import Fault, UserError
+from serving.render.scratch import is_disk_full
 from serving.settings import debug
 
 USER_MISTAKE = 2
@@ -87,8 +88,12 @@ def main() -> NoReturn:
     except Fault as error:
         _tell(error, str(error))
         sys.exit(FAULT)
+    except OSError as error:
+        full = is_disk_full(error)
+        _tell(error, f"no room on {error.filename or 'stdout'}: {error.strerror}" if full else _unexpected(error))
+        sys.exit(FAULT)
     except Exception as error:
-        _tell(error, f"internal error: {type(error).__name__}: {error}{_keep_traceback()}")
+        _tell(error, _unexpected(error))
         sys.exit(FAULT)
 
 
@@ -112,6 +117,10 @@ def _tell(error: Exception, message: str) -> None:
     warn(message)
     if debug():
         tell("".join(traceback.format_exception(error)))
+
+
+def _unexpected(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}: {error}{_keep_traceback()}"
 
 
 def _keep_traceback() -> str:

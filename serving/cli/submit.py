@@ -13,6 +13,7 @@ import typer
 
 from serving.cli.client.farm_client import FarmClient, Json, Refused, farm, name_place, name_places
 from serving.cli.download import download_film
+from serving.cli.film_plan import name_of, read_storyboard
 from serving.cli.options import (
     AsJson,
     Budget,
@@ -32,9 +33,9 @@ from serving.cli.options import (
     read_due,
     read_tags,
 )
+from serving.cli.output.film_file import STDOUT, check_film
 from serving.cli.output.job_text import clock, money, span
 from serving.cli.output.terminal import open_table, print_json, print_line, print_table, tell, warn
-from serving.cli.render import check_out
 from serving.cli.watch import last_words, watch_until_over
 from serving.errors import Problem, UserError
 
@@ -60,7 +61,7 @@ def submit(
     """Send a storyboard to the farm; prints the new job's id."""
     board = _read(storyboard)
     if out is not None:
-        check_out(out)
+        check_film(out, reads=[storyboard], as_json=as_json)
     options = given(
         priority=priority,
         due_at=read_due(due, time.time()),
@@ -109,7 +110,7 @@ def revise(
     """Send an edited storyboard as the next version of a film; only takes that changed are rendered."""
     board = _read(storyboard)
     if out is not None:
-        check_out(out)
+        check_film(out, reads=[storyboard], as_json=as_json)
     options = given(priority=priority, due_at=read_due(due, time.time()), budget_usd=read_budget(budget), steps=steps)
     with farm() as client:
         path = f"/v1/jobs/{client.find_job(job)}/revise"
@@ -132,7 +133,7 @@ def finalize(
 ) -> None:
     """Render an accepted draft at final quality, with the same seeds, as the next version."""
     if out is not None:
-        check_out(out)
+        check_film(out, as_json=as_json)
     options = given(priority=priority, due_at=read_due(due, time.time()), budget_usd=read_budget(budget))
     with farm() as client:
         path = f"/v1/jobs/{client.find_job(job)}/finalize"
@@ -173,8 +174,6 @@ def _take_price(take: Json) -> tuple[str, str, str, str]:
 
 def _read(path: Path) -> "Storyboard":
     """The storyboard in a file. A folder that it names as its model is meant from here, as `render` means it."""
-    from serving.cli.film_plan import read_storyboard
-
     board = read_storyboard(path, model=None, seed=None)
     if board.model.startswith("."):
         return board.model_copy(update={"model": str(Path(board.model).absolute())})
@@ -196,10 +195,10 @@ def _post(
     try:
         answer = client.post(path, body, {"dry_run": True} if dry_run else None)
     except Refused as refused:
-        raise name_places(refused, file=str(file), lines=board.lines) from refused
+        raise name_places(refused, file=name_of(file), lines=board.lines) from refused
     for warning in () if told else answer.get("warnings") or ():
         problem = Problem(warning["path"], warning["message"])
-        warn(f"warning: {name_place(problem, file=str(file), lines=board.lines)}")
+        warn(f"warning: {name_place(problem, file=name_of(file), lines=board.lines)}")
     return answer
 
 
@@ -235,8 +234,10 @@ def _go_on(client: FarmClient, job: Json, *, wait: bool, out: Path | None, as_js
         download_film(client, last, out)
     if as_json:
         print_json(last)
-    else:
-        print_line(str(out) if out is not None and last["status"] == "completed" else job["id"])
+    elif out is None or last["status"] != "completed":
+        print_line(job["id"])
+    elif out != STDOUT:
+        print_line(str(out))
     if last["status"] != "completed":
         raise typer.Exit(1)
 

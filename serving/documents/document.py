@@ -4,9 +4,11 @@ Readers build nodes; an alias shares its node, and `size` counts it as often as 
 before it is expanded.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from cluster.contract.plain_text import is_control_character
 from serving.documents.places import Lines, Place
 from serving.errors import Problem, StoryboardError
 
@@ -18,6 +20,11 @@ MAX_VALUES = 20_000
 
 
 Scalar = str | int | float | bool | None
+
+_BREAKS = "\n\r\t"
+"""Control characters that text may hold; a text of one line is refused them elsewhere."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _MAX_INT_DIGITS = 20
 """Longer whole numbers become floats: no field accepts them, and Python refuses to convert very long ones."""
@@ -50,9 +57,9 @@ class Budget:
     def __init__(self) -> None:
         self._num_values = 0
 
-    def spend(self, *, depth: int, line: int) -> None:
-        """One more value, at this depth. Raises StoryboardError where values are too many or nested too deep."""
-        self._num_values += 1
+    def spend(self, *, depth: int, line: int, values: int = 1) -> None:
+        """More values, at this depth. Raises StoryboardError if values are too many or nested too deep."""
+        self._num_values += values
         if self._num_values > MAX_VALUES:
             raise _too_many(line)
         if depth > MAX_DEPTH:
@@ -69,8 +76,9 @@ def list_node(line: int, items: Sequence[Node]) -> Node:
     return Node(line, list(items), _bounded_size(items, line))
 
 
-def mapping_node(line: int, entries: Iterable[tuple[str, int, Node]]) -> Node:
-    """A mapping of (key, line of the key, value); of equal keys the first counts. Raises StoryboardError."""
+def mapping_node(line: int, entries: Iterable[tuple[str, int, Node]], *, merged: Iterable[Node] = ()) -> Node:
+    """A mapping of (key, line of the key, value); of equal keys the first counts. Keys of `merged` mappings are added
+    where it lacks them, those of earlier ones first. Raises StoryboardError."""
     values: dict[str, Node] = {}
     repeated: list[tuple[str, int]] = []
     for key, key_line, node in entries:
@@ -78,6 +86,10 @@ def mapping_node(line: int, entries: Iterable[tuple[str, int, Node]]) -> Node:
             repeated.append((key, key_line))
         else:
             values[key] = replace(node, line=key_line)
+    for source in merged:
+        assert isinstance(source.value, dict)
+        for key, node in source.value.items():
+            values.setdefault(key, node)
     return Node(line, values, _bounded_size(values.values(), line), tuple(repeated))
 
 
@@ -96,12 +108,28 @@ def to_document(root: Node) -> Document:
         for key, line in node.repeated
     ]
     lines = Lines({place: node.line for place, node in nodes})
-    problems += [
-        lines.problem(place, "the character U+0000 is not allowed: no database keeps it")
-        for place, node in nodes
-        if isinstance(node.value, str) and "\0" in node.value
-    ]
+    for place, node in nodes:
+        texts = node.value if isinstance(node.value, dict) else [node.value]
+        wrong = [_wrong_character(text) for text in texts if isinstance(text, str)]
+        problems += [lines.problem(place, words) for words in wrong if words is not None]
     return Document(_plain(root), lines, problems)
+
+
+def join_surrogates(text: str) -> str:
+    """The text with each surrogate pair, as JSON escapes write characters above U+FFFF, as the character it means."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def _wrong_character(text: str) -> str | None:
+    """What is wrong with a character of the text: a database, a terminal or a file could not keep it."""
+    for letter in text if not text.isprintable() else "":
+        if letter not in _BREAKS and is_control_character(letter):
+            return f"the control character U+{ord(letter):04X} is not allowed"
+        if _SURROGATE.match(letter):
+            return f"U+{ord(letter):04X} is half of a surrogate pair and stands for no character"
+    return None
 
 
 def _walk(place: Place, node: Node) -> Iterator[tuple[Place, Node]]:

@@ -1,15 +1,28 @@
-"""YAML to nodes. Only the plain data of YAML 1.2's core schema: no tags, no merge keys, aliases counted.
+"""YAML to nodes: the plain data of YAML 1.2's core schema and merge keys (`<<`). No tags; aliases are counted.
+
+JSON is YAML too. What looks like JSON goes to the JSON reader first: PyYAML does not know all of JSON's escapes.
 
 It works on the parser's events, which come one at a time, so depth and size are refused before anything is built.
 PyYAML's own resolver is not used because it is YAML 1.1: `no` would be a truth value and `1:30` a number in base 60.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 
 import yaml
 
-from serving.documents.document import Budget, Node, Scalar, fail, list_node, mapping_node, number
+from serving.documents.document import (
+    Budget,
+    Node,
+    Scalar,
+    fail,
+    join_surrogates,
+    list_node,
+    mapping_node,
+    number,
+)
+from serving.documents.json_reader import read_json
 from serving.errors import StoryboardError
 
 _WORDS: dict[str, Scalar] = {
@@ -22,12 +35,18 @@ _WORDS: dict[str, Scalar] = {
 
 _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 
+_MERGE = "<<"
+"""The key of what a mapping takes its other keys from (https://yaml.org/type/merge.html)."""
+
 _UNQUOTED_CHARACTER = re.compile(r":\s*\{\w+\}\s*[^\s,}#]")
 """`prompt: {hero} moving`: YAML takes the brace for a mapping."""
 
 
 def read_yaml(text: str) -> Node:
     """The one document in `text`. Raises StoryboardError if it is not plain YAML within the bounds of settings."""
+    if text.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(StoryboardError):
+            return read_json(text)
     try:
         return _YamlReader(text).read()
     except yaml.YAMLError as error:
@@ -67,17 +86,35 @@ class _YamlReader:
         elif isinstance(event, yaml.SequenceStartEvent):
             node = list_node(_line(event), [self._node(item, depth=depth + 1) for item in self._until_end()])
         else:
-            node = mapping_node(_line(event), self._entries(depth))
+            node = self._mapping(event, depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
 
-    def _entries(self, depth: int) -> Iterator[tuple[str, int, Node]]:
-        for event in self._until_end():
-            if not isinstance(event, yaml.ScalarEvent):
-                raise fail("a key must be a word", line=_line(event))
-            _refuse_tag(event)
-            yield event.value, _line(event), self._node(next(self._events), depth=depth + 1)
+    def _mapping(self, event: yaml.Event, depth: int) -> Node:
+        entries: list[tuple[str, int, Node]] = []
+        merged: list[Node] | None = None
+        for key in self._until_end():
+            if not isinstance(key, yaml.ScalarEvent):
+                raise fail("a key must be a word", line=_line(key))
+            _refuse_tag(key)
+            value = self._node(next(self._events), depth=depth + 1)
+            if key.value != _MERGE or key.style is not None:
+                entries.append((join_surrogates(key.value), _line(key), value))
+            elif merged is not None:
+                raise fail(f"{_MERGE} stands here a second time; give it a list", line=_line(key))
+            else:
+                merged = self._merged(value, line=_line(key))
+        return mapping_node(_line(event), entries, merged=merged or ())
+
+    def _merged(self, value: Node, *, line: int) -> list[Node]:
+        """The mappings that `<<` takes keys from, those that count first first."""
+        sources = value.value if isinstance(value.value, list) else [value]
+        for source in sources:
+            if not isinstance(source.value, dict):
+                raise fail(f"{_MERGE} must be a mapping or a list of mappings, to take keys from", line=line)
+            self._budget.spend(depth=1, line=line, values=len(source.value))
+        return sources
 
     def _until_end(self) -> Iterator[yaml.Event]:
         """Events that begin the items or keys of the collection just opened; whoever takes one reads the rest of it."""
@@ -97,7 +134,7 @@ class _YamlReader:
 def _scalar(event: yaml.ScalarEvent) -> Scalar:
     text = event.value
     if event.style is not None:  # quoted, or a block of text
-        return str(text)
+        return join_surrogates(str(text))
     if is_text(text):
         return str(text)
     return _WORDS[text] if text in _WORDS else number(text)

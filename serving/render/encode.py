@@ -1,5 +1,6 @@
 """Frames to H.264 in an mp4: the same frames give the same bytes."""
 
+import contextlib
 import hashlib
 import os
 from fractions import Fraction
@@ -67,7 +68,8 @@ class FilmWriter:
 
     def abandon(self) -> None:
         """Close and remove the unfinished file."""
-        self._container.close()
+        with contextlib.suppress(av.FFmpegError):  # it would write an index, also onto a disk that is full
+            self._container.close()
         self._path.unlink(missing_ok=True)
 
 

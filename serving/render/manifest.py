@@ -5,13 +5,18 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.planning.plan import FilmPlan, plan_json
-from serving.render.messages import Film
+
+if TYPE_CHECKING:
+    from serving.render.messages import Film
 
 MANIFEST_NAME = "film.json"
 """The manifest lies beside the film under this name."""
+
+_MAX_MANIFEST_BYTES = 64 << 20
+"""Bytes of a file that are read to see whether it is a manifest: many times as many as a manifest has."""
 
 _LIBRARIES = ("longtake", "torch", "diffusers", "transformers", "numpy", "av")
 
@@ -26,7 +31,7 @@ def build_manifest(
     plan: FilmPlan,
     *,
     name: str,
-    film: Film,
+    film: "Film",
     weights_sha256: str,
     numerics: dict[str, str],
     latents_sha256: list[str],
@@ -71,6 +76,16 @@ def build_manifest(
 def manifest_bytes(manifest: dict[str, Any]) -> bytes:
     """The manifest as it is kept: JSON, UTF-8."""
     return (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a film's manifest, and so may be replaced by another."""
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(_MAX_MANIFEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"manifest_version", "storyboard_sha256"} <= content.keys()
 
 
 def write_manifest(manifest: dict[str, Any], folder: Path) -> Path:

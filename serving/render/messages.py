@@ -61,6 +61,8 @@ class GangError:
 
     text: str
     """The traceback; of an unfit model, the one line that says what is wrong."""
+    disk_full: bool = False
+    """The film could not be written; `text` says it in words."""
     model_unfit: bool = False
 
 
@@ -109,4 +111,6 @@ class FinisherError:
 
     text: str
     """As in GangError."""
+    disk_full: bool = False
+    """The film could not be written; `text` says it in words."""
     model_unfit: bool = False

@@ -1,6 +1,6 @@
 """From a file or bytes to a storyboard, or to every problem in it at once. Bounded memory and time for any input."""
 
-import stat
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,14 @@ from serving.storyboard.schema import Storyboard
 
 Form = Literal["yaml", "json"]
 
+STDIN = Path("-")
+
 
 def load_storyboard(path: Path) -> Storyboard:
-    """The storyboard in a file: JSON if its name ends so, else YAML. Raises StoryboardError."""
+    """The storyboard in a file or pipe, or on stdin if its name is `-`: JSON if its name ends so, else YAML or JSON.
+
+    Raises StoryboardError.
+    """
     return parse_storyboard(_read(path), form="json" if path.suffix.lower() == ".json" else "yaml")
 
 
@@ -41,9 +46,10 @@ def parse_storyboard(content: bytes, *, form: Form = "yaml") -> Storyboard:
 
 def _read(path: Path) -> bytes:
     try:
-        kind = path.stat().st_mode
-        if not stat.S_ISREG(kind):
-            raise fail("is a folder, not a file" if stat.S_ISDIR(kind) else "is not a regular file")
+        if path == STDIN:
+            return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        if path.is_dir():
+            raise fail("is a folder, not a file")
         with path.open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:

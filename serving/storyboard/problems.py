@@ -18,7 +18,7 @@ _KEY_MARK = "[key]"
 
 def explain(error: ValidationError, lines: Lines) -> list[Problem]:
     """Every error of pydantic's as a problem; a key that is missing because it was misspelt is told once."""
-    details = [detail for detail in error.errors(include_url=False) if not _is_echo(detail)]
+    details = [detail for detail in error.errors(include_url=False) if not _is_told(detail)]
     misspelt = {
         (*place[:-1], nearest)
         for place, nearest in ((_place(d["loc"]), _nearest_key(d)) for d in details if d["type"] == "extra_forbidden")
@@ -31,9 +31,10 @@ def explain(error: ValidationError, lines: Lines) -> list[Problem]:
     ]
 
 
-def _is_echo(detail: Any) -> bool:
-    """True for a list called too short only because its items are wrong, which is told of each of them."""
-    return bool(detail["type"] == "too_short" and detail["input"])
+def _is_told(detail: Any) -> bool:
+    """True for a list called too short only because its items are wrong, which is told of each of them, and for text
+    with half of a surrogate pair, which the reader of the file tells."""
+    return bool(detail["type"] == "too_short" and detail["input"]) or detail["type"] == "string_unicode"
 
 
 def _explain_one(detail: Any, lines: Lines) -> Problem:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from cluster.contract.plain_text import is_control_character
 from serving.documents.places import Lines, Place, find_nearest, show
 from serving.errors import Problem
 from serving.models.registry import POCKET, nearest_model
-from serving.settings import MAX_CHARACTERS, MAX_PROBLEMS, MAX_PROMPT_CHARS, MAX_SHOTS
+from serving.settings import MAX_CHARACTERS, MAX_PROBLEMS, MAX_PROMPT_CHARS, MAX_SHOTS, MAX_TITLE_CHARS
 from serving.storyboard.characters import has_stray_brace, names_in, write_out
 from serving.storyboard.schema import add_style, default_shot_id
 
@@ -61,6 +62,12 @@ def _model_is_known(draft: _Draft) -> Iterator[Problem]:
         yield draft.lines.problem(("model",), message, value=show(name), nearest=nearest_model(name))
 
 
+def _names_are_one_line(draft: _Draft) -> Iterator[Problem]:
+    for key in ("title", "model"):
+        if any(is_control_character(letter) for letter in draft.text(key)[: 2 * MAX_TITLE_CHARS]):
+            yield draft.lines.problem((key,), "must be one line of text, without tabs", value=show(draft.text(key)))
+
+
 def _characters_are_described(draft: _Draft) -> Iterator[Problem]:
     characters = draft.characters
     for index, shot in draft.shots.items():
@@ -78,6 +85,8 @@ def _characters_are_described(draft: _Draft) -> Iterator[Problem]:
 
 
 def _unknown_character(name: str, place: Place, draft: _Draft) -> Problem:
+    if not name:
+        return draft.lines.problem(place, "{} names no character; write {{}} for the braces themselves")
     known = list(draft.characters)[:MAX_CHARACTERS]
     message = f"there is no character {show(name)}; "
     message += f"characters are {', '.join(known[:20])}" if known else "the storyboard describes no characters"
@@ -133,6 +142,7 @@ def _seconds(shot: _Raw) -> float | None:
 
 _RULES: tuple[Callable[[_Draft], Iterator[Problem]], ...] = (
     _model_is_known,
+    _names_are_one_line,
     _characters_are_described,
     _ids_differ,
     _first_shot_begins_with_a_cut,

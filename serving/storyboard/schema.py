@@ -7,9 +7,24 @@ from here, so they cannot disagree.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import to_jsonable_python
 
 from serving.documents.places import Lines
 from serving.settings import (
@@ -39,6 +54,9 @@ MAX_FPS = 60
 """Frames per second of a film; the least is 1."""
 
 
+_MEANING = {"own_keys": False}
+"""Context of a dump that leaves out what means nothing."""
+
 Quality = Literal["draft", "standard", "final"]
 
 TRANSITION_TAGS = ("(word)", "(table)")
@@ -59,7 +77,28 @@ class Allowed:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """A mapping with known keys. Other keys that begin with "x-" are the user's own: they are kept and written out
+    again, and mean nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"patternProperties": {"^x-": {}}})
+
+    _own_keys: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_own_keys(cls, value: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(value, dict):
+            return validate(value)
+        own = {key: item for key, item in value.items() if isinstance(key, str) and key.startswith("x-")}
+        part = validate({key: item for key, item in value.items() if key not in own})
+        if own:
+            part._own_keys = to_jsonable_python(own, inf_nan_mode="null")
+        return part
+
+    @model_serializer(mode="wrap")
+    # pydantic would take a return type for the schema of what is written.
+    def _write_own_keys(self, write: SerializerFunctionWrapHandler, info: SerializationInfo):  # type: ignore[no-untyped-def]
+        return {**write(self), **({} if info.context == _MEANING else self._own_keys)}
 
 
 _A_SIDE = Allowed(f"a whole number of pixels from {MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS}")
@@ -235,7 +274,8 @@ def add_style(prompt: str, style: str) -> str:
 
 def storyboard_hash(storyboard: Storyboard) -> str:
     """sha256 of the canonical JSON of the storyboard, hexadecimal; the same however it was written down."""
-    canonical = json.dumps(storyboard.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    meaning = storyboard.model_dump(mode="json", context=_MEANING)
+    canonical = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

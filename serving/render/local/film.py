@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from serving import settings
-from serving.errors import Fault, ModelError
+from serving.errors import Fault, ModelError, OutOfSpace
 from serving.models.wan import WanModel
 from serving.models.weight_shapes import check_weight_shapes
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.local.call_cost import CallCost, record_cost
 from serving.render.local.finisher import publish, remove_partial, run_finisher
 from serving.render.local.gang_pool import Answer, GangPool
+from serving.render.local.kept_latents import write_latents
 from serving.render.local.processes import begin_server, start_process
 from serving.render.local.progress import Progress
 from serving.render.manifest import build_manifest, write_manifest
@@ -55,8 +56,8 @@ def render_film(
     """Render the film to `out` and its manifest beside it; returns the manifest.
 
     `gangs` of `shape`, a process for each rank (default: as many as there are GPUs for, or cores where there is none).
-    `keep_latents` is a folder for the finished latents of each take. On any error or interrupt no file is left. Raises
-    ModelError for weights that are not the model's, before any gang starts; Fault.
+    `keep_latents` is for the finished latents of each take. On any error or interrupt before the film is complete no
+    file is left. Raises ModelError for weights that are not the model's, before any gang starts; OutOfSpace; Fault.
     """
     started = time.monotonic()
     num_gangs = gangs or gangs_of_this_machine(shape)
@@ -74,8 +75,6 @@ def render_film(
         publish(done.partial, out)
     elapsed = time.monotonic() - started
     latents_sha256 = [take.sha256() for take in render.takes]
-    if keep_latents is not None:
-        _save_latents(render.takes, latents_sha256, keep_latents)
     if shape.ranks == 1:  # what is remembered is the cost of one rank
         record_cost(model, plan, render.cost)
     manifest = build_manifest(
@@ -94,6 +93,9 @@ def render_film(
         gangs=num_gangs,
     )
     write_manifest(manifest, out.parent)
+    if keep_latents is not None:
+        takes = zip(render.takes, latents_sha256, strict=True)
+        write_latents([(take.plan.key, sha256, take.latents()) for take, sha256 in takes], keep_latents)
     return manifest
 
 
@@ -215,6 +217,8 @@ class _Render:
                 message = self._finisher.recv()
                 if isinstance(message, FinisherError) and message.model_unfit:
                     raise ModelError(message.text)
+                if isinstance(message, FinisherError) and message.disk_full:
+                    raise OutOfSpace(message.text)
                 if isinstance(message, FinisherError):
                     raise Fault(f"the film could not be finished:\n{message.text}")
                 if isinstance(message, FilmDone):
@@ -258,15 +262,3 @@ def _finisher(plan: FilmPlan, model_name: str, out: Path) -> Iterator[Connection
         connection.close()
         process.terminate()
         process.join()
-
-
-def _save_latents(takes: list[_Take], latents_sha256: list[str], folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for take, sha256 in zip(takes, latents_sha256, strict=True):
-        save_file(
-            {"latents": take.latents()},
-            folder / f"{take.index:03d}.safetensors",
-            metadata={"take": take.plan.key, "sha256": sha256},
-        )

@@ -20,6 +20,7 @@ from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.assemble import FilmAssembler
 from serving.render.frames import to_pixels
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished
+from serving.render.scratch import is_disk_full
 
 
 def run_finisher(connection: Connection, plan: FilmPlan, model_name: str, out: Path) -> None:
@@ -36,9 +37,10 @@ def run_finisher(connection: Connection, plan: FilmPlan, model_name: str, out: P
     except ModelError as error:
         assembler.abandon()
         connection.send(FinisherError(str(error), model_unfit=True))
-    except Exception:
+    except Exception as error:
         assembler.abandon()
-        connection.send(FinisherError(traceback.format_exc()))
+        full = is_disk_full(error)
+        connection.send(FinisherError(_full_words(out) if full else traceback.format_exc(), disk_full=full))
 
 
 def _finish(
@@ -61,6 +63,10 @@ def _finish(
             num_latents += 1
             connection.send(HeadFinished(num_latents, assembler.frames))
     return FilmDone(partial, assembler.finish(model.capabilities), decode_s)
+
+
+def _full_words(out: Path) -> str:
+    return f"no room on {out.parent}: the disk was full before the film was complete; nothing is left of it"
 
 
 def _receive_take(connection: Connection, take: TakePlan) -> Iterator[Tensor]:

@@ -87,9 +87,10 @@ def test_a_billion_shots_are_refused_without_being_read(tmp_path: Path) -> None:
     [
         (lambda path: path.mkdir(), "is a folder"),
         (lambda path: None, "no such file"),
-        (lambda path: os.mkfifo(path), "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "at most 1024 KiB"),
+        (lambda path: path.symlink_to("/dev/null"), "empty"),
     ],
-    ids=["folder", "missing", "pipe"],
+    ids=["folder", "missing", "endless", "nothing"],
 )
 def test_what_is_no_file_is_told(tmp_path: Path, prepare: Callable[[Path], None], words: str) -> None:
     prepare(tmp_path / "board.yaml")

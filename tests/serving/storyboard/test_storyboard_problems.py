@@ -1,5 +1,6 @@
 """Every mistake in a storyboard is told with its path, line, value and the nearest right word, all at once."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,9 @@ from serving.documents.document import MAX_VALUES
 from serving.errors import Problem, StoryboardError
 from serving.settings import MAX_FILE_BYTES, MAX_PROBLEMS, MAX_SHOTS
 from serving.storyboard import load_storyboard, parse_storyboard
+from serving.storyboard.loading import Form
 
+FORMS: tuple[Form, ...] = ("json", "yaml")
 HEAD = "version: 1\ncharacters: {hero: a red ball}\nshots:\n"
 
 
@@ -154,6 +157,62 @@ def test_a_character_that_no_database_keeps_is_told(text: str, form: Literal["ya
         parse_storyboard(text.encode(), form=form)
     assert [(problem.path, problem.line) for problem in caught.value.problems] == [("shots[0].prompt", 3)]
     assert "U+0000" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["title", "style", "negative", "model", "characters", "prompt", "id", "x-note"])
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\x7f", "\x9b", "\x08", "\x00"])
+def test_control_characters_are_refused_wherever_text_stands(key: str, character: str) -> None:
+    text = f"a{character}b"
+    shot = {"prompt": "x", "seconds": 1, **({key: text} if key in ("prompt", "id") else {})}
+    entry = {} if key in shot else {key: {"hero": text} if key == "characters" else text}
+    board = {"version": 1, "shots": [shot], **entry}
+    for form in FORMS:
+        with pytest.raises(StoryboardError, match=f"U\\+{ord(character):04X} is not allowed"):
+            parse_storyboard(json.dumps(board).encode(), form=form)
+
+
+def test_keys_hold_no_control_characters_either() -> None:
+    told = [str(problem) for problem in problems_of('version: 1\nshots: [{prompt: x, seconds: 1}]\n"a\\x1bb": 1\n')]
+    assert any("U+001B is not allowed" in line for line in told)
+    assert not any("\x1b" in line for line in told)
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a\ttab", "back\r"])
+def test_only_texts_of_several_lines_have_line_breaks(text: str) -> None:
+    shots = [{"prompt": text, "seconds": 1, "negative": text}]
+    board = {"version": 1, "style": text, "characters": {"a": text}, "shots": shots}
+    assert parse_storyboard(json.dumps(board).encode(), form="json").style == text
+    for key in ("title", "model"):
+        problem = only_problem(json.dumps({**board, key: f"./{text}"}))
+        assert (problem.path, problem.message) == (key, "must be one line of text, without tabs")
+
+
+def test_half_of_a_surrogate_pair_is_named_as_such() -> None:
+    content = b'{"version": 1, "title": "a\\ud83cb", "shots": [{"prompt": "x", "seconds": 1}]}'
+    for form in FORMS:
+        with pytest.raises(StoryboardError) as caught:
+            parse_storyboard(content, form=form)
+        (problem,) = caught.value.problems
+        assert (problem.path, "U+D83C is half of a surrogate pair" in problem.message) == ("title", True)
+
+
+def test_empty_braces_have_a_hint() -> None:
+    assert "write {{}} for the braces themselves" in only_problem(shot("prompt: 'a {} b', seconds: 1")).message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("version: 1\n<<: 3\n", 2, "must be a mapping or a list of mappings"),
+        ("version: 1\n<<: [{}, 3]\n", 2, "must be a mapping or a list of mappings"),
+        ("version: 1\n<<: {}\n<<: {}\n", 3, "a second time"),
+        ("a: &a {" + ", ".join(f"k{i}: 1" for i in range(900)) + "}\nb: [" + "{<<: *a}, " * 900 + "]\n", 2, "at most"),
+    ],
+    ids=["number", "list", "twice", "bomb"],
+)  # fmt: skip
+def test_a_merge_that_means_nothing_is_told(text: str, line: int, words: str) -> None:
+    problem = only_problem(text)
+    assert (problem.line, words in problem.message) == (line, True)
 
 
 def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:

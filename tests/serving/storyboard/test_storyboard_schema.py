@@ -10,7 +10,14 @@ import yaml
 
 from serving.errors import StoryboardError
 from serving.models.pocket.world import vocabulary
-from serving.storyboard import Dissolve, load_storyboard, parse_storyboard, storyboard_hash, storyboard_schema
+from serving.storyboard import (
+    Dissolve,
+    load_storyboard,
+    parse_storyboard,
+    storyboard_hash,
+    storyboard_schema,
+    write_yaml,
+)
 from serving.storyboard.schema import add_style
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
@@ -64,12 +71,12 @@ def test_a_description_is_taken_literally() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "title"),
+    ("text", "style"),
     [("no", "no"), ("1:30", "1:30"), ("2026-01-02", "2026-01-02"), ("'7'", "7"), ("|\n  a\n  b", "a\nb\n")],
 )
-def test_plain_words_of_yaml_stay_words(text: str, title: str) -> None:
-    board = parse_storyboard(f"version: 1\nshots: [{{prompt: x, seconds: 1}}]\ntitle: {text}\n".encode())
-    assert board.title == title
+def test_plain_words_of_yaml_stay_words(text: str, style: str) -> None:
+    board = parse_storyboard(f"version: 1\nshots: [{{prompt: x, seconds: 1}}]\nstyle: {text}\n".encode())
+    assert board.style == style
 
 
 @pytest.mark.parametrize(
@@ -162,3 +169,55 @@ def test_the_schema_is_a_schema_and_closes_every_mapping() -> None:
     parts = [schema, *schema["$defs"].values()]
     assert all(part["additionalProperties"] is False for part in parts)
     assert all("description" in field for part in parts for field in part["properties"].values())
+
+
+def test_json_is_read_as_json_also_where_yaml_is_expected() -> None:
+    board = {"version": 1, "title": "Fête 🎉 / \\", "shots": [{"prompt": 'a "red" ball', "seconds": 1}]}
+    escaped = json.dumps(board, indent="\t").replace("/", "\\/")
+    assert "\\ud83c" in escaped
+    read = parse_storyboard(escaped.encode())
+    assert (read.title, read.shots[0].prompt) == (board["title"], 'a "red" ball')
+
+
+def test_surrogate_pairs_in_the_quotes_of_yaml_are_one_character() -> None:
+    board = parse_storyboard(b'version: 1\ntitle: "\\ud83c\\udf89"\nshots: [{prompt: x, seconds: 1}]\n')
+    assert board.title == "🎉"
+
+
+MERGING = b"""\
+version: 1
+x-defaults: &defaults {seconds: 2, negative: blur, x-by: ada}
+x-others: &others {seconds: 3, seed: 7}
+shots:
+  - {<<: *defaults, prompt: a red ball}
+  - {prompt: a blue box, <<: [*defaults, *others], negative: noise, x-note: the second}
+"""
+
+
+def test_merge_keys_fill_in_what_a_mapping_lacks() -> None:
+    board = parse_storyboard(MERGING)
+    assert [(shot.seconds, shot.negative, shot.seed) for shot in board.shots] == [(2, "blur", None), (2, "noise", 7)]
+
+
+def test_keys_of_a_users_own_mean_nothing_and_are_kept() -> None:
+    board = parse_storyboard(MERGING)
+    plain = parse_storyboard(
+        b"version: 1\nshots: [{prompt: a red ball, seconds: 2, negative: blur},"
+        b" {prompt: a blue box, seconds: 2, negative: noise, seed: 7}]"
+    )
+    assert storyboard_hash(board) == storyboard_hash(plain)
+    written = board.model_dump(mode="json")
+    assert written["x-defaults"] == {"seconds": 2, "negative": "blur", "x-by": "ada"}
+    assert [{key: shot[key] for key in shot if key.startswith("x-")} for shot in written["shots"]] == [
+        {"x-by": "ada"}, {"x-by": "ada", "x-note": "the second"},
+    ]  # fmt: skip
+    assert parse_storyboard(as_json(written), form="json") == board
+    assert parse_storyboard(write_yaml(board).encode()) == board
+    jsonschema.Draft202012Validator(storyboard_schema()).validate(written)
+
+
+def test_a_character_may_have_a_name_like_a_users_own_key() -> None:
+    named = parse_storyboard(
+        b"version: 1\ncharacters: {x-ray: a skeleton}\nshots: [{prompt: 'an {x-ray}', seconds: 1}]"
+    )
+    assert named.written_prompt(named.shots[0]) == "an a skeleton"
