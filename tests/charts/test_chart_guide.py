@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from cluster.commands.cli import app as cluster_app
-from serving.cli.main import app as main_app
+from serving.cli.commands import app as main_app
 from tests.charts.chart_rendering import CHART, EXAMPLES, ROOT, render
 from tests.charts.test_chart_examples import backing, example
 

@@ -11,7 +11,7 @@ import typer.main
 from dashboards.alerts import ALERTS
 from dashboards.declared import declared_series
 from dashboards.recordings import RECORDINGS
-from serving.cli.main import app
+from serving.cli.commands import app
 
 RUNBOOKS = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 HEADINGS = ["## What it means", "## What people notice", "## How to look", "## What to do", "## When to stop worrying"]

@@ -1,29 +1,20 @@
-"""A job's events as they come: server-sent events, with a new connection wherever the last one ended too soon."""
+"""A job's events as they come: server-sent events, with a new connection if the last one ended too soon."""
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import httpx
+from httpx_sse import EventSource, ServerSentEvent
 
 from serving.cli.client.farm_client import FarmClient, Json
 from serving.settings import CLIENT_PATIENCE_S
 from serving.store.records import ENDED
 
 
-@dataclass(frozen=True)
-class SentEvent:
-    """One server-sent event."""
-
-    kind: str
-    data: str
-    id: str | None
-
-
 def follow(client: FarmClient, job_id: str) -> Iterator[tuple[str, Json]]:
     """What happens to a job until it is over: ("job", the whole job) and ("event", an entry of its log).
 
-    The first is the job as it is, and so is the last. Raises Refused, and Fault where the farm is away for too long.
+    The first is the job as it is, and so is the last. Raises Refused, and Fault if the farm is away for too long.
     """
     last_id: str | None = None
     patience = client.patience()
@@ -33,12 +24,12 @@ def follow(client: FarmClient, job_id: str) -> Iterator[tuple[str, Json]]:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
         try:
             with client.stream(f"/v1/jobs/{job_id}/events", headers) as response:
-                for event in read_events(response.iter_lines()):
+                for event in _events(response):
                     patience.reset()
                     heard = True
                     last_id = event.id or last_id
                     value: Json = json.loads(event.data)
-                    if event.kind == "change":
+                    if event.event == "change":
                         yield "event", value
                     elif value != job:
                         job = value
@@ -56,18 +47,10 @@ def follow(client: FarmClient, job_id: str) -> Iterator[tuple[str, Json]]:
             patience.wait(httpx.RemoteProtocolError("its stream of events is empty"), limit_s=CLIENT_PATIENCE_S)
 
 
-def read_events(lines: Iterable[str]) -> Iterator[SentEvent]:
-    """The events in a stream's lines; comments and an event that was cut off are left out."""
-    fields: dict[str, str] = {}
-    data: list[str] = []
-    for line in lines:
-        if not line:
-            if data:
-                yield SentEvent(fields.get("event", "message"), "\n".join(data), fields.get("id"))
-            fields, data = {}, []
-            continue
-        name, _, value = line.partition(":")
-        if name == "data":
-            data.append(value.removeprefix(" "))
-        elif name:
-            fields[name] = value.removeprefix(" ")
+def _events(response: httpx.Response) -> Iterator[ServerSentEvent]:
+    """The events of a stream. One without data only keeps the stream alive, and 204 is a stream without events."""
+    if response.status_code == httpx.codes.NO_CONTENT:
+        return
+    for event in EventSource(response).iter_sse():
+        if event.data:
+            yield event

@@ -3,6 +3,7 @@
 Every POST carries an Idempotency-Key that stays the same when it is tried again, so a retry never does a thing twice.
 """
 
+import ipaddress
 import re
 import time
 import uuid
@@ -80,7 +81,7 @@ class FarmClient:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._reached = False
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=CLIENT_TIMEOUT_S, transport=transport)
+        self._http = _open_http(url, headers, transport)
         self._sleep = sleep
         self._now = now
 
@@ -247,6 +248,29 @@ def _read_path(path: str) -> tuple[str | int, ...]:
     """`shots[2].seconds` as its parts; the beginning of it where the rest is no plain key."""
     found = re.findall(r"([^.\[\]]+)|\[(\d{1,9})\]", path.partition("['")[0])
     return tuple(key or int(index) for key, index in found)
+
+
+def _open_http(url: str, headers: dict[str, str], transport: httpx.BaseTransport | None) -> httpx.Client:
+    """A client that goes through the proxy of the environment, unless the farm is on this machine. Raises UserError for
+    a proxy that cannot be used."""
+    try:
+        return httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=CLIENT_TIMEOUT_S,
+            transport=transport,
+            trust_env=not _is_this_machine(httpx.URL(url).host),
+        )
+    except (ImportError, ValueError) as error:  # httpx's for SOCKS, and for an address that is none
+        told = "the environment names a proxy that cannot be used for it; http:// proxies can"
+        raise UserError(f"{url}: {told}; NO_PROXY names hosts that need none") from error
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_web_address(url: str) -> bool:

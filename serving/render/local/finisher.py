@@ -5,7 +5,6 @@ still noise. What it holds does not grow with the film, but for a few numbers pe
 """
 
 import os
-import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ from serving.render.scratch import is_disk_full
 def run_finisher(connection: Connection, plan: FilmPlan, model_name: str, out: Path) -> None:
     """Receive latents until the film is complete; answer with HeadFinished, and FilmDone or FinisherError at the
     end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
     partial = _partial_path(out)
     assembler = FilmAssembler(plan, partial)

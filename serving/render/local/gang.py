@@ -4,7 +4,6 @@ As many threads as the gang's shape says, whatever the machine, so that a film's
 render it.
 """
 
-import signal
 import traceback
 from multiprocessing.connection import Connection
 
@@ -24,7 +23,6 @@ def run_rank(
     """Be a rank of a gang until the other side closes the connection: load the model, be given prompts, then calls.
     Only rank 0 says that the gang is ready, and answers. `gpu` numbers all ranks of a render; where there are fewer
     GPUs, ranks share them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
         if torch.cuda.is_available():
             torch.cuda.set_device(gpu % torch.cuda.device_count())

@@ -6,9 +6,11 @@ there is a GPU each process is started afresh: importing the libraries asks CUDA
 used after a fork.
 """
 
+import contextlib
 import multiprocessing
-from collections.abc import Callable
-from multiprocessing import forkserver
+import signal
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Literal
@@ -25,7 +27,8 @@ def begin_server() -> None:
     """Let the server begin to import, in the background; else the first `start_process` waits for it."""
     if _start_method() == "forkserver":
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED))
-        forkserver.ensure_running()
+        with _interrupts_held():
+            forkserver.ensure_running()
 
 
 def start_process(run: Callable[..., None], *arguments: object, name: str) -> tuple[BaseProcess, Connection]:
@@ -37,9 +40,22 @@ def start_process(run: Callable[..., None], *arguments: object, name: str) -> tu
     context: Any = multiprocessing.get_context(_start_method())
     ours, theirs = context.Pipe()
     process: BaseProcess = context.Process(target=run, args=(theirs, *arguments), name=name, daemon=True)
-    process.start()
+    with contextlib.nullcontext() if _start_method() == "forkserver" else _interrupts_held():
+        process.start()
     theirs.close()
     return process, ours
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C goes to every process of a terminal, but is this process's to handle: what is started in here never sees
+    it, from its first instruction on, for a process inherits the signals that are blocked."""
+    resource_tracker.ensure_running()  # of multiprocessing's own; starting it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_method() -> Literal["forkserver", "spawn"]:

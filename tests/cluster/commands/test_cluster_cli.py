@@ -230,14 +230,16 @@ class Point(importlib.metadata.EntryPoint):
 
 
 def test_longtake_mounts_the_group_and_survives_one_that_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    from serving.cli import main
+    from serving.cli import commands
 
-    before = list(main.app.registered_groups)
+    before = list(commands.app.registered_groups)
     try:
-        main.mount_groups([Point("broken", "broken", "longtake.commands"), Point("mounted", "x", "longtake.commands")])
-        found = CliRunner().invoke(main.app, ["mounted", "crd"], catch_exceptions=False)
+        commands.mount_groups(
+            [Point("broken", "broken", "longtake.commands"), Point("mounted", "x", "longtake.commands")]
+        )
+        found = CliRunner().invoke(commands.app, ["mounted", "crd"], catch_exceptions=False)
     finally:
-        main.app.registered_groups[:] = before
+        commands.app.registered_groups[:] = before
     assert found.exit_code == 0
     assert "renderpools.longtake.dev" in found.stdout
     assert "longtake: no commands of broken: no module named broken" in capsys.readouterr().err

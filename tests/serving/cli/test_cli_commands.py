@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.cli import doctor
-from serving.cli.main import app
+from serving.cli.commands import app
 from serving.cli.output.progress import PlainLines, describe
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.local.progress import Progress
@@ -155,8 +155,7 @@ def test_without_a_terminal_lines_come_seldom_and_the_last_one_always() -> None:
 
 
 def test_the_command_line_starts_without_torch_pydantic_or_diffusers() -> None:
-    script = (
-        "import sys, serving.cli.main; print([m for m in ('torch', 'diffusers', 'pydantic', 'av') if m in sys.modules])"
-    )
+    heavy = ("torch", "diffusers", "pydantic", "av")
+    script = f"import sys, serving.cli.commands; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from cluster.contract.plain_text import make_plain
 from serving.cli.client import farm_client
-from serving.cli.main import app
+from serving.cli.commands import app
 
 JOB = "job_" + "0" * 22
 KEY = "key_" + "0" * 22

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving.cli.main import app
+from serving.cli.commands import app
 from serving.errors import Fault, UserError
 from serving.local_farm.home import FarmHome, FarmState, write_secret
 from serving.settings import MAX_LOG_LIST
@@ -333,7 +333,7 @@ def test_without_a_farm_a_command_says_how_to_get_one(folder: Path, monkeypatch:
 @pytest.mark.parametrize("arguments", [["jobs", "--json"], ["submit", "board.yaml"]])
 def test_client_commands_import_neither_torch_nor_ray_nor_the_store(folder: Path, arguments: list[str]) -> None:
     script = (
-        "import sys\nfrom serving.cli.main import app\n"
+        "import sys\nfrom serving.cli.commands import app\n"
         f"sys.argv = ['longtake', *{arguments!r}]\n"
         "try:\n    app()\nfinally:\n"
         "    print([m for m in ('torch', 'ray', 'sqlalchemy', 'fastapi', 'diffusers') if m in sys.modules],"

@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.cli.client.event_stream import follow, read_events
+from serving.cli.client.event_stream import follow
 from serving.cli.client.farm_client import CLIENT_CONNECT_S, CLIENT_RETRY_S, FarmClient, Refused
 from serving.cli.download import download_film
-from serving.errors import Fault
+from serving.errors import Fault, UserError
 from serving.settings import CLIENT_PATIENCE_S
 
 Answer = httpx.Response | Exception
@@ -67,6 +67,11 @@ def sse(*events: tuple[str, str, Any]) -> bytes:
         lines += [f"id: {name}"] if name else []
         lines += [f"event: {kind}", f"data: {json.dumps(value)}", "", ""]
     return "\n".join(lines).replace("\n\n\n", "\n\n").encode()
+
+
+def stream(**body: Any) -> httpx.Response:
+    """An answer that is a stream of events."""
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, **body)
 
 
 class Broken(httpx.SyncByteStream):
@@ -150,11 +155,11 @@ def test_following_goes_on_where_the_stream_broke() -> None:
         ("", "snapshot", job("in_progress", 9)), ("9", "change", {"id": 9}), ("", "progress", job("completed", 100))
     )
     farm = Farm(
-        httpx.Response(200, stream=Broken(begun + b"event: progress\ndata: {")),
+        stream(stream=Broken(begun + b"event: progress\ndata: {")),
         httpx.Response(200, json=job("in_progress", 9)),
         httpx.Response(503),
         httpx.Response(200, json=job("in_progress", 9)),
-        httpx.Response(200, content=ended),
+        stream(content=ended),
     )
     followed = list(follow(farm.client, "job_1"))
     assert [value.get("progress", value["id"]) for _, value in followed] == [0, 8, 9, 9, 100]
@@ -180,13 +185,32 @@ def test_streams_that_end_at_once_are_not_asked_for_without_end() -> None:
     assert farm.clock.now <= CLIENT_PATIENCE_S
 
 
-@given(st.lists(st.tuples(st.sampled_from(["snapshot", "change"]), st.text(st.characters(codec="utf-8"), max_size=9))))
-def test_events_are_read_as_they_were_written(events: list[tuple[str, str]]) -> None:
-    written = b": still here\n\n" + sse(*((str(index), kind, text) for index, (kind, text) in enumerate(events)))
-    read = list(read_events(written.decode().split("\n")))
-    assert [(event.kind, json.loads(event.data), event.id) for event in read] == [
-        (kind, text, str(index)) for index, (kind, text) in enumerate(events)
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(["snapshot", "progress"]), st.text(max_size=9))))
+def test_jobs_are_read_as_they_were_written(events: list[tuple[str, str]]) -> None:
+    told = [
+        (str(n), kind, {"id": "job_1", "status": "queued", "reason": text, "n": n})
+        for n, (kind, text) in enumerate(events)
     ]
+    last = ("", "progress", job("completed", 100))
+    farm = Farm(stream(content=b": still here\n\n" + sse(*told) + b": still here\n\n" + sse(last)))
+    assert [value for _, value in follow(farm.client, "job_1")] == [value for _, _, value in (*told, last)]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"])
+def test_a_farm_on_this_machine_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    for proxy in ("http://proxy.example:3128", "socks5://proxy.example:1080"):
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy)
+        FarmClient(url).close()
+        assert not FarmClient(url)._http._mounts
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy.example:1080", "ftp://proxy.example"])
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(UserError, match=r"http://farm: the environment names a proxy .* NO_PROXY"):
+        FarmClient("http://farm")
 
 
 def test_a_download_that_is_cut_off_goes_on_from_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli.main import app
+from serving.cli.commands import app
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
 from serving.local_farm.home import MAX_RAY_FOLDER_CHARS, FarmHome, FarmState, write_secret

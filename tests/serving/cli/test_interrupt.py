@@ -1,0 +1,77 @@
+"""Ctrl-C on a terminal, whatever the processes of a render are doing at that moment, is one line."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serving.models.testing import write_tiny_checkpoint
+
+LONGTAKE = Path(sys.executable).parent / "longtake"
+LIMIT_S = 120.0
+BOARD = "version: 1\nmodel: ./tiny\nvideo: {width: 32, height: 48}\nshots: [{prompt: a red ball, seconds: 60}]\n"
+
+
+def children_import(shown: str, process: psutil.Process) -> bool:
+    """The server that imports the model libraries for all others has just been started."""
+    return any("forkserver" in " ".join(child.cmdline()) for child in process.children())
+
+
+def calls_run(shown: str, process: psutil.Process) -> bool:
+    return re.search(r"calls [1-9]", shown) is not None
+
+
+@pytest.mark.parametrize("reached", [children_import, calls_run])
+def test_ctrl_c_is_one_line(tmp_path: Path, reached: Callable[[str, psutil.Process], bool]) -> None:
+    write_tiny_checkpoint(tmp_path / "tiny", "2.1")
+    (tmp_path / "board.yaml").write_text(BOARD)
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    process = subprocess.Popen(
+        [str(LONGTAKE), "render", "board.yaml", "-o", "film.mp4"],
+        cwd=tmp_path,
+        env={**os.environ, "LONGTAKE_HOME": str(tmp_path / "home"), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(theirs), os.O_RDWR)),  # it becomes the terminal of its session
+    )
+    os.close(theirs)
+    shown, until = "", time.monotonic() + LIMIT_S
+    try:
+        while not reached(shown, psutil.Process(process.pid)):
+            assert process.poll() is None, shown
+            assert time.monotonic() < until, shown
+            shown += _read(ours)
+        os.write(ours, b"\x03")
+        while process.poll() is None:
+            assert time.monotonic() < until, shown
+            shown += _read(ours)
+        shown += _read(ours)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    assert process.returncode == 130, shown
+    assert [line for line in shown.splitlines() if "interrupted" in line] == [
+        "longtake: interrupted; no film was written"
+    ]
+    assert "Traceback" not in shown
+    assert "KeyboardInterrupt" not in shown
+    assert not (tmp_path / "film.mp4").exists()
+
+
+def _read(terminal: int) -> str:
+    time.sleep(0.01)
+    try:
+        return os.read(terminal, 65_536).decode(errors="replace")
+    except OSError:  # nothing to read yet, or nobody writes any more
+        return ""
