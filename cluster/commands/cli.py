@@ -5,7 +5,6 @@ as everywhere: 0 done, 2 the user's mistake, 1 a fault, or something that prefli
 """
 
 import functools
-import json
 import os
 import sys
 import time
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
+
+from cluster.commands.printing import print_json, print_line, tell
+from cluster.contract.plain_text import make_plain
 
 if TYPE_CHECKING:
     from cluster.farm_client import FarmClient
@@ -59,8 +61,7 @@ def _told(command: Callable[_P, _R]) -> Callable[_P, _R]:
         try:
             return command(*arguments, **options)
         except (ClusterError, KubeError) as error:
-            for line in str(error).splitlines():
-                print(f"longtake: {line}", file=sys.stderr)
+            tell(str(error))
             theirs = isinstance(error, UserMistake | FarmRefused | NoCluster | NotFound | Forbidden)
             raise typer.Exit(2 if theirs else 1) from error
 
@@ -106,11 +107,11 @@ def status(
     pods = kube.list_all(PODS, namespace=namespace, label_selector=selector).items
     shown = describe_cluster(replace(state, pods=pods), now=time.time())
     if as_json:
-        print(json.dumps({**shown, "missing": missing}, indent=2, ensure_ascii=False))
+        print_json({**shown, "missing": missing})
         return
     _show(shown)
     for line in missing:
-        print(f"longtake: {line}", file=sys.stderr)
+        tell(line)
 
 
 @app.command()
@@ -150,11 +151,11 @@ def drain(
         try:
             pods = _connect(kubeconfig, context).list_all(PODS, namespace=namespace, label_selector=selector).items
         except KubeError as error:
-            print(f"longtake: only names of Ray's nodes are known: {error}", file=sys.stderr)
+            tell(f"only names of Ray's nodes are known: {error}")
         ray_nodes = find_ray_nodes(node, pods, farm.nodes())
         for one in ray_nodes:
             farm.drain(one.id, request)
-            print(f"longtake: {one.name or one.id} is being drained within {deadline:.0f} s", file=sys.stderr)
+            tell(f"{one.name or one.id} is being drained within {deadline:.0f} s")
         if no_wait:
             return
         done = wait_for_drain(
@@ -162,7 +163,7 @@ def drain(
             ray_nodes,
             within_s=deadline + GRACE_S,
             poll_s=POLL_S,
-            report=lambda line: print(f"longtake: {line}", file=sys.stderr, flush=True),
+            report=tell,
         )
     if not done:
         raise typer.Exit(1)
@@ -185,7 +186,7 @@ def crd() -> None:
     """
     from cluster.crd import crd_yaml
 
-    print(crd_yaml(), end="")
+    sys.stdout.write(crd_yaml())
 
 
 @app.command()
@@ -220,12 +221,12 @@ def preflight(
         with _farm(farm_url, api_key) as farm:
             findings = check_cluster(kube, requirements, farm)
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            print(f"{finding.state:<4} {finding.name}: {finding.found}")
+            print_line(f"{finding.state:<4} {finding.name}: {finding.found}")
             if finding.fix:
-                print(f"     {finding.fix}")
+                print_line(f"     {finding.fix}")
     if any(finding.state == "fail" for finding in findings):
         raise typer.Exit(1)
 
@@ -249,7 +250,7 @@ def _show(shown: dict[str, Any]) -> None:
     from rich.console import Console
 
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
-    console = Console(highlight=False, width=wide)
+    console = Console(highlight=False, markup=False, emoji=False, width=wide)
     columns = {
         "pools": "pool shape scaling min_gangs max_gangs gangs_wanted gangs_ready gangs_starting gangs_draining "
         "backlog_gpu_s ready message",
@@ -277,7 +278,7 @@ def _table(title: str, keys: list[str], rows: list[dict[str, Any]]) -> Any:
 
 def _cell(value: Any) -> str:
     if isinstance(value, list):
-        return str(len(value)) if len(value) > 3 else ", ".join(str(one) for one in value)
+        return str(len(value)) if len(value) > 3 else make_plain(", ".join(str(one) for one in value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else make_plain(str(value))

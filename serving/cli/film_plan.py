@@ -51,7 +51,7 @@ def plan_film(
             steps=steps,
         )
     for warning in plan.warnings:
-        warn(f"warning: {path}: {warning}")
+        warn(f"warning: {name_of(path)}: {warning}")
     return plan, model
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
+from cluster.commands import printing
+from cluster.commands.cli import _show as show
 from cluster.commands.cli import app
 from cluster.commands.manual_drain import find_ray_nodes, wait_for_drain
 from cluster.contract.pools_and_nodes import NodeState
@@ -243,3 +246,15 @@ def test_longtake_mounts_the_group_and_survives_one_that_is_broken(capsys: pytes
     assert found.exit_code == 0
     assert "renderpools.longtake.dev" in found.stdout
     assert "longtake: no commands of broken: no module named broken" in capsys.readouterr().err
+
+
+def test_nothing_that_others_wrote_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\x9b31m\n\u202ered"
+    printing.print_line(hostile)
+    printing.print_json({"a": hostile})
+    printing.tell(hostile)
+    keys = ["pool", "message", "gangs"]
+    show({"pools": [dict.fromkeys(keys[:2], hostile) | {"gangs": [hostile]}], "nodes": [], "drains": []})
+    told = capsys.readouterr()
+    assert json.loads(told.out.splitlines()[2].strip().removeprefix('"a": ')) == hostile
+    assert not {letter for letter in told.out + told.err if unicodedata.category(letter) in ("Cc", "Cf")} - {"\n"}
