@@ -1,1 +1,1 @@
-"""The command line: `longtake render`, `plan`, `schema`, `models`, `doctor`. torch is imported only where needed."""
+"""The command line: `longtake render`, `plan`, `schema`, `models`, `doctor`. torch is imported only when needed."""

@@ -54,7 +54,7 @@ def mount_groups(entry_points: Iterable[importlib.metadata.EntryPoint]) -> None:
 
 
 def show_version(wanted: bool) -> None:
-    """Prints the version and leaves, where --version asks for it."""
+    """Prints the version and leaves, if --version asks for it."""
     if wanted:
         print_line(importlib.metadata.version("longtake"))
         raise typer.Exit

@@ -15,7 +15,7 @@ from serving.cli.options import AsJson
 from serving.cli.output.terminal import open_facts, print_json, print_table, styled
 
 MIN_FREE_DISK_BYTES = 1 << 30
-"""Bytes; `longtake doctor` warns where less disk space than this is free."""
+"""Bytes; `longtake doctor` warns if less disk space than this is free."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Finding:
     """fail: nothing can be rendered."""
     found: str
     fix: str = ""
-    """What to do about it; empty where all is well."""
+    """What to do about it; empty if all is well."""
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -103,7 +103,7 @@ def check_attention() -> Finding:
 
 
 def check_xformers() -> Finding:
-    """diffusers imports xformers wherever it is installed, and fails with it where it was built for another torch."""
+    """diffusers imports xformers if it is installed, and fails if it was built for another torch."""
     if find_spec("xformers") is None:
         return Finding("xformers", "ok", "not installed, not needed")
     try:
@@ -158,7 +158,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def _examine(check: Callable[[], Finding]) -> Finding:
-    """The finding, also where the check itself breaks: a doctor that crashes on a sick machine is no use."""
+    """The finding, also if the check itself breaks: a doctor that crashes on a sick machine is no use."""
     try:
         return check()
     except Exception as error:

@@ -35,7 +35,7 @@ def download(
     manifest: Annotated[bool, typer.Option("--manifest", help=f"Write {MANIFEST_NAME} beside it too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a finished film home."""
+    """Download a finished film."""
     if out is not None:
         if out == STDOUT and manifest:
             raise UserError(f"--manifest: {MANIFEST_NAME} has no place beside stdout; leave --out - out")
@@ -56,7 +56,7 @@ def download(
 
 
 def download_film(client: FarmClient, job: Json, out: Path) -> None:
-    """Writes the film of a completed job. Raises Fault where it cannot be had whole."""
+    """Writes the film of a completed job. Raises Fault if it cannot be downloaded whole."""
     film = job["film"]
     try:
         with open_film(out) as path:

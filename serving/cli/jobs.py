@@ -88,7 +88,7 @@ def show(job: JobName, as_json: AsJson = False) -> None:
 
 
 def explain(job: JobName, as_json: AsJson = False) -> None:
-    """Say in words why a job is where it is, and when it should start and finish."""
+    """Explain a job's state, and when it should start and finish."""
     with farm() as client:
         found = client.get(f"/v1/jobs/{client.find_job(job)}/explain")
     print_answer(found, found["words"], as_json=as_json)
@@ -105,7 +105,7 @@ def pause(job: JobName, reason: Reason = "", as_json: AsJson = False) -> None:
 
 
 def resume(job: JobName, budget: Budget = None, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Go on with a paused job, where it was; a job that its budget paused needs a larger one."""
+    """Go on with a paused job; a job that its budget paused needs a larger one."""
     terms = {} if budget is None else {"budget_usd": read_budget(budget)}
     _act(job, "resume", reason, as_json=as_json, terms=terms)
 

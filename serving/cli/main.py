@@ -85,7 +85,7 @@ def _unexpected(error: Exception) -> str:
 
 
 def _keep_traceback() -> str:
-    """Writes the traceback being handled to a file and says where, or says nothing where it cannot."""
+    """Writes the traceback being handled to a file and says where, or says nothing if it cannot."""
     try:
         with tempfile.NamedTemporaryFile("w", prefix="longtake-", suffix=".txt", delete=False) as file:
             traceback.print_exc(file=file)

@@ -27,7 +27,7 @@ JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the 
 
 Priority = Annotated[int | None, typer.Option(min=0, max=100, help="0 to 100, higher goes first; default 50.")]
 
-Due = Annotated[str | None, typer.Option(help='When it has to be there: "in 2h", "in 1d 6h" or 2027-01-31T18:00.')]
+Due = Annotated[str | None, typer.Option(help='When it is due: "in 2h", "in 1d 6h" or 2027-01-31T18:00.')]
 
 Budget = Annotated[float | None, typer.Option(metavar="USD", help="Dollars after which the job is paused.")]
 
@@ -72,7 +72,7 @@ def read_tags(tags: list[str] | None) -> dict[str, str]:
 
 
 def read_budget(usd: float | None) -> float | None:
-    """The budget. Raises UserError where it is no amount."""
+    """The budget. Raises UserError if it is no amount."""
     if usd is not None and not (math.isfinite(usd) and usd > 0):
         raise UserError(f"--budget: must be a number of dollars above 0 (got {usd:g})")
     return usd

@@ -61,7 +61,7 @@ def plan(
 
 
 def _advise(film: "FilmPlan", model: "WanModel", *, gpus: int, gpu_gib: float, gpus_per_node: int) -> "Advice":
-    """Raises UserError where the film does not fit these GPUs."""
+    """Raises UserError if the film does not fit these GPUs."""
     from serving.config.gang_shapes import parts_to_fit
     from sharding.advice import advise
 

@@ -73,7 +73,7 @@ def read_shape(text: str, plan: "FilmPlan", model: "WanModel") -> "GangShape":
 
 
 def _fitting_shape(plan: "FilmPlan", model: "WanModel") -> "GangShape":
-    """The smallest that the film's longest call fits into on this machine's GPUs; one rank where there are none. Raises
+    """The smallest that the film's longest call fits into on this machine's GPUs; one rank if there are none. Raises
     ValueError."""
     import torch
 

@@ -143,7 +143,7 @@ def finalize(
 
 
 def show_quote(found: Json, now: float) -> None:
-    """A price, take by take where there are several."""
+    """A price, take by take if there are several."""
     if len(found["takes"]) > 1:
         table = open_table("take", "shots>", "calls>", "GPU seconds>", "dollars>", "")
         for take in found["takes"]:
@@ -213,13 +213,13 @@ def _agreed(price: Json, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
     if yes:
         return True
     if as_json or not sys.stdin.isatty():
-        raise UserError("--yes is needed where nobody can be asked; --dry-run says what it would cost")
+        raise UserError("--yes is needed if nobody can be asked; --dry-run says what it would cost")
     tell(quote_words(price, time.time()))
     return typer.confirm("Render it?", default=True, err=True)
 
 
 def _go_on(client: FarmClient, job: Json, *, wait: bool, out: Path | None, as_json: bool) -> None:
-    """Says what was accepted, and where asked for waits until it is over and takes the film home."""
+    """Says what was accepted, and, if asked, waits until it is over and downloads the film."""
     if not wait and out is None:
         if as_json:
             print_json(job)

@@ -38,7 +38,7 @@ def list_tenants(as_json: AsJson = False) -> None:
 @tenants.command("set")
 def set_tenant(
     name: Annotated[str, typer.Argument(metavar="TENANT")],
-    share: Annotated[float | None, typer.Option(help="Share of the farm; 1 where nothing is said.")] = None,
+    share: Annotated[float | None, typer.Option(help="Share of the farm; 1 if none is set.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Jobs at once.")] = None,
     calls: Annotated[int | None, typer.Option(help="Calls on gangs at once.")] = None,
     requests: Annotated[int | None, typer.Option(help="Requests a minute.")] = None,

@@ -185,7 +185,7 @@ def _last_words(farm: "FarmHome", code: int) -> str:
 
 
 def _end_supervisor(state: "FarmState") -> None:
-    """Asks the supervisor to end, and kills it where it does not."""
+    """Asks the supervisor to end, and kills it if it does not."""
     import psutil
 
     from serving.local_farm.leftovers import end_processes, is_living

@@ -54,7 +54,7 @@ def diff(job: JobName, against: Against = None, as_json: AsJson = False) -> None
 
 
 def delete(job: JobName, as_json: AsJson = False) -> None:
-    """Hide a job that is over, for ever; its film is removed a day later."""
+    """Hide a job that is over, for good; its film is removed a day later."""
     with farm() as client:
         found = client.delete(f"/v1/jobs/{client.find_job(job)}")
     print_answer(found, f"{found['id']} is deleted", as_json=as_json)

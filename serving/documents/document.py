@@ -78,7 +78,7 @@ def list_node(line: int, items: Sequence[Node]) -> Node:
 
 def mapping_node(line: int, entries: Iterable[tuple[str, int, Node]], *, merged: Iterable[Node] = ()) -> Node:
     """A mapping of (key, line of the key, value); of equal keys the first counts. Keys of `merged` mappings are added
-    where it lacks them, those of earlier ones first. Raises StoryboardError."""
+    if it lacks them, those of earlier ones first. Raises StoryboardError."""
     values: dict[str, Node] = {}
     repeated: list[tuple[str, int]] = []
     for key, key_line, node in entries:

@@ -80,7 +80,7 @@ class _JsonReader:
                 return mapping_node(line, entries)
 
     def _comma_or(self, closing: str) -> bool:
-        """True where `closing` comes next, False where a comma does."""
+        """True if `closing` comes next, False if a comma does."""
         _, token = self._take()
         if token not in (",", closing):
             raise self._unexpected(token)

@@ -20,7 +20,7 @@ class Lines:
     by_place: Mapping[Place, int] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, place: Place) -> int | None:
-        """Line of the place or of the nearest one around it; None where there was no file."""
+        """Line of the place or of the nearest one around it; None if there was no file."""
         for length in range(len(place), -1, -1):
             line = self.by_place.get(place[:length])
             if line is not None:

@@ -17,7 +17,7 @@ def names_in(prompt: str) -> list[str]:
 
 
 def has_stray_brace(prompt: str) -> bool:
-    """True where a brace is neither doubled nor one of a pair around a name."""
+    """True if a brace is neither doubled nor one of a pair around a name."""
     return any(match[0] in ("{", "}") for match in _pieces(prompt))
 
 

@@ -71,9 +71,9 @@ class Allowed:
     choices: tuple[str, ...] = ()
     """Words that a user may have meant."""
     item: str = ""
-    """What an item or value of the field accepts, where the field is a collection of plain values."""
+    """What an item or value of the field accepts, if the field is a collection of plain values."""
     key: str = ""
-    """What a key of the field accepts, where the field is a mapping with free keys."""
+    """What a key of the field accepts, if the field is a mapping with free keys."""
 
 
 class _Part(BaseModel):
@@ -168,7 +168,7 @@ class Shot(_Part):
         Allowed('text of at most 64 letters, digits, "-" and "_" (a number needs quotes)'),
     ] = Field(
         default="",
-        description="Name of the shot; shot-1, shot-2, ... where it is left out. Noise hangs on it, so write it.",
+        description="Name of the shot; shot-1, shot-2, ... if it is left out. Noise hangs on it, so write it.",
         json_schema_extra=_hide_default,
     )
     prompt: Annotated[

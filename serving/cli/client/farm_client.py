@@ -22,7 +22,7 @@ CLIENT_RETRY_S = 15.0
 """Seconds for which a client command tries again to reach a farm that does not answer."""
 
 CLIENT_CONNECT_S = 3.0
-"""Seconds for which a client command knocks where nobody has answered yet: usually no farm runs there."""
+"""Seconds for which a client command tries to reach a farm that has never answered: usually none runs there."""
 
 CLIENT_MAX_WAIT_S = 10.0
 """Seconds between two tries of a client, at most; the farm's Retry-After may ask for more, up to CLIENT_RETRY_S."""
@@ -57,7 +57,7 @@ _BUSY = (429, 502, 503, 504)
 
 
 class Refused(UserError):
-    """The farm refused a request. `problems` say what is wrong with it, where the farm told."""
+    """The farm refused a request. `problems` say what is wrong with it, if the farm said so."""
 
     def __init__(self, detail: str, *, status: int, code: str, problems: Sequence[Problem] = ()) -> None:
         self.status = status
@@ -67,7 +67,7 @@ class Refused(UserError):
 
 
 class FarmClient:
-    """Requests to one farm. Tries again where the farm is busy or away, for a bounded time."""
+    """Requests to one farm. Tries again if the farm is busy or away, for a bounded time."""
 
     def __init__(
         self,
@@ -176,13 +176,13 @@ class Patience:
         self._said = False
 
     def wait(self, error: Exception, *, limit_s: float) -> None:
-        """Waits before another try. Raises Fault where the farm has been away for `limit_s`."""
+        """Waits before another try. Raises Fault if the farm has been away for `limit_s`."""
         left_s = limit_s if self._since is None else self._since + limit_s - self._now()
         if left_s <= 0 or not self._pause(min(self._next_s, left_s), limit_s):
             raise Fault(_unreachable(self._url, error)) from error
 
     def wait_as_told(self, response: httpx.Response) -> bool:
-        """Waits as long as the farm asks for; False, without waiting, where that is too long."""
+        """Waits as long as the farm asks for; False, without waiting, if that is too long."""
         try:
             asked_s = float(response.headers.get("Retry-After", "0"))
         except ValueError:
@@ -245,7 +245,7 @@ def name_place(problem: Problem, *, file: str, lines: "Lines") -> str:
 
 
 def _read_path(path: str) -> tuple[str | int, ...]:
-    """`shots[2].seconds` as its parts; the beginning of it where the rest is no plain key."""
+    """`shots[2].seconds` as its parts; only its beginning if the rest is not a plain key."""
     found = re.findall(r"([^.\[\]]+)|\[(\d{1,9})\]", path.partition("['")[0])
     return tuple(key or int(index) for key, index in found)
 
@@ -282,7 +282,7 @@ def _is_web_address(url: str) -> bool:
 
 @dataclass(frozen=True)
 class _OwnFarm:
-    """The farm that `longtake up` started on this home, and its administrator's key, where it asks for keys."""
+    """The farm that `longtake up` started on this home, and its administrator's key, if it asks for keys."""
 
     url: str
     admin_key: str | None
