@@ -117,7 +117,9 @@ def _shot_table(film: "FilmPlan") -> "Table":
 
 
 def _take_table(film: "FilmPlan") -> "Table":
-    table = open_table("take", "shots>", "latents>", "frames>", "handles>", "chunks a step>", "calls>", "evaluations>")
+    table = open_table(
+        "take", "shots>", "latents>", "frames>", "handles>", "chunks\nper step>", "calls>", "evaluations>"
+    )
     for take in film.takes:
         fewest, most = min(take.chunks_per_step), max(take.chunks_per_step)
         table.add_row(

@@ -102,8 +102,11 @@ def open_facts() -> "Table":
 
 
 def add_column(table: "Table", name: str) -> None:
-    """A column that is never cut while another can give way; ">" at the end of its name: it holds numbers."""
-    table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", no_wrap=True)
+    """A column that is never cut while another can give way; ">" at the end of its name: it holds numbers. A name may
+    have two lines."""
+    from rich.text import Text
+
+    table.add_column(Text(name.rstrip(">")), justify="right" if name.endswith(">") else "left", no_wrap=True)
 
 
 def add_words_column(table: "Table", name: str) -> None:

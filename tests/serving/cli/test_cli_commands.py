@@ -72,7 +72,7 @@ def test_plan_prints_tables_for_people(board: Path) -> None:
         "2.06",
         "continue",
         "dissolve 0.5 s",
-        "chunks a step",
+        "per step",
         "evaluations",
         "overlap waste",
     ):
