@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serving.cli.main import app
+from serving.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGTAKE = Path(sys.executable).with_name("longtake")

@@ -5,12 +5,12 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from serving.cli.output import film_file
 from serving.cli.output.film_file import STDOUT, check_film, check_latents_folder, check_room, open_film
 from serving.errors import OutOfSpace, UserError
 from serving.models.testing import write_tiny_checkpoint
@@ -87,13 +87,17 @@ def test_a_folder_that_takes_no_file_is_told_before_rendering(
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    for check in (lambda: check_film(tmp_path / "film.mp4"), lambda: check_latents_folder(tmp_path, [])):
+    checks: list[Callable[[], None]] = [
+        lambda: check_film(tmp_path / "film.mp4"),
+        lambda: check_latents_folder(tmp_path, []),
+    ]
+    for check in checks:
         with pytest.raises(kind, match=os.strerror(number)):
             check()
 
 
 def test_a_disk_without_room_is_told_with_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film_file.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3 << 20))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3 << 20))
     check_room({tmp_path: 1 << 20, tmp_path / "latents": 2 << 20})
     with pytest.raises(OutOfSpace, match=r"no room on .*: 3\.5 MiB are needed, 3\.0 MiB are free"):
         check_room({tmp_path: 1 << 20, tmp_path / "latents": 5 << 19})
