@@ -119,12 +119,6 @@ MAX_POOL_GANGS = 2048
 
 # ---------------------------------------------------------------------------------------------- gangs and timelines
 
-MAX_DECODE_TRIES = 5
-"""Times in a row that a decoder may fail on a take before its job does."""
-
-DECODE_RETRY_S = 0.5
-"""Seconds before a decoder is asked again; doubled with every failure."""
-
 DECODE_PRUNE_S = 20.0
 """Seconds after which a decoder asks whether a take that no latents came for was decoded elsewhere."""
 

@@ -116,7 +116,7 @@ class AutoscaledFarm(Simulation):
 
     def demand(self) -> PoolDemand:
         """As the Director measures it."""
-        told = self.state.demand(POOL, self.now)
+        told = self.state.load(POOL, self.now)
         required, slack_s = gangs_for(self.state.due_work(POOL), most=MAX_GANGS, now=self.now)
         return PoolDemand(
             measured_at=self.now,

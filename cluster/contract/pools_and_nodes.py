@@ -58,11 +58,12 @@ class PoolDemand(_Frozen):
 
     measured_at: float
     backlog_gpu_s: float
-    """GPU-seconds of all calls that are not done, jobs that are held not counted."""
+    """GPU-seconds of the calls that are not done. Jobs that are held do not count, and of a job or tenant with a cap on
+    its calls no more than those can do within drain_within_s: the rest waits for the cap and not for gangs."""
     gpus_per_gang: int
     """Ranks of one gang; each is a GPU, or a core if there are no GPUs."""
     calls_ready: int
-    """Calls that wait for a gang."""
+    """Calls that wait for a gang, and not for a cap of their job or tenant."""
     calls_running: int
     """Calls that gangs have."""
     oldest_wait_s: float

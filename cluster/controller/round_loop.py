@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from cluster.contract.backoff import Backoff
 from cluster.controller.actions import NotLeader
 from cluster.controller.metrics import ControllerMetrics
 from cluster.controller.rounds import RoundEnd
 
 log = logging.getLogger(__name__)
 
-FIRST_BACKOFF_S = 0.5
-"""Seconds; base of the backoff after a failure."""
+FIRST_BACKOFF_S = 1.0
+"""Seconds that the wait after a first failure lasts at most."""
 
 STAND_BY_S = 1.0
 """Polling interval, in seconds, of whether we lead by now; it sends no request."""
@@ -27,8 +28,8 @@ def pause_after(end: RoundEnd, *, failures: int, settle_s: float, max_backoff_s:
     full jitter, and never less than a server asked for."""
     if not end.failed:
         return settle_s
-    most_s = min(max_backoff_s, FIRST_BACKOFF_S * 2.0 ** min(failures, 32))
-    return max(settle_s, end.retry_after_s, random.uniform(0.0, most_s))
+    backoff = Backoff(min(FIRST_BACKOFF_S, max_backoff_s), max_backoff_s)
+    return max(settle_s, end.retry_after_s, random.uniform(0.0, backoff.wait_s(failures)))
 
 
 class RoundLoop:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
+from cluster.contract.backoff import Backoff
 from cluster.kube.client import Json, Listing
 from cluster.kube.errors import Gone, KubeError, Unavailable, error_of_event
 
@@ -15,9 +16,8 @@ ChangeKind = Literal["added", "modified", "deleted"]
 Key = tuple[str, str]
 """Namespace, empty for cluster-wide kinds, and name."""
 
-BACKOFF_BASE_S = 0.5
-BACKOFF_MOST_S = 15.0
-"""Seconds. Less than the 30 of client-go: notices of spot nodes come 30 to 120 s before the end."""
+BACKOFF = Backoff(first_s=0.5, cap_s=15.0)
+"""Bounds of random waits. Less than the 30 s of client-go: notices of spot nodes come 30 to 120 s before the end."""
 
 HEALTHY_S = 5.0
 """Seconds that a watch must last, or bring an event, to count as one that worked."""
@@ -115,4 +115,4 @@ def decide_next(end: KubeError | None, *, worked: bool, failures: int, random: R
 
 def backoff_s(failures: int, random: Random) -> float:
     """Seconds to wait after `failures` earlier ones in a row: exponential, with full jitter."""
-    return random.uniform(0.0, min(BACKOFF_MOST_S, BACKOFF_BASE_S * 2.0 ** min(failures, 32)))
+    return random.uniform(0.0, BACKOFF.wait_s(failures + 1))

@@ -13,6 +13,7 @@ import ray
 from ray import serve
 from ray.exceptions import RayError
 
+from cluster.contract.backoff import Backoff
 from cluster.contract.pools_and_nodes import DrainRequest
 from serving import settings
 from serving.actors.hosts import HostActorPort
@@ -21,10 +22,10 @@ from serving.actors.nodes import RayNodes
 from serving.actors.ports import DecoderActorPort, EncoderActorPort
 from serving.config.farm import FarmConfig
 from serving.director.director import Director
-from serving.director.gangs import Answer
 from serving.director.node_states import host_name
+from serving.director.pools.gangs import Answer
 from serving.director.timelines import describe_timeline
-from serving.errors import Fault, StoreUnavailable
+from serving.errors import Fault
 from serving.jobs.lifecycle import Lifecycle
 from serving.render.farm_messages import GangHello
 from serving.store.artifacts import Artifacts
@@ -36,11 +37,11 @@ from serving.telemetry.logs import set_up_logs
 
 log = logging.getLogger(__name__)
 
-DIRECTOR_RETRY_S = 1.0
-"""Seconds between two tries to have a Director of the farm's present configuration."""
+DIRECTOR_BACKOFF = Backoff.steady(1.0)
+"""Between two tries to have a Director of the farm's present configuration."""
 
-EXPORT_RETRY_S = 2.0
-"""Seconds between two tries of the Director to listen on its metrics port."""
+EXPORT_BACKOFF = Backoff.steady(2.0)
+"""Between two tries of the Director to listen on its metrics port."""
 
 
 def keep_director(config: dict[str, Any]) -> None:
@@ -48,12 +49,13 @@ def keep_director(config: dict[str, Any]) -> None:
 
     One of another configuration saves what is rendered, gives its jobs back and goes, with its timeline hosts.
     """
-    while True:
+    for wait_s in DIRECTOR_BACKOFF.waits():
         try:
-            return _renew_director(config)
+            _renew_director(config)
+            return
         except (RayError, Fault) as error:
             log.warning("the Director is not there yet: %s", error, extra={"action": "renew"})
-            time.sleep(DIRECTOR_RETRY_S)
+            time.sleep(wait_s)
 
 
 def _renew_director(config: dict[str, Any]) -> None:
@@ -126,10 +128,10 @@ class DirectorActor:
         director = self._begin()
         return [] if director is None else director.pools()
 
-    async def outlook(self, pool: str, standing: dict[str, Any]) -> dict[str, Any] | None:
-        """To a pool's scaling: what to decide by; None while there is no Director. See FarmOutlook.answer."""
+    async def scaling_inputs(self, pool: str, standing: dict[str, Any]) -> dict[str, Any] | None:
+        """To a pool's scaling: what to decide by; None while there is no Director. See FarmDemand.answer."""
         director = self._begin()
-        return None if director is None else director.outlook.answer(pool, standing, time.time())
+        return None if director is None else director.demand.answer(pool, standing, time.time())
 
     async def nodes(self) -> list[dict[str, Any]]:
         return [node.model_dump(mode="json") for node in await self._there().nodes()]
@@ -165,12 +167,8 @@ class DirectorActor:
 
     async def _work(self) -> None:
         try:
-            while self._director is None:
-                try:
-                    self._director = await asyncio.to_thread(self._build)
-                except (StoreUnavailable, Fault) as error:
-                    log.warning("the Director cannot begin: %s", error, extra={"action": "begin"})
-                    await asyncio.sleep(self._config.poll_s)
+            if self._director is None:
+                self._director = await self._build_patiently()
             exporting = asyncio.ensure_future(_export(self._director, self._config))
             try:
                 await self._director.run()
@@ -179,6 +177,15 @@ class DirectorActor:
         except Exception:
             log.exception("the Director stopped", extra={"action": "stopped"})
             os._exit(1)  # Ray starts it again, and it goes on from the store
+
+    async def _build_patiently(self) -> Director:
+        for wait_s in Backoff.steady(self._config.poll_s).waits():
+            try:
+                return await asyncio.to_thread(self._build)
+            except Fault as error:
+                log.warning("the Director cannot begin: %s", error, extra={"action": "begin"})
+                await asyncio.sleep(wait_s)
+        raise AssertionError("a backoff has no last wait")
 
     def _build(self) -> Director:
         database = open_database(self._config.store_url)
@@ -203,10 +210,10 @@ async def _export(director: Director, config: FarmConfig) -> None:
     """Serve the metrics on their port, as soon as a Director that this one replaces has let it go."""
     from prometheus_client import start_http_server
 
-    while config.exporter_port:
+    for wait_s in EXPORT_BACKOFF.waits() if config.exporter_port else ():
         try:
             start_http_server(config.exporter_port, addr=config.metrics_host, registry=director.metrics.registry)
             return
         except OSError as error:
             log.warning("metrics are not exported yet: %s", error, extra={"action": "export"})
-            await asyncio.sleep(EXPORT_RETRY_S)
+            await asyncio.sleep(wait_s)

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.core.generated import autoscaler_pb2
 
-from serving.director.ports import Node
+from serving.director.ports import ClusterNode
 from serving.errors import Fault
 from serving.settings import CONTROL_RESOURCE
 
@@ -30,7 +30,7 @@ def draining_nodes() -> dict[str, float]:
 class RayNodes:
     """The nodes as the Director asks for them."""
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[ClusterNode]:
         """Every node that Ray remembers, those that are gone too."""
         draining = draining_nodes()
         return [_node(found, draining) for found in ray.nodes()]
@@ -50,10 +50,10 @@ class RayNodes:
             raise Fault(f"Ray does not drain node {node}: {why}")
 
 
-def _node(found: Any, draining: dict[str, float]) -> Node:
+def _node(found: Any, draining: dict[str, float]) -> ClusterNode:
     alive, node = bool(found["Alive"]), str(found["NodeID"])
     resources = found["Resources"]
-    return Node(
+    return ClusterNode(
         id=node,
         address=found["NodeManagerAddress"],
         name=found["NodeManagerHostname"],

@@ -25,8 +25,8 @@ SCALE_POLL_S = 0.5
 """Seconds between two times that a pool's scaling asks the Director how things stand."""
 
 
-Outlook = Mapping[str, Any]
-"""What the Director answers: terms, targets, demand and supply as JSON; see Director.outlook."""
+ScalingInputs = Mapping[str, Any]
+"""What the Director answers: terms, targets, demand and supply as JSON; see FarmDemand.answer."""
 
 
 class Asked(Protocol):
@@ -34,7 +34,7 @@ class Asked(Protocol):
 
     def done(self) -> bool: ...
 
-    def result(self) -> Outlook | None:
+    def result(self) -> ScalingInputs | None:
         """The answer; None while the Director has not begun. Raises where there is none."""
         ...
 
@@ -86,7 +86,7 @@ class PoolScaler:
             decision = None if self._decision is None else self._decision.model_dump(mode="json")
             self._asked = self._ask({"target": target, "decision": decision})
 
-    def _take_in(self, answer: Outlook | None) -> None:
+    def _take_in(self, answer: ScalingInputs | None) -> None:
         if answer is None:
             return
         try:
@@ -129,7 +129,7 @@ class DirectorLine:
         self._director = self._director or find_director()
         if self._director is None:  # nobody has started it yet
             return None
-        self._asked = self._director.outlook.remote(self._pool, dict(standing)).future()
+        self._asked = self._director.scaling_inputs.remote(self._pool, dict(standing)).future()
         asked: Asked = self._asked
         return asked
 

@@ -24,7 +24,7 @@ from serving.telemetry.logs import set_up_logs
 
 if TYPE_CHECKING:
     from serving.config.farm import FarmConfig
-    from serving.local_farm.home import FarmHome, FarmState
+    from serving.local_farm.home import FarmHome, FarmRecord
 
 _GRACE_S = 15.0
 """Seconds that a supervisor gets beyond its own limits before it is taken for stuck."""
@@ -114,7 +114,7 @@ def _read_config(path: Path | None, *, port: int | None, host: str | None) -> "F
     return load_config(path, {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})
 
 
-def _say_ready(farm: "FarmHome", state: "FarmState", config: "FarmConfig") -> None:
+def _say_ready(farm: "FarmHome", state: "FarmRecord", config: "FarmConfig") -> None:
     print_line(state.address)
     for danger in _dangers(farm, config):
         warn(danger)
@@ -159,7 +159,7 @@ def _start_detached(farm: "FarmHome", config: "FarmConfig", *, with_prometheus: 
         raise
 
 
-def _wait_until_ready(farm: "FarmHome", process: "subprocess.Popen[bytes]") -> "FarmState":
+def _wait_until_ready(farm: "FarmHome", process: "subprocess.Popen[bytes]") -> "FarmRecord":
     begun, told = time.monotonic(), False
     deadline = begun + FARM_START_S + _GRACE_S
     while True:
@@ -184,7 +184,7 @@ def _last_words(farm: "FarmHome", code: int) -> str:
     return "\n".join([*lines[-LOG_TAIL_LINES:], f"the farm could not start; its log is {farm.log}"])
 
 
-def _end_supervisor(state: "FarmState") -> None:
+def _end_supervisor(state: "FarmRecord") -> None:
     """Asks the supervisor to end, and kills it if it does not."""
     import psutil
 

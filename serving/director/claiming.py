@@ -5,10 +5,14 @@ A job that cannot be planned any more fails here.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
-from serving.director.context import Desk
+from serving.config.farm import FarmConfig
 from serving.director.finishing import Finishing
-from serving.director.outcomes import Endings
+from serving.director.held_jobs import HeldJobs
+from serving.director.job_leases import JobLeases
+from serving.director.outcomes import Outcomes
+from serving.director.pools.gangs import Gangs
 from serving.director.ports import EncoderPort
 from serving.director.runs import JobRun, TakeRun
 from serving.errors import LongtakeError, StoreUnavailable, UserError
@@ -16,81 +20,98 @@ from serving.jobs.admission import Admission, open_known_model
 from serving.planning.content_keys import take_texts
 from serving.scheduler.state import TenantSpec
 from serving.store.artifact_keys import prompt_artifact
+from serving.store.artifacts import Artifacts
+from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.records import Job
 
 log = logging.getLogger(__name__)
 
 
-class TakingUp:
-    """Takes up jobs for one Director, which is called `owner` in the leases."""
+class Claiming:
+    """Claims jobs for one Director. `wake` is set when there may be something to open; `clock` gives Unix seconds."""
 
     def __init__(
         self,
-        desk: Desk,
-        *,
-        owner: str,
+        config: FarmConfig,
+        leases: JobLeases,
+        held: HeldJobs,
+        gangs: Gangs,
+        outcomes: Outcomes,
+        finishing: Finishing,
         admission: Admission,
         tenants: ApiKeys,
+        jobs: JobStore,
+        artifacts: Artifacts,
         encoder: EncoderPort,
-        endings: Endings,
-        finishing: Finishing,
+        wake: asyncio.Event,
+        clock: Callable[[], float],
     ) -> None:
-        self._desk = desk
-        self._owner = owner
+        self._config = config
         self._admission = admission
         self._tenants = tenants
+        self._jobs = jobs
+        self._artifacts = artifacts
         self._encoder = encoder
-        self._endings = endings
+        self._leases = leases
+        self._gangs = gangs
+        self._held = held
+        self._outcomes = outcomes
         self._finishing = finishing
+        self._wake = wake
+        self._clock = clock
 
-    async def claim(self, now: float) -> None:
-        room = self._desk.config.limits.active_jobs - len(self._desk.runs)
-        ready = [pool.name for pool in self._desk.config.pools if self._desk.gangs.numerics(pool.name) is not None]
-        unfit = await self._fail_unfit(now)
+    async def claim(self) -> None:
+        """Claim as many jobs as there is room for, of pools that have gangs. Raises StoreUnavailable.
+
+        Jobs of a pool whose model no gang can load are claimed too, to fail with what is wrong with it.
+        """
+        room = self._config.limits.active_jobs - len(self._held.runs)
+        ready = [pool.name for pool in self._config.pools if self._gangs.numerics(pool.name) is not None]
+        unfit = await self._fail_unfit()
         ready += unfit
-        if room <= 0 or not ready or self._desk.retired or self._desk.stopping:
+        if room <= 0 or not ready or self._leases.retired:
             return
         claimed = await asyncio.to_thread(
-            self._desk.jobs.claim,
-            owner=self._owner,
-            now=now,
-            lease_s=self._desk.config.lease_s,
+            self._jobs.claim,
+            owner=self._leases.owner,
+            now=self._clock(),
+            lease_s=self._leases.lease_s,
             limit=room,
             pools=ready,
         )
         for job in claimed:
-            if job.id in self._desk.runs:  # our own lease ran out and nobody took it: begin again with the new token
-                await self._endings.drop(job.id, save=True)
+            if job.id in self._held.runs:  # our own lease ran out and nobody took it: begin again with the new token
+                await self._outcomes.drop(job.id, save=True)
             if job.pool in unfit:
-                await self._endings.fail(job, "model_unfit", unfit[job.pool])
+                await self._outcomes.refuse(job, "model_unfit", unfit[job.pool])
                 continue
             try:
-                await self._take_up(job)
+                await self._hold(job)
             except UserError as error:  # its pool or model is gone, or the storyboard is not understood any more
-                await self._endings.fail(job, "cannot_render", str(error))
+                await self._outcomes.refuse(job, "cannot_render", str(error))
             except StoreUnavailable:
                 raise
             except LongtakeError as error:
-                await self._endings.fail(job, "cannot_start", str(error))
+                await self._outcomes.refuse(job, "cannot_start", str(error))
 
-    async def _fail_unfit(self, now: float) -> dict[str, str]:
+    async def _fail_unfit(self) -> dict[str, str]:
         """By pool, what is wrong with the model that keeps it without gangs; jobs that are held for it fail."""
-        pools = [pool.name for pool in self._desk.config.pools]
-        unfit = {name: problem for name in pools if (problem := self._desk.gangs.problem(name, now)) is not None}
-        for run in [run for run in self._desk.runs.values() if run.job.pool in unfit]:
-            await self._endings.fail_run(run, {"code": "model_unfit", "message": unfit[run.job.pool]})
+        pools = [pool.name for pool in self._config.pools]
+        unfit = {name: problem for name in pools if (problem := self._gangs.problem(name, self._clock())) is not None}
+        for run in [run for run in self._held.runs.values() if run.job.pool in unfit]:
+            await self._outcomes.fail(run, {"code": "model_unfit", "message": unfit[run.job.pool]})
         return unfit
 
-    async def _take_up(self, job: Job) -> None:
+    async def _hold(self, job: Job) -> None:
         planned = await asyncio.to_thread(self._admission.plan_job, job)
-        numerics = self._desk.gangs.numerics(job.pool)
+        numerics = self._gangs.numerics(job.pool)
         assert numerics is not None
-        await asyncio.to_thread(self._desk.jobs.learn, "numerics", job.pool, numerics, now=self._desk.clock())
+        await asyncio.to_thread(self._jobs.learn, "numerics", job.pool, numerics, now=self._clock())
         keys = self._admission.content_keys(planned, numerics, tenant=job.tenant)
-        stored = {take.key: take for take in await asyncio.to_thread(self._desk.jobs.takes, job.id)}
+        stored = {take.key: take for take in await asyncio.to_thread(self._jobs.takes, job.id)}
         takes = [
-            TakeRun.taken_up(job.id, index, take, key, stored.get(take.key))
+            TakeRun.claimed(job.id, index, take, key, stored.get(take.key))
             for index, (take, key) in enumerate(zip(planned.plan.takes, keys, strict=True))
         ]
         texts = {text for take in planned.plan.takes for text in take_texts(take)}
@@ -107,42 +128,41 @@ class TakingUp:
             spent_usd=job.usd,
             started=job.status == "in_progress",
         )
-        self._desk.runs[job.id] = run
-        words = "it is taken up: %d takes, %d calls"
+        words = "it is claimed: %d takes, %d calls"
         log.info(words, len(takes), run.plan.calls, extra={"action": "claim_job", "job": job.id, "pool": job.pool})
-        self._desk.state.put_tenant(await self._tenant_spec(job.tenant))
-        self._desk.state.put_job(self._desk.spec(run))
-        self._endings.check_budget(run)
-        self._desk.spawn(self._prepare(run), run)
+        self._held.put_tenant(await self._tenant_spec(job.tenant))
+        self._held.add(run)
+        self._outcomes.check_budget(run)
+        self._outcomes.spawn(self._make_ready(run), run)
 
     async def _tenant_spec(self, name: str) -> TenantSpec:
-        """A tenant's share and caps; what it has none of its own for is as the farm's limits say."""
+        """A tenant's share and caps; what it has not set is as the farm's limits say."""
         own = await asyncio.to_thread(self._tenants.tenant, name)
-        most = self._desk.config.limits.calls_per_tenant
+        most = self._config.limits.calls_per_tenant
         return TenantSpec(name, own.weight, most if own.max_concurrent_calls is None else own.max_concurrent_calls)
 
-    async def _prepare(self, run: JobRun) -> None:
+    async def _make_ready(self, run: JobRun) -> None:
         """See what is there of it, and have its prompts encoded; then its takes may be opened."""
-        missing = await self._endings.retrying(run, lambda: self._look_up(run))
+        missing = await self._outcomes.trying(run, lambda: self._look_up(run))
         if missing:
-            await self._endings.retrying(
+            await self._outcomes.trying(
                 run, lambda: self._encoder.encode(run.plan.model, run.numerics["weights"], missing)
             )
-        if self._desk.runs.get(run.id) is not run:
+        if not self._held.holds(run):
             return
-        if run.started:  # whoever rendered it may have died between making its latents durable and this
+        if run.started:  # who rendered it may have died between making its latents durable and this
             for take in run.takes:
                 if take.done:
-                    self._desk.spawn(self._finishing.clear_checkpoints(take), run)
+                    self._outcomes.spawn(self._finishing.clear_checkpoints(take), run)
         run.prepared = True
-        self._desk.state.put_job(self._desk.spec(run))
+        self._held.tell_scheduler(run)
         self._finishing.advance(run)
-        self._desk.wake.set()
+        self._wake.set()
 
     async def _look_up(self, run: JobRun) -> list[str]:
         """Find takes that are done already; returns the texts that must be encoded for the others."""
-        await asyncio.gather(*(self._desk.find_cached(take) for take in run.takes))
+        await asyncio.gather(*(self._finishing.find_cached(take) for take in run.takes))
         if all(take.done for take in run.takes):
             return []
-        there = await asyncio.to_thread(self._desk.artifacts.existing, run.prompt_keys.values())
+        there = await asyncio.to_thread(self._artifacts.existing, run.prompt_keys.values())
         return [text for text, key in sorted(run.prompt_keys.items()) if key not in there]

@@ -1,4 +1,4 @@
-"""Tidying: what has outlived its use is removed, beside everything else that a Director does."""
+"""Periodically removes what has outlived its use, beside everything else that a Director does."""
 
 import asyncio
 import logging
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 15.0
 """Seconds between two times that the Director removes unfinished writes of processes that were killed."""
 
-TIDY_EVERY_S = 3600.0
+CLEAN_EVERY_S = 3600.0
 """Seconds between two times that the Director removes what has outlived its use."""
 
 
-class Tidier:
+class Cleanup:
     """Removes unfinished writes of dead writers, artifacts that no job needs any more, and old rows."""
 
     def __init__(
@@ -40,20 +40,20 @@ class Tidier:
         self._clock = clock
 
     async def run(self, *, prompts_in_use: Callable[[], Collection[str]], is_retired: Callable[[], bool]) -> None:
-        """Tidy again and again. A slow or absent store delays only this. A Director that has been replaced leaves all
+        """Clean up periodically. A slow or absent store delays only this. A Director that has been replaced leaves all
         but unfinished writes to the next."""
-        tidied_at = 0.0
+        cleaned_at = 0.0
         while True:
             now = self._clock()
             try:
                 await asyncio.to_thread(self._artifacts.sweep_partials, now=now)
-                if now - tidied_at >= TIDY_EVERY_S and not is_retired():
-                    tidied_at = now
+                if now - cleaned_at >= CLEAN_EVERY_S and not is_retired():
+                    cleaned_at = now
                     await asyncio.to_thread(self.remove_unused, now, prompts_in_use())
             except (StoreUnavailable, ArtifactsUnavailable) as error:
-                log.warning("tidying is put off: %s", error, extra={"action": "tidy"})
+                log.warning("the cleanup is put off: %s", error, extra={"action": "tidy"})
             except Exception:
-                log.exception("tidying failed", extra={"action": "tidy"})
+                log.exception("the cleanup failed", extra={"action": "tidy"})
             await asyncio.sleep(SWEEP_EVERY_S)
 
     def remove_unused(self, now: float, prompts_in_use: Collection[str]) -> int:

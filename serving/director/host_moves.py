@@ -7,11 +7,12 @@ the node stays are given up. Gangs, encoders and decoders need nothing of this: 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from serving import settings
-from serving.director.ports import HostPort, Node, NodesPort
-from serving.director.runs import Stage, TakeRun
+from serving.director.opening import Opening
+from serving.director.ports import ClusterNode, HostPort, NodesPort
+from serving.director.runs import TakeRun
+from serving.director.take_hosts import TakeHosts
 from serving.errors import HostLost, LongtakeError
 
 log = logging.getLogger(__name__)
@@ -29,47 +30,26 @@ MOVE_MARGIN_S = 10.0
 """Seconds before a node may be gone at which the timelines on it are saved, whatever calls of them are still out."""
 
 
-class Holder(Protocol):
-    """Who gives takes to hosts: the Director."""
-
-    def takes_on(self, host: int) -> Sequence[TakeRun]:
-        """Takes that a host holds, or opens."""
-        ...
-
-    def rest(self, take: TakeRun) -> None:
-        """Give out nothing more of a take."""
-        ...
-
-    def is_busy(self, take: TakeRun) -> bool:
-        """Whether anything is under way that needs the take's host."""
-        ...
-
-    async def hand_back(self, take: TakeRun) -> None:
-        """Have its host save it and let it go; it is opened again where there is room."""
-        ...
-
-
-class Mover:
-    """Moves the hosts of one Director. `leaving` names those that are about to move: they are to get no takes. `clock`
-    gives Unix seconds."""
+class HostMoves:
+    """Moves the hosts of one Director. `clock` gives Unix seconds."""
 
     def __init__(
         self,
-        hosts: Sequence[HostPort],
+        ports: Sequence[HostPort],
         nodes: NodesPort,
-        holder: Holder,
+        hosts: TakeHosts,
+        opening: Opening,
         *,
-        leaving: set[int],
         clock: Callable[[], float],
     ) -> None:
-        self._hosts = hosts
+        self._ports = ports
         self._nodes = nodes
-        self._holder = holder
+        self._hosts = hosts
+        self._opening = opening
         self._clock = clock
-        self._leaving = leaving
         self._moves: set[asyncio.Task[None]] = set()
         self._stranded: set[int] = set()
-        """Hosts on a node that goes, and nowhere to move them to; said once."""
+        """Hosts on a node that goes, with no other node to move to; logged once."""
 
     async def run(self) -> None:
         """Watch the nodes for as long as the Director works. A cluster that does not answer is asked again."""
@@ -92,18 +72,18 @@ class Mover:
             return
         places = await self.places()
         going = {
-            host: draining[node] for host, node in places.items() if node in draining and host not in self._leaving
+            host: draining[node] for host, node in places.items() if node in draining and host not in self._hosts.moving
         }
         if going and await self._has_room(going, places):
             for host, until in going.items():
-                self._leaving.add(host)
+                self._hosts.moving.add(host)
                 move = asyncio.ensure_future(self._move(host, until))
                 self._moves.add(move)
                 move.add_done_callback(self._moves.discard)
 
     async def places(self) -> dict[int, str]:
         """The node of each host, of those that answer."""
-        answers = await asyncio.gather(*(self._where(host) for host in self._hosts))
+        answers = await asyncio.gather(*(self._where(host) for host in self._ports))
         return {index: node for index, node in enumerate(answers) if node is not None}
 
     async def _where(self, host: HostPort) -> str | None:
@@ -113,8 +93,8 @@ class Mover:
             return None
 
     async def _has_room(self, going: Mapping[int, float], places: Mapping[int, str]) -> bool:
-        """Whether another node takes hosts. Where none does they stay: a host that cannot come back is no use."""
-        nodes: Sequence[Node] = await asyncio.to_thread(self._nodes.nodes)
+        """Whether another node takes hosts. If none does they stay: a host that cannot come back is of no use."""
+        nodes: Sequence[ClusterNode] = await asyncio.to_thread(self._nodes.nodes)
         if any(node.takes_hosts and node.state == "alive" for node in nodes):
             self._stranded.clear()
             return True
@@ -130,30 +110,30 @@ class Mover:
         log.warning("host %d moves to another node", host, extra={"action": "move_host", "host": host})
         try:
             stays_s = (until - self._clock() if until else settings.DRAIN_S) - MOVE_MARGIN_S
-            takes = [take for take in self._holder.takes_on(host) if take.stage in (Stage.OPENING, Stage.RENDERING)]
+            takes = self._opening.on_host(host)
             for take in takes:
-                self._holder.rest(take)
-            await self._settle(takes, stays_s)
+                self._opening.rest(take)
+            await self._wait_until_idle(takes, stays_s)
             for take in takes:
                 if take.host == host:
-                    await self._holder.hand_back(take)
-            await self._hosts[host].restart()
+                    await self._opening.release(take)
+            await self._ports[host].restart()
             await self._come_back(host)
         except LongtakeError as error:  # it is gone: its takes are opened from their checkpoints
             log.warning(
                 "host %d was not moved in order: %s", host, error, extra={"action": "move_failed", "host": host}
             )
         finally:
-            self._leaving.discard(host)
+            self._hosts.moving.discard(host)
 
     async def _come_back(self, host: int) -> None:
         """Wait until it answers from its new place; takes would only fail to be opened there before."""
         end = self._clock() + settings.DRAIN_S
-        while self._clock() < end and await self._where(self._hosts[host]) is None:
+        while self._clock() < end and await self._where(self._ports[host]) is None:
             await asyncio.sleep(MOVE_LOOK_S)
 
-    async def _settle(self, takes: Sequence[TakeRun], within_s: float) -> None:
+    async def _wait_until_idle(self, takes: Sequence[TakeRun], within_s: float) -> None:
         """Wait until nothing is under way that needs a take's host, or for as long as the node stays."""
         end = self._clock() + within_s
-        while self._clock() < end and any(self._holder.is_busy(take) for take in takes):
+        while self._clock() < end and any(self._opening.needs_host(take) for take in takes):
             await asyncio.sleep(MOVE_LOOK_S)

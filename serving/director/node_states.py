@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from cluster.contract.pools_and_nodes import NodeState
-from serving.director.gangs import Gangs
-from serving.director.ports import Node
+from serving.director.pools.gangs import Gangs
+from serving.director.ports import ClusterNode
 from serving.errors import NotFound, WrongState
 
 
@@ -14,7 +14,7 @@ def host_name(index: int) -> str:
     return f"timeline-host-{index}"
 
 
-def describe_node(node: Node, *, gangs: Gangs, places: Mapping[int, str]) -> NodeState:
+def describe_node(node: ClusterNode, *, gangs: Gangs, places: Mapping[int, str]) -> NodeState:
     """A node with what is on it; `places` are the nodes of timeline hosts by their index."""
     there = gangs.on_node(node.id)
     return NodeState(
@@ -29,7 +29,7 @@ def describe_node(node: Node, *, gangs: Gangs, places: Mapping[int, str]) -> Nod
     )
 
 
-def find_node(nodes: Sequence[Node], node_id: str) -> Node:
+def find_node(nodes: Sequence[ClusterNode], node_id: str) -> ClusterNode:
     """The node of that id, which may be drained. Raises NotFound with the nearest match, WrongState for the head."""
     found = next((node for node in nodes if node.id == node_id), None)
     if found is None:

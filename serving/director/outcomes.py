@@ -1,197 +1,215 @@
-"""How a Director's hold of a job goes on record and ends: progress and costs, completion, failure, budget, trouble.
+"""What becomes of a Director's jobs: they start, complete, fail, stop at their budget, or are another's.
 
-Whatever ends a job writes down first what it cost and how far it came. Nothing here gives out work; status itself
-changes in lifecycle.py.
+Whatever ends a job first writes down what it cost and how far it came. Nothing here gives out work; which action is
+allowed when is in jobs/lifecycle.py.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
 
+from cluster.contract.backoff import Backoff
 from serving import settings
-from serving.director.context import Desk, NoRoomOrStore
-from serving.director.gauges import Publishing
+from serving.director.held_jobs import HeldJobs
+from serving.director.patient_store import PatientStore
+from serving.director.ports import DecoderPort
+from serving.director.progress_writer import ProgressWriter
+from serving.director.reporting.counters import Counters
 from serving.director.runs import JobRun, Stage, TakeRun
+from serving.director.take_hosts import TakeHosts
+from serving.director.tasks import Tasks
 from serving.errors import (
     ArtifactMissing,
     ArtifactsUnavailable,
     HostLost,
-    LongtakeError,
     NotHeld,
+    OutOfSpace,
     StaleToken,
     StoreUnavailable,
 )
-from serving.jobs.lifecycle import Action
-from serving.scheduler.explain import explain
-from serving.store.records import Job
+from serving.jobs.lifecycle import Action, Lifecycle
+from serving.store.records import Job, JobStatus
 
 log = logging.getLogger(__name__)
 
-HOST_RETRY_S = 0.25
-"""Seconds before a take that its host lost is opened again; doubled with every loss."""
+T = TypeVar("T")
+
+NoRoomOrStore = (ArtifactsUnavailable, OutOfSpace)
+"""What no job is to blame for: it is waited out, however long it takes."""
+
+MAX_DECODE_TRIES = 5
+"""Times in a row that an encoder or decoder may fail before the job does."""
+
+DECODE_BACKOFF = Backoff(first_s=1.0, cap_s=16.0)
+"""Before an encoder or decoder is asked again."""
+
+HOST_BACKOFF = Backoff(first_s=0.5, cap_s=10.0)
+"""Before a take that its host lost is opened again."""
 
 MAX_HOST_FAILURES = 12
 """Times that a take may be lost by its hosts before its job fails."""
 
 
-class Endings:
-    """Keeps the record of a Director's jobs, and ends its hold of them."""
+class Outcomes:
+    """Ends a Director's hold of jobs. `doubt_leases` is called if another Director seems to hold them; `clock` gives
+    Unix seconds."""
 
-    def __init__(self, desk: Desk, publishing: Publishing) -> None:
-        self._desk = desk
-        self._publishing = publishing
-        desk.fail_run = self.fail_run
+    def __init__(
+        self,
+        held: HeldJobs,
+        hosts: TakeHosts,
+        decoder: DecoderPort,
+        lifecycle: Lifecycle,
+        progress: ProgressWriter,
+        store: PatientStore,
+        tasks: Tasks,
+        counters: Counters,
+        doubt_leases: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._held = held
+        self._hosts = hosts
+        self._decoder = decoder
+        self._lifecycle = lifecycle
+        self._progress = progress
+        self._store = store
+        self._tasks = tasks
+        self._counters = counters
+        self._doubt_leases = doubt_leases
+        self._clock = clock
 
-    async def write_down(self, now: float) -> None:
-        updates = []
-        for run in self._desk.runs.values():
-            said = explain(self._desk.state, run.id, now)
-            if said is not None:
-                run.eta_at, run.at_risk = said.finishes_at, said.at_risk
-            progress = run.progress()
-            costs = run.close_ledger(now)
-            if costs or progress.takes:
-                updates.append((run, progress, costs))
-        if updates:
-            written = [progress for _, progress, _ in updates]
-            entries = [entry for _, _, costs in updates for entry in costs]
-            lost = await asyncio.to_thread(self._desk.jobs.save_progress, written, entries, now=now)
-            for run, progress, costs in updates:
-                if run.id not in lost:  # of those nothing was written; what they cost is charged as they are dropped
-                    run.progress_written(progress)
-                    self._desk.counting.written(run, progress)
-                    self._desk.counting.charged(run.ledger_written(costs))
-            for job_id in lost:
-                await self.drop(job_id, save=False)
-        await self._publishing.publish(now)
+    def spawn(self, work: Coroutine[Any, Any, None], run: JobRun) -> None:
+        """Do it beside the loop. What goes wrong that nobody expected fails the job, not the farm."""
+        self._tasks.spawn(work, failed=partial(self._fail_unexpectedly, run))
 
-    async def write_all_down(self) -> None:
-        """Before a job ends: what it cost and how far it came is in the store, however long that takes to answer."""
-        while not self._desk.stopping:
-            try:
-                await self.write_down(self._desk.clock())
-                return
-            except StoreUnavailable as error:
-                self._desk.note_store_error(error)
-                await asyncio.sleep(self._desk.config.poll_s)
-
-    async def charge_late(self, run: JobRun) -> None:
-        """Write down the calls of a job that was let go meanwhile: their seconds are spent, whoever holds it now."""
-        entries = run.close_ledger(self._desk.clock())
-        if entries:
-            await self._desk.retrying_store(lambda: self._desk.ledger.add(entries))
-            self._desk.counting.charged(run.ledger_written(entries))
+    # ------------------------------------------------------------------------------------------------ jobs
 
     async def start(self, run: JobRun) -> None:
-        if run.job.status == "queued":
+        """Its first call was given out."""
+        if run.job.status == JobStatus.QUEUED:
             await self._act(run.job, "start", reason="its first call was given out")
+
+    async def complete(self, run: JobRun, film: dict[str, Any]) -> None:
+        """Its film is there."""
+        await self._write_down()
+        await self._act(run.job, "complete", reason="its film is there", film=film)
+        await self.drop(run.id, save=False)
+
+    async def refuse(self, job: Job, code: str, message: str) -> None:
+        """A job that was claimed cannot even begin."""
+        await self._act(job, "fail", reason=message, error={"code": code, "message": message})
+
+    async def fail(self, run: JobRun, error: dict[str, Any]) -> None:
+        """It cannot go on. `error` has code and message."""
+        if run.id in self._held.runs:
+            self._held.stop(run, "it failed")
+            await self._write_down()
+            await self._act(run.job, "fail", reason=str(error["message"]), error=error)
+            await self.drop(run.id, save=True)
+
+    async def _fail_unexpectedly(self, run: JobRun, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            self._store.failed(error)
+            return
+        log.error("an internal error", exc_info=error, extra={"action": "internal_error", "job": run.id})
+        message = f"internal error: {type(error).__name__}: {error}"
+        await self.fail(run, {"code": "internal_error", "message": message})
+
+    def check_budget(self, run: JobRun) -> None:
+        """Warn its owner, or pause it, by what it has cost."""
+        budget = run.job.budget_usd
+        if budget is None or run.id not in self._held.runs:
+            return
+        if run.spent_usd >= budget and not self._held.is_stopped(run) and not all(take.done for take in run.takes):
+            self._held.stop(run, "its budget is spent")
+            self.spawn(self._pause(run, budget), run)
+        elif run.spent_usd >= settings.BUDGET_WARNING * budget and not run.warned:
+            run.warned = True
+            words = f"{run.spent_usd:.4f} of {budget:.4f} US dollars are spent"
+            self.spawn(self._store.note(run, "budget_warning", words, {"spent_usd": run.spent_usd}), run)
+
+    async def _pause(self, run: JobRun, budget: float) -> None:
+        await self._write_down()
+        reason = f"its budget of {budget:.4f} US dollars is spent; resume it with a larger one"
+        data = {"budget_usd": budget, "spent_usd": run.spent_usd}
+        await self._act(run.job, "pause", reason=reason, data=data)
+        await self.drop(run.id, save=True)
+
+    async def drop(self, job_id: str, *, save: bool) -> None:
+        """Hold a job no more: its takes leave their hosts, with a checkpoint if they are to go on elsewhere."""
+        run = self._held.remove(job_id)
+        if run is None:
+            return
+        for take in run.takes:
+            await self._hosts.close(take, save=save and take.held)
+            if take.decoded.latents and not take.decoded.complete:
+                self.spawn(self._forget(take), run)
+        await self._progress.charge_late(run)
+
+    async def charge_late(self, run: JobRun) -> None:
+        """A call of a job that was dropped meanwhile has ended: its seconds are spent, whoever holds the job now."""
+        await self._progress.charge_late(run)
+
+    async def write_progress(self) -> None:
+        """Write down how far every job is, and drop those that are another's. Raises StoreUnavailable."""
+        for job_id in await self._progress.write():
+            await self.drop(job_id, save=False)
+
+    async def _write_down(self) -> None:
+        """Before a job ends: what it cost and how far it came is in the store, however long that takes."""
+        await self._store.patiently(self.write_progress)
 
     async def _act(self, job: Job, action: Action, *, reason: str, **what: Any) -> None:
         """Change a job's status as its leaseholder, however long the store takes to answer."""
 
         def apply() -> None:
-            now = self._desk.clock()
-            self._desk.lifecycle.apply(job.id, action, reason=reason, now=now, token=job.lease_token, **what)
+            now = self._clock()
+            self._lifecycle.apply(job.id, action, reason=reason, now=now, token=job.lease_token, **what)
             about = {"action": f"{action}_job", "job": job.id, "pool": job.pool}
             if action == "fail":
                 log.error("the job fails: %s", reason, extra=about)
             else:
                 log.info("%s: %s", action, reason, extra=about)
 
-        await self._desk.retrying_store(apply)
-
-    async def end(self, run: JobRun, action: Action, *, reason: str, **what: Any) -> None:
-        """Take an action that ends our hold of a job, and forget it."""
-        await self._act(run.job, action, reason=reason, **what)
-        await self.drop(run.id, save=action != "complete")
-
-    async def fail(self, job: Job, code: str, message: str) -> None:
-        await self._act(job, "fail", reason=message, error={"code": code, "message": message})
-
-    async def fail_run(self, run: JobRun, error: dict[str, Any]) -> None:
-        if run.id in self._desk.runs:
-            self._desk.state.hold_job(run.id, "it failed")
-            await self.write_all_down()
-            await self.end(run, "fail", reason=str(error["message"]), error=error)
-
-    def check_budget(self, run: JobRun) -> None:
-        budget = run.job.budget_usd
-        if budget is None or run.id not in self._desk.runs:
-            return
-        if run.spent_usd >= budget and not self._desk.is_held(run) and not all(take.done for take in run.takes):
-            self._desk.state.hold_job(run.id, "its budget is spent")
-            self._desk.spawn(self._stop_at_budget(run, budget), run)
-        elif run.spent_usd >= settings.BUDGET_WARNING * budget and not run.warned:
-            run.warned = True
-            words = f"{run.spent_usd:.4f} of {budget:.4f} US dollars are spent"
-            self._desk.spawn(self._desk.note(run, "budget_warning", words, {"spent_usd": run.spent_usd}), run)
-
-    async def _stop_at_budget(self, run: JobRun, budget: float) -> None:
-        await self.write_all_down()
-        reason = f"its budget of {budget:.4f} US dollars is spent; resume it with a larger one"
-        await self.end(run, "pause", reason=reason, data={"budget_usd": budget, "spent_usd": run.spent_usd})
-
-    def host_failed(self, run: JobRun, take: TakeRun, error: Exception) -> None:
-        """Open the take again, from its newest checkpoint, after a wait that grows."""
-        if isinstance(error, HostLost | NotHeld) and take.host is not None:
-            self._desk.counting.host_lost(take.host)
-        if isinstance(error, ArtifactsUnavailable):
-            self._desk.counting.store_failed(error)
-        if take.stage not in (Stage.OPENING, Stage.RENDERING):
-            take.host = None
-            return
-        about = {"host": take.host, **take.id.ids}
-        log.warning("take %s was lost by its host: %s", take.plan.key, error, extra={"action": "take_lost", **about})
-        if isinstance(error, StaleToken):  # a newer Director has it: see at once whether all are to be given back
-            self._desk.renewed_at = 0.0
-            self._desk.poke()
-        take.failures += 1
-        take.begin_again()
-        take.not_before = self._desk.clock() + min(10.0, HOST_RETRY_S * 2 ** min(take.failures, 6))
-        self._desk.by_content.pop(take.content_key, None)
-        self._desk.state.forget_take(take.id.job_id, take.id.take_key)
-        if take.failures > MAX_HOST_FAILURES and not isinstance(error, NoRoomOrStore):
-            message = f"take {take.plan.key} could not be held: {error}"
-            self._desk.spawn(self.fail_run(run, {"code": "host_failed", "message": message}), run)
-
-    async def drop(self, job_id: str, *, save: bool) -> None:
-        run = self._desk.runs.pop(job_id, None)
-        if run is not None:
-            await self._let_go(run, save=save)
-
-    async def _let_go(self, run: JobRun, *, save: bool) -> None:
-        self._desk.state.drop_job(run.id)
-        for take in run.takes:
-            if self._desk.by_content.get(take.content_key) is take:
-                del self._desk.by_content[take.content_key]
-            await self.close(take, save=save and take.stage is Stage.RENDERING)
-            if take.decoded_latents and not take.decode_complete:
-                self._desk.spawn(self._forget(take), run)
-        await self.charge_late(run)
+        await self._store.write(apply)
 
     async def _forget(self, take: TakeRun) -> None:
         try:
-            await self._desk.decoder.forget(take.content_key)
+            await self._decoder.forget(take.content_key)
         except Exception as error:  # it forgets by itself, later
             words = "the decoder was not told to forget take %s: %s"
             log.info(words, take.plan.key, error, extra={"action": "forget", **take.id.ids})
 
-    async def close(self, take: TakeRun, *, save: bool) -> None:
-        host, take.host = take.host, None
-        if host is None:
-            return
-        try:
-            await self._desk.hosts[host].close_take(take.id, self._desk.generation, save=save)
-        except LongtakeError as error:
-            about = {"host": host, **take.id.ids}
-            log.info("take %s was not closed: %s", take.plan.key, error, extra={"action": "close_take", **about})
+    # ------------------------------------------------------------------------------------------------ what fails
 
-    async def retrying(self, run: JobRun, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any | None:
+    def take_lost(self, run: JobRun, take: TakeRun, error: Exception) -> None:
+        """Its host failed: open it again, from its newest checkpoint, after a wait that grows."""
+        if isinstance(error, HostLost | NotHeld) and take.host is not None:
+            self._counters.host_lost(take.host)
+        if isinstance(error, ArtifactsUnavailable):
+            self._counters.store_failed(error)
+        if not take.held and take.stage is not Stage.OPENING:
+            take.host = None
+            return
+        about = {"host": take.host, **take.id.ids}
+        log.warning("take %s was lost by its host: %s", take.plan.key, error, extra={"action": "take_lost", **about})
+        if isinstance(error, StaleToken):  # a newer Director has it
+            self._doubt_leases()
+        take.losses += 1
+        take.begin_again()
+        take.not_before = self._clock() + HOST_BACKOFF.wait_s(take.losses)
+        self._held.lost(take)
+        if take.losses > MAX_HOST_FAILURES and not isinstance(error, NoRoomOrStore):
+            message = f"take {take.plan.key} could not be held: {error}"
+            self.spawn(self.fail(run, {"code": "host_failed", "message": message}), run)
+
+    async def trying(self, run: JobRun, work: Callable[[], Awaitable[T]]) -> T | None:
         """Work of an encoder or decoder, tried again with growing waits; then its job fails and None is returned.
         Raises ArtifactMissing at once."""
         failures = 0
-        while self._desk.runs.get(run.id) is run:
+        while self._held.holds(run):
             try:
                 return await work()
             except ArtifactMissing:
@@ -200,11 +218,11 @@ class Endings:
                 words = "encoding or assembling failed, %d times by now: %s"
                 log.warning(words, failures + 1, error, extra={"action": "finishing_failed", "job": run.id})
                 if isinstance(error, ArtifactsUnavailable):
-                    self._desk.counting.store_failed(error)
-                if failures + 1 < settings.MAX_DECODE_TRIES or not isinstance(error, NoRoomOrStore):
+                    self._counters.store_failed(error)
+                if failures + 1 < MAX_DECODE_TRIES or not isinstance(error, NoRoomOrStore):
                     failures += 1
-                if failures == settings.MAX_DECODE_TRIES:
-                    await self.fail_run(run, {"code": "finishing_failed", "message": str(error)[-1000:]})
+                if failures == MAX_DECODE_TRIES:
+                    await self.fail(run, {"code": "finishing_failed", "message": str(error)[-1000:]})
                     return None
-            await asyncio.sleep(settings.DECODE_RETRY_S * 2**failures)
+            await asyncio.sleep(DECODE_BACKOFF.wait_s(failures))
         return None

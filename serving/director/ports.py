@@ -41,7 +41,7 @@ class HostPort(Protocol):
 
 
 @dataclass(frozen=True)
-class Node:
+class ClusterNode:
     """A machine of the cluster."""
 
     id: str
@@ -60,7 +60,7 @@ class Node:
 class NodesPort(Protocol):
     """The cluster. Every method blocks for one answer."""
 
-    def nodes(self) -> Sequence[Node]: ...
+    def nodes(self) -> Sequence[ClusterNode]: ...
 
     def draining(self) -> Mapping[str, float]:
         """Ids of the nodes that are about to go, and until when they stay, in Unix seconds; 0 where it is not known."""

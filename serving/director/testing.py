@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.director.director import Director
-from serving.director.ports import Node
+from serving.director.ports import ClusterNode
 from serving.errors import GangDied, HostLost
 from serving.jobs.lifecycle import Lifecycle
 from serving.models.registry import open_model
@@ -174,7 +174,7 @@ class LocalNodes:
     asked: list[tuple[str, str, float]] = field(default_factory=list)
     """Every drain: the node, the reason and until when."""
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[ClusterNode]:
         return [self._node("head"), self._node("here"), self._node("elsewhere")]
 
     def draining(self) -> dict[str, float]:
@@ -184,14 +184,14 @@ class LocalNodes:
         self.asked.append((node, reason, until))
         self.going[node] = until
 
-    def _node(self, name: str) -> Node:
+    def _node(self, name: str) -> ClusterNode:
         state: Literal["alive", "draining", "dead"] = "alive"
         if name in self.gone:
             state = "dead"
         elif name in self.going:
             state = "draining"
         is_head = name == "head"
-        return Node(name, "127.0.0.1", name, {}, state, is_head, not is_head, self.going.get(name))
+        return ClusterNode(name, "127.0.0.1", name, {}, state, is_head, not is_head, self.going.get(name))
 
 
 class LocalFarm:

@@ -13,7 +13,7 @@ from serving.scheduler.state import FarmState, Flight
 
 
 def describe_timeline(run: JobRun, state: FarmState) -> list[dict[str, Any]]:
-    """The takes of a job that the Director holds, as JSON: see TimelineTake in api/wire/answers.py."""
+    """The takes of a job that the Director holds, as JSON: see TimelineTake in api/wire/timelines.py."""
     job = state.jobs.get(run.id)
     flights: dict[str, list[dict[str, Any]]] = {}
     for key, flight in job.flights.items() if job else ():

@@ -34,7 +34,7 @@ RAY_INNER_FOLDER = "r"
 
 
 @dataclass(frozen=True)
-class FarmState:
+class FarmRecord:
     """farm.json: the farm that was started last on a home and not ended since. It may be dead."""
 
     pid: int
@@ -133,16 +133,16 @@ class FarmHome:
         where = f" at {state.address}" if state is not None else ""
         return f"a farm already runs on {self.folder}{where}; `longtake down` ends it"
 
-    def read(self) -> FarmState | None:
+    def read(self) -> FarmRecord | None:
         """The state as last written; None if no farm was started, or it was ended properly."""
         try:
-            return FarmState(**json.loads(self._state_file.read_bytes()))
+            return FarmRecord(**json.loads(self._state_file.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError) as error:
             raise Fault(f"{self._state_file} is damaged ({error}); remove it if no farm runs") from error
 
-    def write(self, state: FarmState) -> None:
+    def write(self, state: FarmRecord) -> None:
         """Replaces the state file, whole or not at all."""
         with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix="farm.json.", delete=False) as file:
             json.dump(asdict(state), file, indent=2)

@@ -25,7 +25,7 @@ import psutil
 from serving.config.farm import FarmConfig
 from serving.config.gang_shapes import settle_shapes
 from serving.errors import Fault, LongtakeError, UserError
-from serving.local_farm.home import OTHERS, FarmHome, FarmState
+from serving.local_farm.home import OTHERS, FarmHome, FarmRecord
 from serving.local_farm.leftovers import end_farm, is_living
 from serving.local_farm.prometheus import Prometheus, check_prometheus, start_prometheus
 from serving.local_farm.ray_cluster import (
@@ -52,7 +52,7 @@ class Ended(BaseException):
 
 
 def run_farm(
-    home: FarmHome, config: FarmConfig, *, with_prometheus: bool = False, on_ready: Callable[[FarmState], None]
+    home: FarmHome, config: FarmConfig, *, with_prometheus: bool = False, on_ready: Callable[[FarmRecord], None]
 ) -> None:
     """Runs a farm until a signal ends it. Raises UserError if it cannot start here, Fault if it fails."""
     os.umask(OTHERS)
@@ -75,7 +75,7 @@ def run_farm(
                 start_application(application, config, deadline=deadline)
                 prometheus = start_prometheus(home, config) if with_prometheus else None
                 address = "" if prometheus is None else prometheus.address
-                state = FarmState(**{**state.__dict__, "state": "ready", "prometheus": address})
+                state = FarmRecord(**{**state.__dict__, "state": "ready", "prometheus": address})
                 home.write(state)
                 log.info("ready at %s", state.address, extra={"action": "ready"})
                 on_ready(state)
@@ -141,10 +141,10 @@ def check_port(config: FarmConfig) -> None:
                 raise UserError(f"{option}: {host}:{port} cannot be listened on: {reason}") from error
 
 
-def _begin(home: FarmHome, config: FarmConfig) -> FarmState:
+def _begin(home: FarmHome, config: FarmConfig) -> FarmRecord:
     """Writes down what is about to be started, before it is."""
     Path(config.scratch).mkdir(parents=True, exist_ok=True)
-    state = FarmState(
+    state = FarmRecord(
         pid=os.getpid(),
         pid_created_at=psutil.Process().create_time(),
         state="starting",

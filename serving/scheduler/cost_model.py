@@ -67,7 +67,7 @@ class _Median:
 
 
 @dataclass(slots=True)
-class _Known:
+class _Measured:
     """What was measured of one cost key: logarithms of measured over the curve's seconds."""
 
     curve: Curve
@@ -85,7 +85,7 @@ class CostModel:
 
     def __init__(self, guesses: Mapping[str, Curve] | None = None) -> None:
         self._guesses = dict(guesses or {})
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _Measured] = {}
 
     def guess(self, key: str, curve: Curve) -> None:
         """Expect this of calls of which nothing was measured."""
@@ -126,7 +126,7 @@ class CostModel:
         if known is None:
             while len(self._known) >= MAX_COST_KEYS:
                 del self._known[next(iter(self._known))]
-            known = _Known(self._curve(key))
+            known = _Measured(self._curve(key))
         self._known[key] = known  # the newest at the end
         size = (latents, evaluations)
         ratio = math.log(max(seconds, LEAST_S) / (evaluations * known.curve.seconds(latents)))
@@ -165,12 +165,12 @@ class CostModel:
         return known.curve.seconds(latents) * math.exp(known.all_sizes.value)
 
 
-def _parse(value: Any) -> _Known:
+def _parse(value: Any) -> _Measured:
     """Raises KeyError, TypeError, ValueError where it is not what `dump` wrote."""
     curve = Curve(*_numbers([value["curve"][name] for name in ("linear_s", "quadratic_s", "overhead_s")]))
     if min(curve.linear_s, curve.quadratic_s, curve.overhead_s) < 0 or curve.seconds(1) <= 0:
         raise ValueError(f"not a curve of a cost: {curve}")
-    known = _Known(curve)
+    known = _Measured(curve)
     known.all_sizes.values.extend(_numbers(value["ratios"]))
     for latents, evaluations, ratios in value["sizes"][:MAX_COST_SIZES]:
         known.sizes[int(latents), int(evaluations)] = median = _Median()

@@ -14,7 +14,7 @@ cannot wait for another that is due earlier and could still use the whole pool.
 import heapq
 from collections.abc import Sequence
 
-from serving.scheduler.queues import JobState, PoolState
+from serving.scheduler.queues import JobState, PoolQueues
 from serving.scheduler.specs import DueWork
 from serving.settings import SEND_AHEAD_S
 
@@ -29,7 +29,7 @@ DUE_LEAD_S = 60.0
 """Seconds; see DUE_MARGIN. A job that would be late by no more still goes before its turn."""
 
 
-def least_s(pool: PoolState, job: JobState) -> float:
+def least_s(pool: PoolQueues, job: JobState) -> float:
     """Seconds that a job takes at least, if every gang of its pool that it may use worked for it."""
     limits = (pool.ready_gangs, job.spec.max_calls, job.share.tenant.spec.max_calls)
     gangs = max(1, min(limit for limit in limits if limit is not None))
@@ -57,7 +57,7 @@ def gangs_for(due: Sequence[DueWork], *, most: int, now: float) -> tuple[float, 
     return rate, min((one.due_at - now - max(one.path_s, one.work_s / max(1, most)) for one in kept), default=None)
 
 
-def review(pool: PoolState, now: float) -> None:
+def review(pool: PoolQueues, now: float) -> None:
     """Find which jobs press and which are at risk, class by class: higher priorities go before."""
     pool.reviewed_at = now
     rate = DUE_CAPACITY * pool.ready_gangs
@@ -78,7 +78,7 @@ def review(pool: PoolState, now: float) -> None:
         before += by_priority[priority]
 
 
-def _review_class(pool: PoolState, jobs: list[JobState], *, before: list[JobState], rate: float, now: float) -> None:
+def _review_class(pool: PoolQueues, jobs: list[JobState], *, before: list[JobState], rate: float, now: float) -> None:
     jobs.sort(key=lambda job: (job.spec.due_at, job.spec.created_at, job.spec.id))
     least = {job: least_s(pool, job) for job in jobs}
     service, higher = _Service(), _Service()

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from serving.scheduler.due_times import least_s
-from serving.scheduler.queues import JobState, PoolState, Share
+from serving.scheduler.queues import JobState, PoolQueues, Share
 from serving.scheduler.state import FarmState
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class JobEstimate:
     """When a job should start and finish, if nothing else comes."""
 
     position: int
@@ -50,7 +50,7 @@ class Explanation:
         return {**asdict(self), "reasons": list(self.reasons)}
 
 
-def estimate(state: FarmState, now: float) -> dict[str, Estimate]:
+def estimate(state: FarmState, now: float) -> dict[str, JobEstimate]:
     """When every job that is not held should start and finish."""
     return {job_id: found for pool in state.pools.values() for job_id, found in _estimate_pool(pool, now)}
 
@@ -93,7 +93,7 @@ class _Served:
     """Gang-seconds of its tenant up to its end."""
 
 
-def _estimate_pool(pool: PoolState, now: float) -> Iterator[tuple[str, Estimate]]:
+def _estimate_pool(pool: PoolQueues, now: float) -> Iterator[tuple[str, JobEstimate]]:
     for index, served in enumerate(_serve(pool)):
         starts_at, finishes_at = _when(pool, served, now)
         job, due_at = served.job, served.job.spec.due_at
@@ -103,10 +103,10 @@ def _estimate_pool(pool: PoolState, now: float) -> Iterator[tuple[str, Estimate]
             if job.started_at is None and starts_at is not None:
                 starts_at = min(starts_at, finishes_at - least)
         at_risk = due_at is not None and (job.at_risk or finishes_at is None or finishes_at > due_at)
-        yield job.spec.id, Estimate(index + 1, served.starts_s, starts_at, finishes_at, at_risk)
+        yield job.spec.id, JobEstimate(index + 1, served.starts_s, starts_at, finishes_at, at_risk)
 
 
-def _when(pool: PoolState, served: _Served, now: float) -> tuple[float | None, float | None]:
+def _when(pool: PoolQueues, served: _Served, now: float) -> tuple[float | None, float | None]:
     """When it should start and finish."""
     job, gangs = served.job, pool.ready_gangs
     if not gangs:
@@ -120,7 +120,7 @@ def _when(pool: PoolState, served: _Served, now: float) -> tuple[float | None, f
     return now + begins_s if job.started_at is None else job.started_at, now + ends_s
 
 
-def _serve(pool: PoolState) -> list[_Served]:
+def _serve(pool: PoolQueues) -> list[_Served]:
     """The jobs of a pool in the order of service."""
     order: list[_Served] = []
     done_s = 0.0
@@ -166,7 +166,7 @@ def _age(job: JobState) -> tuple[float, str]:
 # ---------------------------------------------------------------------------------------------------- words
 
 
-def _where(job: JobState, found: Estimate) -> str:
+def _where(job: JobState, found: JobEstimate) -> str:
     pool = job.share.of.pool
     name, gangs = pool.spec.name, pool.ready_gangs
     if job.in_flight:
@@ -182,7 +182,7 @@ def _where(job: JobState, found: Estimate) -> str:
     )
 
 
-def _reasons(job: JobState, found: Estimate) -> Iterator[str]:
+def _reasons(job: JobState, found: JobEstimate) -> Iterator[str]:
     spec, share = job.spec, job.share
     jobs = [other for other in share.of.pool.jobs.values() if other is not job and not other.held and other.work_s > 0]
     higher = sum(other.spec.priority > spec.priority for other in jobs)
@@ -216,7 +216,7 @@ def _limits(job: JobState) -> Iterator[str]:
         yield f"{_count(retries, 'call')} of it failed and {'is' if retries == 1 else 'are'} tried again."
 
 
-def _times(found: Estimate, now: float) -> Iterator[str]:
+def _times(found: JobEstimate, now: float) -> Iterator[str]:
     if found.finishes_at is None or found.starts_at is None:
         return
     finish = _duration(found.finishes_at - now)

@@ -9,6 +9,8 @@ for nothing.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cluster.contract.backoff import Backoff
+
 MAX_CALL_TRIES = 4
 """Counted failures of one call after which its job fails."""
 
@@ -18,11 +20,8 @@ POISON_GANGS = 3
 GANG_STRIKES = 3
 """Calls of one class in a row that a gang may fail, where others do not, before it is replaced."""
 
-RETRY_WAIT_S = 0.2
-"""Seconds before a call is given out again after its first failure; doubled with each."""
-
-MAX_RETRY_WAIT_S = 10.0
-"""Seconds; the longest such wait."""
+CALL_BACKOFF = Backoff(first_s=0.2, cap_s=10.0)
+"""Before a call that failed is given out again."""
 
 
 FailureKind = Literal[
@@ -65,7 +64,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CallVerdict:
     """What follows from a failure."""
 
     retry_at: float | None
@@ -82,22 +81,21 @@ class Verdict:
         return self.code == "poison_call"
 
 
-def judge(trouble: Trouble, attempt: Attempt, *, gang_to_blame: bool) -> Verdict:
+def judge(trouble: Trouble, attempt: Attempt, *, gang_to_blame: bool) -> CallVerdict:
     """What follows from `attempt`, which is added to the call's trouble where it counts.
 
     `gang_to_blame`: GangRecord found that the gang does worse than others.
     """
     if attempt.kind in NOT_COUNTED:
-        return Verdict(retry_at=attempt.at, replace_gang=False, evidence=tuple(trouble.attempts))
+        return CallVerdict(retry_at=attempt.at, replace_gang=False, evidence=tuple(trouble.attempts))
     trouble.attempts.append(attempt)
     evidence = tuple(trouble.attempts)
     replace = gang_to_blame or attempt.kind in GANG_LOST  # nothing but its end frees a gang from a stuck call
     if len(trouble.gangs_lost) >= POISON_GANGS:
-        return Verdict(None, replace, "poison_call", evidence)
+        return CallVerdict(None, replace, "poison_call", evidence)
     if len(evidence) >= MAX_CALL_TRIES:
-        return Verdict(None, replace, "call_failed", evidence)
-    wait_s = min(MAX_RETRY_WAIT_S, RETRY_WAIT_S * 2 ** (len(evidence) - 1))
-    return Verdict(attempt.at + wait_s, replace, evidence=evidence)
+        return CallVerdict(None, replace, "call_failed", evidence)
+    return CallVerdict(attempt.at + CALL_BACKOFF.wait_s(len(evidence)), replace, evidence=evidence)
 
 
 @dataclass(slots=True)

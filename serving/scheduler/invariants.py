@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from serving.scheduler.queues import Flight, GangState, JobState, PoolState, Share, TenantState
+from serving.scheduler.queues import Flight, GangState, JobState, PoolQueues, Share, TenantState
 from serving.scheduler.specs import CallKey
 
 
 def check(
-    pools: Mapping[str, PoolState],
+    pools: Mapping[str, PoolQueues],
     gangs: Mapping[str, GangState],
     jobs: Mapping[str, JobState],
     tenants: Mapping[str, TenantState],
@@ -34,7 +34,7 @@ def _check_calls(gangs: Mapping[str, GangState], jobs: Mapping[str, JobState], c
         assert len(gang.calls) <= gang.pool.spec.slots, f"gang {gang.id} has more calls than slots"
 
 
-def _check_job(job: JobState, pools: Mapping[str, PoolState]) -> None:
+def _check_job(job: JobState, pools: Mapping[str, PoolQueues]) -> None:
     spec = job.spec
     assert job.work_s >= 0
     assert not job.waiting.keys() & job.flights.keys(), f"a call of job {spec.id} waits and is out at once"
@@ -63,7 +63,7 @@ def _check_tenant(tenant: TenantState, jobs: Mapping[str, JobState]) -> None:
         assert share.of.shares[name] is share
 
 
-def _check_pool(pool: PoolState, gangs: Mapping[str, GangState], jobs: Mapping[str, JobState]) -> None:
+def _check_pool(pool: PoolQueues, gangs: Mapping[str, GangState], jobs: Mapping[str, JobState]) -> None:
     name = pool.spec.name
     assert pool.gangs == {gang.id: gang for gang in gangs.values() if gang.pool is pool}
     assert pool.jobs == {job.spec.id: job for job in jobs.values() if job.spec.pool == name}

@@ -9,7 +9,7 @@ every gang has a first, and shortly before it is done with that: what comes mean
 
 from collections.abc import Iterator, Sequence
 
-from serving.scheduler.queues import GangState, JobState, PoolState, PriorityClass, Share, WaitingCall
+from serving.scheduler.queues import GangState, JobState, PoolQueues, PriorityClass, Share, WaitingCall
 from serving.scheduler.specs import Assignment
 from serving.scheduler.state import FarmState
 from serving.settings import DUE_REVIEW_S, SEND_AHEAD_S
@@ -46,7 +46,7 @@ def wake_at(state: FarmState, now: float) -> float | None:
     return max(now, min(times)) if times else None
 
 
-def _assign_pool(state: FarmState, pool: PoolState, now: float) -> Iterator[Assignment]:
+def _assign_pool(state: FarmState, pool: PoolQueues, now: float) -> Iterator[Assignment]:
     aside: list[WaitingCall] = []  # the gangs that are free have failed these
     while (of := pool.open_classes.first()) is not None and (free := _free_gangs(pool, now)):
         call, in_turn = _choose_call(of, free)
@@ -63,7 +63,7 @@ def _assign_pool(state: FarmState, pool: PoolState, now: float) -> Iterator[Assi
     state.restore_offers(aside)
 
 
-def _free_gangs(pool: PoolState, now: float, most: int = EQUAL_CHOICES) -> list[GangState]:
+def _free_gangs(pool: PoolQueues, now: float, most: int = EQUAL_CHOICES) -> list[GangState]:
     """A few of the gangs that may be given a call, best first: idle ones, else those that are done soonest."""
     if len(pool.idle):
         return pool.idle.least(most)
@@ -123,7 +123,7 @@ def next_call(job: JobState) -> WaitingCall:
     return by_film
 
 
-def _choose_gang(pool: PoolState, call: WaitingCall, free: Sequence[GangState], now: float) -> GangState | None:
+def _choose_gang(pool: PoolQueues, call: WaitingCall, free: Sequence[GangState], now: float) -> GangState | None:
     """Of the gangs that are free one that holds the take's prompts and expert, else one with the expert, else the best.
 
     None where every gang that is free has failed the call and some other has not.

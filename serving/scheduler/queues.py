@@ -1,6 +1,6 @@
 """The scheduler's books: who waits where, in what order. Pure; state.py changes them, policy.py reads them.
 
-    PoolState --priority--> PriorityClass --tenant--> Share --> JobState --> WaitingCall
+    PoolQueues --priority--> PriorityClass --tenant--> Share --> JobState --> WaitingCall
         |
         +--> GangState --> Flight
 
@@ -71,7 +71,7 @@ class GangState:
     """A gang and the calls that it has, oldest first."""
 
     id: str
-    pool: "PoolState"
+    pool: "PoolQueues"
     calls: dict[CallKey, Flight] = field(default_factory=dict)
     draining: bool = False
     free_at: float = 0.0
@@ -91,10 +91,17 @@ class TenantState:
     spec: TenantSpec
     in_flight: int = 0
     shares: list["Share"] = field(default_factory=list)
+    room_since: float = float("-inf")
+    """When it last had room again for a call below its cap."""
+
+    @property
+    def room(self) -> int | None:
+        """Calls that it may have out beside those that it has; None for any number."""
+        return None if self.spec.max_calls is None else max(0, self.spec.max_calls - self.in_flight)
 
     @property
     def has_room(self) -> bool:
-        return self.spec.max_calls is None or self.in_flight < self.spec.max_calls
+        return self.room != 0
 
 
 @dataclass(eq=False)
@@ -124,6 +131,8 @@ class JobState:
     """It cannot be done in time, so far as is known."""
     started_at: float | None = None
     """When its first call was given out."""
+    room_since: float = float("-inf")
+    """When it last had room again for a call below its cap."""
     stands_in: Ranking["JobState"] | None = None
     """The ranking of its share that it stands in."""
 
@@ -132,8 +141,13 @@ class JobState:
         return len(self.flights)
 
     @property
+    def room(self) -> int | None:
+        """Calls that it may have out beside those that it has, as far as its own cap goes; None for any number."""
+        return None if self.spec.max_calls is None else max(0, self.spec.max_calls - len(self.flights))
+
+    @property
     def has_room(self) -> bool:
-        return self.spec.max_calls is None or len(self.flights) < self.spec.max_calls
+        return self.room != 0
 
     @property
     def least_path_s(self) -> float:
@@ -220,7 +234,7 @@ class Share:
 class PriorityClass:
     """Jobs of one pool and priority."""
 
-    pool: "PoolState"
+    pool: "PoolQueues"
     priority: int
     virtual_s: float = 0.0
     """How far the share was that was served last in its turn."""
@@ -238,7 +252,7 @@ class PriorityClass:
 
 
 @dataclass(eq=False)
-class PoolState:
+class PoolQueues:
     """A pool, its gangs and its jobs."""
 
     spec: PoolSpec

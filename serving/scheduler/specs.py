@@ -102,13 +102,14 @@ class DueWork:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolDemand:
-    """What a pool has to do, and with what. Jobs that are held do not count."""
+class PoolLoad:
+    """The calls of a pool and the gangs for them. Jobs that are held do not count."""
 
     backlog_gpu_s: float
     """GPU-seconds of all calls that are not done."""
     calls_ready: int
-    """Calls that wait for a gang; those that wait to be tried again are not counted."""
+    """Calls that wait for a gang alone. Those that wait for a cap of their job or tenant, or to be tried again, do not
+    count."""
     calls_running: int
     """Calls that gangs have."""
     gangs_ready: int
@@ -117,7 +118,3 @@ class PoolDemand:
     gangs_idle: int
     oldest_wait_s: float
     """Seconds that the call which has waited longest for a gang has waited."""
-    required_rate: float
-    """Gangs needed from now on to keep every due time that can be kept."""
-    due_slack_s: float | None
-    """Seconds to spare of the tightest of those; None where there is none."""

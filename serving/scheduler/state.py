@@ -6,18 +6,19 @@ presses. How things stand in order is in queues.py. Every count that it keeps is
 """
 
 from collections.abc import Iterable, Sequence
+from math import inf
 
 from serving.scheduler.cost_model import CostModel
-from serving.scheduler.due_times import least_s, review
-from serving.scheduler.failures import Attempt, FailureKind, GangRecord, Trouble, Verdict, judge
+from serving.scheduler.due_times import review
+from serving.scheduler.failures import Attempt, CallVerdict, FailureKind, GangRecord, Trouble, judge
 from serving.scheduler.invariants import check
-from serving.scheduler.queues import Flight, GangState, JobState, PoolState, TenantState, WaitingCall, Warmth
+from serving.scheduler.queues import Flight, GangState, JobState, PoolQueues, TenantState, WaitingCall, Warmth
 from serving.scheduler.specs import (
     Assignment,
     CallKey,
     DueWork,
     JobSpec,
-    PoolDemand,
+    PoolLoad,
     PoolSpec,
     ReadyCall,
     TenantSpec,
@@ -46,9 +47,9 @@ __all__ = [
     "GangState",
     "JobSpec",
     "JobState",
-    "PoolDemand",
+    "PoolLoad",
+    "PoolQueues",
     "PoolSpec",
-    "PoolState",
     "ReadyCall",
     "TenantSpec",
 ]
@@ -59,7 +60,7 @@ class FarmState:
 
     def __init__(self, costs: CostModel) -> None:
         self.costs = costs
-        self.pools: dict[str, PoolState] = {}
+        self.pools: dict[str, PoolQueues] = {}
         self.gangs: dict[str, GangState] = {}
         self.jobs: dict[str, JobState] = {}
         self.tenants: dict[str, TenantState] = {}
@@ -74,7 +75,7 @@ class FarmState:
     def put_pool(self, spec: PoolSpec) -> None:
         """A new pool, or new terms for one that is there."""
         if spec.name not in self.pools:
-            self.pools[spec.name] = PoolState(spec)
+            self.pools[spec.name] = PoolQueues(spec)
         pool = self.pools[spec.name]
         pool.spec = spec
         for gang in pool.gangs.values():
@@ -269,7 +270,7 @@ class FarmState:
         self.costs.observe(cost_key, latents=call.latents, evaluations=call.evaluations, seconds=seconds)
         return True
 
-    def call_failed(self, key: CallKey, gang: str, kind: FailureKind, detail: str, now: float) -> Verdict | None:
+    def call_failed(self, key: CallKey, gang: str, kind: FailureKind, detail: str, now: float) -> CallVerdict | None:
         """It failed: what follows. None where nothing was known of it: it was taken back before.
 
         A gang that must be replaced is given nothing more; a job that fails is held until it is dropped.
@@ -327,26 +328,44 @@ class FarmState:
         """Gangs of a pool that are given calls."""
         return self.pools[pool].ready_gangs if pool in self.pools else 0
 
-    def demand(self, pool: str, now: float) -> PoolDemand:
-        """What a pool has to do, and with what. Looks at every job of the pool."""
+    def load(self, pool: str, now: float) -> PoolLoad:
+        """The calls of a pool and the gangs for them. Looks at every job of the pool."""
         of = self.pools[pool]
-        working = [job for job in of.jobs.values() if not job.held]
-        waits = [call.since for job in working for call in job.waiting.values() if not call.delayed]
-        due = sorted((job.spec.due_at, job.spec.id, job) for job in working if job.spec.due_at and not job.at_risk)
-        needed = rate = 0.0
-        for due_at, _, job in due:
-            needed += job.work_s
-            rate = max(rate, needed / max(1.0, due_at - now))
-        return PoolDemand(
-            backlog_gpu_s=of.spec.gpus_per_gang * sum(job.work_s for job in working),
-            calls_ready=len(waits),
+        by_tenant: dict[str, list[JobState]] = {}
+        for job in of.jobs.values():
+            if len(job.by_film) and not job.held and job.has_room and job.share.tenant.has_room:
+                by_tenant.setdefault(job.spec.tenant, []).append(job)
+        ready = sum(
+            _least(sum(_least(len(job.by_film), job.room) for job in jobs), self.tenants[name].room)
+            for name, jobs in by_tenant.items()
+        )
+        waits = [
+            max(call.since, job.room_since, job.share.tenant.room_since)
+            for jobs in by_tenant.values()
+            for job in jobs
+            for call in job.by_film
+        ]
+        return PoolLoad(
+            backlog_gpu_s=of.spec.gpus_per_gang * sum(job.work_s for job in of.jobs.values() if not job.held),
+            calls_ready=ready,
             calls_running=sum(len(gang.calls) for gang in of.gangs.values()),
             gangs_ready=of.ready_gangs,
             gangs_draining=len(of.gangs) - of.ready_gangs,
             gangs_idle=len(of.idle),
             oldest_wait_s=max(0.0, now - min(waits, default=now)),
-            required_rate=rate,
-            due_slack_s=min((due_at - now - least_s(of, job) for due_at, _, job in due), default=None),
+        )
+
+    def backlog_s(self, pool: str, *, within_s: float) -> float:
+        """Gang-seconds of the calls that are not done; of a job or tenant with a cap no more than the calls that it may
+        have out can do within so many seconds. The rest waits for the cap, and more gangs would not help it."""
+        by_tenant: dict[str, float] = {}
+        for job in self.pools[pool].jobs.values():
+            if not job.held:
+                most_s = inf if job.spec.max_calls is None else job.spec.max_calls * within_s
+                by_tenant[job.spec.tenant] = by_tenant.get(job.spec.tenant, 0.0) + min(job.work_s, most_s)
+        caps = {name: self.tenants[name].spec.max_calls for name in by_tenant}
+        return sum(
+            work_s if (cap := caps[name]) is None else min(work_s, cap * within_s) for name, work_s in by_tenant.items()
         )
 
     def due_work(self, pool: str) -> list[DueWork]:
@@ -433,8 +452,12 @@ class FarmState:
         if flight.ghost:
             return
         job, key = flight.waiting.job, flight.call.key
-        del self.calls[key], job.flights[key]
         tenant = job.share.tenant
+        if not job.has_room:
+            job.room_since = self._now
+        if not tenant.has_room:
+            tenant.room_since = self._now
+        del self.calls[key], job.flights[key]
         tenant.in_flight -= 1
         if tenant.spec.max_calls is not None and tenant.in_flight == tenant.spec.max_calls - 1:
             self._settle_tenant(tenant)
@@ -452,3 +475,7 @@ class FarmState:
             gang.patience_until = max(gang.patience_until, flight.deadline_at)
             gang.pool.ghosts.put(flight, flight.ends_at)
         job.settle()
+
+
+def _least(count: int, most: int | None) -> int:
+    return count if most is None else min(count, most)

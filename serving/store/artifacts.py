@@ -20,6 +20,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
+from cluster.contract.backoff import Backoff
 from serving import settings
 from serving.errors import ArtifactMissing, ArtifactsUnavailable, UserError
 from serving.store.artifact_writers import (
@@ -35,11 +36,8 @@ from serving.store.artifact_writers import (
 ARTIFACT_PATIENCE_S = 30.0
 """Seconds for which an artifact store that fails is tried again before the work that needs it does."""
 
-ARTIFACT_RETRY_S = 0.1
-"""Seconds before the first new try; doubled with every failure up to ARTIFACT_MAX_RETRY_S, less a random part."""
-
-ARTIFACT_MAX_RETRY_S = 3.0
-"""Seconds; the longest wait between two tries."""
+ARTIFACT_BACKOFF = Backoff(first_s=0.1, cap_s=3.0)
+"""Between two tries, less a random part."""
 
 ARTIFACT_REQUEST_S = 30.0
 """Seconds that one request to an object store may take."""
@@ -284,8 +282,8 @@ class Artifacts:
 
     def _trying(self, what: str, action: Callable[[], Result], *, reads: bool = True) -> Result:
         """What `action` returns, tried again while the store fails. If it `reads`, what is not there is missing."""
-        give_up_at, wait_s = time.monotonic() + self._patience_s, ARTIFACT_RETRY_S
-        while True:
+        give_up_at = time.monotonic() + self._patience_s
+        for wait_s in ARTIFACT_BACKOFF.waits():
             try:
                 return action()
             except (BaseError, OSError) as error:
@@ -297,7 +295,7 @@ class Artifacts:
                 log.warning("artifact store fails, trying again: %s: %s", what, reason, extra={"action": "retry"})
             # Less a random part, so that many who wait for one store do not all come back at once.
             time.sleep(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(2 * wait_s, ARTIFACT_MAX_RETRY_S)
+        raise AssertionError("a backoff has no last wait")
 
     def _root_is_there(self) -> bool:
         return self._root is None or self._root.is_dir()

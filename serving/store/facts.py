@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import select, update
 
 from serving.store.database import Database
-from serving.store.records import PoolSupply
+from serving.store.records import StoredSupply
 from serving.store.rows import insert_or
 from serving.store.tables import learned
 
@@ -62,10 +62,10 @@ class Learned:
         """What the bytes of a pool's predictions depend on, as its gangs last said."""
         return cast("dict[str, str] | None", self.recall("numerics", pool))
 
-    def pool_supply(self, pool: str) -> PoolSupply | None:
+    def pool_supply(self, pool: str) -> StoredSupply | None:
         """What the Director last said of a pool."""
         value = self.recall("supply", pool)
-        return None if value is None else PoolSupply(**value)
+        return None if value is None else StoredSupply(**value)
 
     def next_generation(self, *, now: float) -> int:
         """A number higher than that of any Director before."""

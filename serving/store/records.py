@@ -214,7 +214,7 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
-class PoolSupply:
+class StoredSupply:
     """What the Director last said of a pool."""
 
     gangs_ready: int

@@ -3,7 +3,7 @@
 Labels are bounded: pools, statuses, outcomes, reasons, routes. Never a job, shot, user or prompt. Times are seconds,
 sizes bytes, money US dollars. Counters begin at 0 with each Director and are never set: a value that was restored would
 look like a reset to who scrapes it. What lasts longer than a Director is counted by the one that writes it down, or
-from the store's events (director/counters.py), so that no two count it.
+from the store's events (director/reporting/counters.py), so that no two count it.
 """
 
 import importlib.metadata
@@ -144,7 +144,7 @@ class FarmMetrics:
         self.gangs_lost = counter("longtake_gangs_lost", "Gangs that went, by why.", ["pool", "reason"])
         self.due_slack = gauge(
             "longtake_pool_due_slack_seconds",
-            "Time to spare of the tightest due time; absent jobs with one, it is NaN.",
+            "Slack in seconds of the tightest due time that max_gangs could keep; NaN if there is none.",
             ["pool"],
         )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from cluster.contract.backoff import Backoff
 from serving.cli.output.terminal import warn
 from serving.errors import Fault, Problem, UserError
 from serving.settings import MAX_LIST, api_key, farm_url, home
@@ -24,8 +25,8 @@ CLIENT_RETRY_S = 15.0
 CLIENT_CONNECT_S = 3.0
 """Seconds for which a client command tries to reach a farm that has never answered: usually none runs there."""
 
-CLIENT_MAX_WAIT_S = 10.0
-"""Seconds between two tries of a client, at most; the farm's Retry-After may ask for more, up to CLIENT_RETRY_S."""
+CLIENT_BACKOFF = Backoff(first_s=0.1, cap_s=10.0)
+"""Between two tries of a client; the farm's Retry-After may ask for more, up to CLIENT_RETRY_S."""
 
 CLIENT_TIMEOUT_S = 60.0
 """Seconds that a client waits for an answer, and for the next event of a stream."""
@@ -172,7 +173,8 @@ class Patience:
     def reset(self) -> None:
         """The farm has answered: the time begins anew with the next failure."""
         self._since: float | None = None
-        self._next_s = 0.1
+        self._waits = CLIENT_BACKOFF.waits()
+        self._next_s = next(self._waits)
         self._said = False
 
     def wait(self, error: Exception, *, limit_s: float) -> None:
@@ -198,7 +200,7 @@ class Patience:
             warn(f"waiting for the farm at {self._url}")
             self._said = True
         self._sleep(seconds)
-        self._next_s = min(CLIENT_MAX_WAIT_S, 2 * self._next_s)
+        self._next_s = next(self._waits)
         return True
 
 

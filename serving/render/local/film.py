@@ -25,7 +25,7 @@ from serving.models.weight_shapes import check_weight_shapes
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.local.call_cost import CallCost, record_cost
 from serving.render.local.finisher import publish, remove_partial, run_finisher
-from serving.render.local.gang_pool import Answer, GangPool
+from serving.render.local.gang_pool import CallAnswer, GangPool
 from serving.render.local.kept_latents import write_latents
 from serving.render.local.processes import begin_server, start_process
 from serving.render.local.progress import Progress
@@ -193,7 +193,7 @@ class _Render:
         for event in self._pool.events():
             take, call = event.ticket
             take.in_flight.discard(call)
-            if isinstance(event, Answer):
+            if isinstance(event, CallAnswer):
                 take.timeline.accept(call, torch.from_numpy(event.output.prediction_nChw))
                 self._calls_done += 1
                 self.cost.add(latents=len(call.reads), seconds=event.output.seconds)

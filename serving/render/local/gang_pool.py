@@ -51,7 +51,7 @@ class _Gang(Generic[Ticket]):
 
 
 @dataclass(frozen=True)
-class Answer(Generic[Ticket]):
+class CallAnswer(Generic[Ticket]):
     """A call that a gang has finished."""
 
     ticket: Ticket
@@ -90,12 +90,12 @@ class GangPool(Generic[Ticket]):
         return [connection for gang in self._gangs for connection in gang.connections]
 
     def give(self, ticket: Ticket, call: CallInput) -> None:
-        """Give a call to an idle gang; its Answer, or Lost, comes with the ticket."""
+        """Give a call to an idle gang; its CallAnswer, or Lost, comes with the ticket."""
         gang = next(gang for gang in self._gangs if gang.ready and gang.ticket is None)
         gang.ticket = ticket
         gang.send(call)
 
-    def events(self) -> Iterator[Answer[Ticket] | Lost[Ticket]]:
+    def events(self) -> Iterator[CallAnswer[Ticket] | Lost[Ticket]]:
         """What the gangs have reported, without waiting. Raises ModelError, Fault: gangs raise, or die
         too often."""
         for index, gang in enumerate(self._gangs):
@@ -114,7 +114,7 @@ class GangPool(Generic[Ticket]):
                 assert isinstance(message, CallOutput)
                 ticket, gang.ticket = gang.ticket, None
                 assert ticket is not None
-                yield Answer(ticket, message)
+                yield CallAnswer(ticket, message)
 
     def close(self) -> None:
         """End every gang, whatever it is doing."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.kube.client import Listing
 from cluster.kube.errors import Forbidden, Gone, KubeError, Unavailable
-from cluster.kube.mirror import BACKOFF_MOST_S, Change, Mirror, backoff_s, decide_next, key_of
+from cluster.kube.mirror import BACKOFF, Change, Mirror, backoff_s, decide_next, key_of
 from testkit.json_object import Json
 
 
@@ -144,7 +144,7 @@ def test_waits_are_bounded_and_no_shorter_than_the_server_asked(
 ) -> None:
     after = decide_next(end, worked=worked, failures=failures, random=random)
     asked_s = end.retry_after_s or 0.0 if isinstance(end, Unavailable) else 0.0
-    assert asked_s <= after.pause_s <= max(BACKOFF_MOST_S, asked_s)
+    assert asked_s <= after.pause_s <= max(BACKOFF.cap_s, asked_s)
     assert after.relist == (end is not None and not isinstance(end, Unavailable))
 
 
@@ -174,7 +174,7 @@ def test_a_version_that_is_gone_is_listed_anew_at_once() -> None:
 
 def test_waits_spread_over_the_whole_time_up_to_a_bound_that_doubles() -> None:
     random = Random(0)
-    for failures, most_s in ((0, 0.5), (1, 1.0), (2, 2.0), (3, 4.0), (10, BACKOFF_MOST_S)):
+    for failures, most_s in ((0, 0.5), (1, 1.0), (2, 2.0), (3, 4.0), (10, BACKOFF.cap_s)):
         waits = [backoff_s(failures, random) for _ in range(500)]
         assert min(waits) < most_s * 0.05
         assert most_s * 0.95 < max(waits) <= most_s

@@ -70,11 +70,11 @@ class Scene:
         """The Director answers the question that is out; two ticks later it is decided."""
         if not self.questions or self.questions[-1].is_there:
             self.step()
-        self.questions[-1].give(outlook(self.now, **answer))
+        self.questions[-1].give(inputs(self.now, **answer))
         return self.step()
 
 
-def outlook(
+def inputs(
     now: float,
     *,
     backlog: float = 0.0,
@@ -107,11 +107,11 @@ def test_one_question_is_out_at_a_time_and_is_asked_no_more_often_than_stated() 
     for _ in range(50):
         scene.step(SCALE_POLL_S / 5)
     assert len(scene.questions) == 1, "it is not answered yet"
-    scene.questions[0].give(outlook(scene.now))
+    scene.questions[0].give(inputs(scene.now))
     for _ in range(50):
         scene.step(SCALE_POLL_S / 5)
         if not scene.questions[-1].is_there:
-            scene.questions[-1].give(outlook(scene.now))
+            scene.questions[-1].give(inputs(scene.now))
     assert 8 <= len(scene.questions) <= 12
 
 
@@ -134,7 +134,7 @@ def test_without_a_director_the_gangs_that_are_there_stay() -> None:
     assert scene.step() == 3
 
 
-@pytest.mark.parametrize("answer", [{}, {"terms": {}}, {**outlook(0.0), "demand": {"backlog_gpu_s": "many"}}])
+@pytest.mark.parametrize("answer", [{}, {"terms": {}}, {**inputs(0.0), "demand": {"backlog_gpu_s": "many"}}])
 def test_an_answer_that_is_not_understood_changes_nothing(answer: dict[str, Any]) -> None:
     scene = Scene()
     assert scene.told(backlog=35.0) == 4
@@ -193,7 +193,7 @@ def test_whatever_is_answered_the_terms_are_kept_and_no_more_go_than_are_idle(
         question = scene.questions[-1] if scene.questions and not scene.questions[-1].is_there else None
         if question is not None and kind == "answer":
             standing = (ready, ready // 2)
-            question.give(outlook(scene.now, backlog=backlog, ready=ready, idle=ready // 2))
+            question.give(inputs(scene.now, backlog=backlog, ready=ready, idle=ready // 2))
         elif question is not None and kind == "none":
             question.give(None)
         elif question is not None and kind == "death":

@@ -17,7 +17,7 @@ from serving.api.app import create_api
 from serving.api.services import Services, open_services
 from serving.config.farm import FarmConfig, LimitsConfig
 from serving.director.node_states import find_node
-from serving.director.ports import Node
+from serving.director.ports import ClusterNode
 from serving.errors import Fault
 from serving.telemetry.histograms import ApiReport
 
@@ -82,7 +82,7 @@ class DeafLive:
         """As a Director would; of the request the deadline matters alone."""
         self._check()
         node = find_node(
-            [Node(one.id, "", "", {}, one.state, one.name == "head", True, None) for one in self.there], node_id
+            [ClusterNode(one.id, "", "", {}, one.state, one.name == "head", True, None) for one in self.there], node_id
         )
         asked = DrainRequest.model_validate(request).deadline_s
         changed = asked < self.drains.get(node.id, float("inf"))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from serving.cli.commands import app
 from serving.errors import Fault, UserError
-from serving.local_farm.home import FarmHome, FarmState, write_secret
+from serving.local_farm.home import FarmHome, FarmRecord, write_secret
 from serving.settings import MAX_LOG_LIST
 from serving.store.log_lines import LogLine
 from serving.store.records import LedgerEntry
@@ -305,7 +305,7 @@ def test_without_a_url_commands_talk_to_the_farm_of_their_home_with_its_key(
     with running(tmp_path / "farm", auth="on") as farm:
         _, secret = farm.services.keys.create("admin", "longtake up", time.time())
         write_secret(home.admin_key_file, secret)
-        home.write(FarmState(1, 1.0, "ready", farm.url, str(tmp_path), str(tmp_path), 1.0))
+        home.write(FarmRecord(1, 1.0, "ready", farm.url, str(tmp_path), str(tmp_path), 1.0))
         assert "longtake up" in output_of("keys", "list")
 
 

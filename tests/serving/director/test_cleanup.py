@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.config.farm import RetentionConfig
-from serving.director.cleanup import Tidier
+from serving.director.cleanup import Cleanup
 from serving.errors import ArtifactsUnavailable
 from serving.store.artifacts import Artifacts
 from serving.store.database import Database, open_database
@@ -35,15 +35,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def make_tidier(artifacts: Artifacts, database: Database) -> Tidier:
-    return Tidier(database, JobStore(database), artifacts, RetentionConfig(), clock=lambda: LATER)
+def make_tidier(artifacts: Artifacts, database: Database) -> Cleanup:
+    return Cleanup(database, JobStore(database), artifacts, RetentionConfig(), clock=lambda: LATER)
 
 
 def keys(artifacts: Artifacts) -> list[str]:
     return sorted(info.key for info in artifacts.list())
 
 
-async def run_until(tidier: Tidier, artifacts: Artifacts, wanted: list[str]) -> None:
+async def run_until(tidier: Cleanup, artifacts: Artifacts, wanted: list[str]) -> None:
     running = asyncio.ensure_future(tidier.run(prompts_in_use=lambda: PROMPTS[:1], is_retired=lambda: False))
     try:
         async with asyncio.timeout(30):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.director.counters import Counting, EventCounting
-from serving.director.gangs import GANG_SILENT_S, Gangs
+from serving.director.pools.gangs import GANG_SILENT_S, Gangs
+from serving.director.reporting.counters import Counters, EventCounters
 from serving.errors import StoreUnavailable
 from serving.jobs.lifecycle import Lifecycle
 from serving.render.farm_messages import (
@@ -66,9 +66,9 @@ def report(outcome: Outcome = "done", **values: Any) -> CallReport:
 # ------------------------------------------------------------------------------------------------ what is durable
 
 
-def counting_of(database: Database) -> tuple[FarmMetrics, EventCounting]:
+def counting_of(database: Database) -> tuple[FarmMetrics, EventCounters]:
     metrics = opened()
-    return metrics, EventCounting(JobStore(database), Counting(metrics), clock=lambda: NOW)
+    return metrics, EventCounters(JobStore(database), Counters(metrics), clock=lambda: NOW)
 
 
 def test_what_happened_is_counted_by_what_became_of_it(database: Database) -> None:
@@ -88,8 +88,8 @@ def test_what_happened_is_counted_by_what_became_of_it(database: Database) -> No
 
     async def body() -> None:
         await events.begin(1)
-        await events.look()
-        await events.look()
+        await events.count()
+        await events.count()
 
     asyncio.run(body())
     assert value(metrics, "longtake_jobs_submitted_total") == 4
@@ -112,10 +112,10 @@ def test_the_next_director_counts_what_came_after_the_last_one_and_nothing_twice
     async def body() -> None:
         store.insert(new_job(NOW), [], actor="longtake")
         await counted.begin(1)
-        await counted.look()
+        await counted.count()
         store.insert(new_job(NOW + 1), [], actor="longtake")  # while there is no Director
         await counting.begin(2)
-        await counting.look()
+        await counting.count()
 
     asyncio.run(body())
     assert [value(metrics, "longtake_jobs_submitted_total") for metrics in (first, second)] == [1, 1]
@@ -130,9 +130,9 @@ def test_two_directors_at_once_count_each_event_once(database: Database) -> None
             await events.begin(generation)
         for number in range(20):
             store.insert(new_job(NOW + number), [], actor="longtake")
-            await asyncio.gather(*(events.look() for _, events in both))
+            await asyncio.gather(*(events.count() for _, events in both))
         for _, events in both:  # who had lost the race goes on from where the other is
-            await events.look()
+            await events.count()
 
     asyncio.run(body())
     assert value([metrics for metrics, _ in both], "longtake_jobs_submitted_total") == 20
@@ -155,9 +155,9 @@ def test_an_answer_of_the_store_that_is_lost_loses_no_count(
         store.insert(new_job(NOW), [], actor="longtake")
         monkeypatch.setattr(JobStore, "advance", advance_and_lose_the_answer)
         with pytest.raises(StoreUnavailable):
-            await events.look()
+            await events.count()
         store.insert(new_job(NOW + 1), [], actor="longtake")
-        await events.look()
+        await events.count()
 
     asyncio.run(body())
     assert value(metrics, "longtake_jobs_submitted_total") == 2
@@ -171,7 +171,7 @@ def test_a_farm_that_worked_before_events_were_counted_begins_with_what_comes(da
         store.insert(new_job(NOW), [], actor="longtake")
         await events.begin(7)
         store.insert(new_job(NOW + 1), [], actor="longtake")
-        await events.look()
+        await events.count()
 
     asyncio.run(body())
     assert value(metrics, "longtake_jobs_submitted_total") == 1
@@ -182,7 +182,7 @@ def test_a_farm_that_worked_before_events_were_counted_begins_with_what_comes(da
 
 def test_calls_are_counted_by_outcome_and_reason() -> None:
     metrics = opened()
-    counting = Counting(metrics)
+    counting = Counters(metrics)
     for outcome in OUTCOMES:
         counting.call_ended(POOL, report(outcome), waited=False)
     counting.call_ended(POOL, report("gang_died"), waited=True)
@@ -195,7 +195,7 @@ def test_calls_are_counted_by_outcome_and_reason() -> None:
 
 def test_a_report_of_the_api_that_comes_twice_counts_once() -> None:
     metrics = opened()
-    counting = Counting(metrics)
+    counting = Counters(metrics)
     tally = Tally(metrics.api_requests.bounds)
     tally.observe(0.07)
     lag = Tally(metrics.events_lag.bounds)
@@ -259,7 +259,7 @@ def test_gangs_are_lost_by_what_befell_them() -> None:
 
 def test_a_host_that_many_takes_miss_is_lost_once_until_it_works_again() -> None:
     metrics = opened()
-    counting = Counting(metrics)
+    counting = Counters(metrics)
     for _ in range(3):
         counting.host_lost(0)
     counting.host_works(0)
@@ -290,7 +290,7 @@ WORDS = st.text(min_size=1, max_size=40)
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS, st.sampled_from(OUTCOMES)), max_size=20))
 def test_no_name_of_a_job_take_user_or_prompt_becomes_a_label(names: list[tuple[str, str, str, Outcome]]) -> None:
     metrics = opened()
-    counting = Counting(metrics)
+    counting = Counters(metrics)
     for job, take, prompt, outcome in names:
         counting.call_ended(POOL, report(outcome, detail=prompt), waited=False)
         counting.charged([LedgerEntry(job, prompt, POOL, take, prompt, 1.0, 1.0, 1.0, NOW)])
@@ -318,7 +318,7 @@ def test_the_page_about_metrics_lists_those_that_are_declared() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason=NO_PROMETHEUS)
 def test_the_exposition_is_as_prometheus_wants_it() -> None:
     metrics = opened()
-    counting = Counting(metrics)
+    counting = Counters(metrics)
     times = CallTimes(0.1, 0.1, 0.1, 0.1)
     counting.call_ended(POOL, report(times=times, checkpoints=CheckpointCounts(1, 1, 100)), waited=False)
     counting.decoded(POOL, Decoded(1, 1, complete=False, seconds=1.0))

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving import settings
+from cluster.contract.backoff import Backoff
 from serving.config.farm import DAY_S
 from serving.director.director import Director
-from serving.director.outcomes import MAX_HOST_FAILURES
+from serving.director.outcomes import MAX_DECODE_TRIES, MAX_HOST_FAILURES
 from serving.director.testing import LocalFarm
 from serving.errors import ArtifactsUnavailable, GangDied, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
@@ -397,8 +397,9 @@ def test_no_job_fails_because_the_artifact_store_does_for_long(
     model: str, undisturbed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     farm = LocalFarm(tmp_path, model=model)
-    monkeypatch.setattr(settings, "DECODE_RETRY_S", 0.001)
-    monkeypatch.setattr("serving.director.outcomes.HOST_RETRY_S", 0.001)
+    for module in ("outcomes", "finishing"):
+        monkeypatch.setattr(f"serving.director.{module}.DECODE_BACKOFF", Backoff.steady(0.001))
+    monkeypatch.setattr("serving.director.outcomes.HOST_BACKOFF", Backoff.steady(0.001))
     failures = 0
 
     def failing(*_: object, **__: object) -> None:
@@ -417,7 +418,7 @@ def test_no_job_fails_because_the_artifact_store_does_for_long(
         director = farm.director()
         first = farm.submit(director, board(model))
         async with farm.running(director):
-            await outage(3 * settings.MAX_DECODE_TRIES)  # when a job is taken up
+            await outage(3 * MAX_DECODE_TRIES)  # when a job is taken up
             await farm.until(lambda: farm.job(first.id).calls_done > 2)
             await outage(MAX_HOST_FAILURES + 10)  # while it renders
             await farm.until(lambda: farm.status(first) in ("completed", "failed"))
@@ -506,7 +507,7 @@ def test_checkpoints_that_a_killed_host_had_no_time_to_remove_go_with_the_next_d
         for key in left:
             farm.artifacts.put(key, b"of a take that is done")
         farm.hosts[0].kill()
-        for task in first._desk.tasks:  # killed with its process
+        for task in first.tasks.running:  # killed with its process
             task.cancel()
         async with farm.running(farm.director("second")):
             await farm.until(lambda: farm.status(job) in ("completed", "failed"))

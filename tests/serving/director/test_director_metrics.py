@@ -186,7 +186,7 @@ def test_a_director_that_takes_over_counts_nothing_that_was_counted(model: str, 
             await farm.until(lambda: value(first, "longtake_gpu_seconds_total") == pytest.approx(charged(farm)))
             await farm.until(lambda: value(first, "longtake_job_queue_wait_seconds_count") == 1)
             await farm.until(lambda: len(farm.jobs.recall("gangs", "default") or []) == 2)
-        for task in first._desk.tasks:  # killed with its process
+        for task in first.tasks.running:  # killed with its process
             task.cancel()
         farm.decoder.free.set()
         second = farm.director("second")

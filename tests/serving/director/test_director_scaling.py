@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cluster.contract.pools_and_nodes import DrainRequest, PoolDemand, PoolSupply, PoolTerms
-from serving.config.farm import PoolConfig, ScalingConfig
+from serving.config.farm import LimitsConfig, PoolConfig, ScalingConfig
 from serving.config.pool_terms import TERMS
 from serving.director.director import Director
-from serving.director.pool_scaling import COLD_START
+from serving.director.pools.pool_scaling import COLD_START
 from serving.director.testing import LocalFarm
 from serving.errors import NotFound, WrongState
 from serving.jobs.admission import Quote
@@ -66,7 +66,7 @@ def asked(
     director: Director, standing: Mapping[str, Any] = STANDING
 ) -> tuple[PoolTerms, PoolDemand, PoolSupply] | None:
     """What the pool's policy is told."""
-    told = director.outlook.answer(POOL, standing, time.time())
+    told = director.demand.answer(POOL, standing, time.time())
     if told is None:
         return None
     return (
@@ -113,7 +113,7 @@ def test_a_pool_without_gangs_knows_the_work_of_jobs_that_nobody_has_taken_up(mo
 def test_the_work_of_jobs_that_are_not_planned_yet_is_taken_to_be_alike(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.director.waiting_jobs.WAITING_PLANNED", 2)
+    monkeypatch.setattr("serving.director.pools.waiting_jobs.WAITING_PLANNED", 2)
     farm = scaled_farm(tmp_path, model, gangs=0)
 
     async def body() -> None:
@@ -151,6 +151,28 @@ def test_work_moves_from_the_waiting_to_those_taken_up_and_is_not_counted_twice(
             await farm.until(is_done)
             assert max(seen) <= 1.001 * most
             await farm.until(lambda: demand(director).backlog_gpu_s == 0)
+
+    asyncio.run(body())
+
+
+def test_calls_that_wait_for_their_tenants_cap_ask_for_no_gangs(model: str, tmp_path: Path) -> None:
+    farm = scaled_farm(tmp_path, model, gangs=1)
+    farm.config = farm.config.model_copy(update={"limits": LimitsConfig(calls_per_tenant=1)})
+    [gang] = farm.gangs.values()
+
+    async def body() -> None:
+        director = farm.director()
+        farm.submit(director, board(model), due_at=time.time() + 3600)
+        async with farm.running(director), gang.line:  # its call does not end
+            await farm.until(lambda: asked(director) is not None and demand(director).calls_running == 1)
+            await farm.until(lambda: demand(director).calls_ready == 0)
+            assert demand(director).oldest_wait_s == 0.0
+            [pool] = director.pools()
+            assert pool["calls_ready"] == 0
+            assert pool["required_rate"] == pool["demand"]["required_gangs"] > 0
+            assert pool["due_slack_s"] == pool["demand"]["due_slack_s"]
+            shown = director.metrics.due_slack.labels(POOL)._value.get()
+            assert shown == pytest.approx(pool["due_slack_s"], abs=60.0)
 
     asyncio.run(body())
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.director.journal import Journal
+from serving.director.reporting.journal import Journal
 from serving.errors import StoreUnavailable
 from serving.store.log_lines import LogLine
 

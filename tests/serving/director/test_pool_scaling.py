@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.config.farm import PoolConfig, ScalingConfig
-from serving.director.pool_scaling import COLD_START_SAMPLES, PoolScaling
+from serving.director.pools.pool_scaling import COLD_START_SAMPLES, PoolScaling
 from serving.settings import COLD_START_S
 
 SCALED = PoolConfig(min_gangs=0, max_gangs=8, scaling=ScalingConfig())

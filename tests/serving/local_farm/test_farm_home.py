@@ -13,7 +13,7 @@ import pytest
 from serving.config.farm import FarmConfig, load_config
 from serving.errors import Fault
 from serving.local_farm import ray_cluster
-from serving.local_farm.home import FarmHome, FarmState
+from serving.local_farm.home import FarmHome, FarmRecord
 from serving.local_farm.supervisor import clear_leftovers
 
 
@@ -50,7 +50,7 @@ def test_what_a_dead_farm_had_in_its_log_is_in_the_database_after_down(tmp_path:
     reader.execute("SELECT * FROM t").fetchall()
     assert file.with_name("farm.db-wal").stat().st_size > 0
     home.write(
-        FarmState(
+        FarmRecord(
             pid=2**22 + 1,
             pid_created_at=0.0,
             state="ready",

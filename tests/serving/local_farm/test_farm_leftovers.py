@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from serving.cli.commands import app
 from serving.config.farm import FarmConfig
 from serving.errors import Fault, UserError
-from serving.local_farm.home import MAX_RAY_FOLDER_CHARS, FarmHome, FarmState, write_secret
+from serving.local_farm.home import MAX_RAY_FOLDER_CHARS, FarmHome, FarmRecord, write_secret
 from serving.local_farm.leftovers import end_farm, find_processes
 from serving.local_farm.supervisor import check_port, clear_leftovers
 
@@ -41,7 +41,7 @@ def python(script: str, **environment: str) -> contextlib.AbstractContextManager
     return process(sys.executable, "-c", script, **environment)
 
 
-def state_of(folder: Path, **values: object) -> FarmState:
+def state_of(folder: Path, **values: object) -> FarmRecord:
     me = psutil.Process()
     known = {
         "pid": me.pid,
@@ -52,7 +52,7 @@ def state_of(folder: Path, **values: object) -> FarmState:
         "scratch": str(folder / "scratch"),
         "started_at": time.time(),
     }
-    return FarmState(**{**known, **values})  # type: ignore[arg-type]
+    return FarmRecord(**{**known, **values})  # type: ignore[arg-type]
 
 
 @pytest.fixture

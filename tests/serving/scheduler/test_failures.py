@@ -5,18 +5,17 @@ from hypothesis import strategies as st
 
 from serving.scheduler.cost_model import CostModel, Curve
 from serving.scheduler.failures import (
+    CALL_BACKOFF,
     GANG_LOST,
     GANG_STRIKES,
     MAX_CALL_TRIES,
-    MAX_RETRY_WAIT_S,
     NOT_COUNTED,
     POISON_GANGS,
-    RETRY_WAIT_S,
     Attempt,
+    CallVerdict,
     FailureKind,
     GangRecord,
     Trouble,
-    Verdict,
     judge,
 )
 from serving.scheduler.policy import assign, wake_at
@@ -34,7 +33,7 @@ KINDS: tuple[FailureKind, ...] = (
 COUNTED = [kind for kind in KINDS if kind not in NOT_COUNTED]
 
 
-def verdicts(attempts: list[tuple[str, FailureKind]]) -> list[Verdict]:
+def verdicts(attempts: list[tuple[str, FailureKind]]) -> list[CallVerdict]:
     """What follows from each attempt at one call, until its job fails."""
     trouble, found = Trouble(), []
     for at, (gang, kind) in enumerate(attempts):
@@ -71,7 +70,7 @@ def test_drains_preemptions_and_lost_hosts_never_count(kinds: list[FailureKind])
     found = verdicts([("a", kind) for kind in kinds])
     assert len(found) == len(kinds)
     for at, verdict in enumerate(found):
-        assert verdict == Verdict(retry_at=float(at), replace_gang=False)
+        assert verdict == CallVerdict(retry_at=float(at), replace_gang=False)
 
 
 def test_waits_double_until_they_are_long() -> None:
@@ -82,7 +81,7 @@ def test_waits_double_until_they_are_long() -> None:
         assert verdict.retry_at is not None
         waits.append(verdict.retry_at - at)
     for index, wait_s in enumerate(waits):
-        assert abs(wait_s - min(MAX_RETRY_WAIT_S, RETRY_WAIT_S * 2**index)) < 1e-6
+        assert abs(wait_s - CALL_BACKOFF.wait_s(index + 1)) < 1e-6
 
 
 def test_a_gang_is_replaced_when_it_died_hung_or_is_to_blame() -> None:

@@ -467,22 +467,41 @@ def test_demand_counts_what_waits_and_who_is_there() -> None:
     submit(state, "held", 7)
     state.hold_job("held", "paused")
     assign(state, 0.0)
-    demand = state.demand(POOL, 30.0)
-    assert demand.backlog_gpu_s == 4 * 10
-    assert (demand.calls_ready, demand.calls_running) == (3, 2)
-    assert (demand.gangs_ready, demand.gangs_draining, demand.gangs_idle) == (2, 1, 0)
-    assert demand.oldest_wait_s == 30.0
-    assert (demand.required_rate, demand.due_slack_s) == (0.0, None)
+    load = state.load(POOL, 30.0)
+    assert load.backlog_gpu_s == 4 * 10
+    assert (load.calls_ready, load.calls_running) == (3, 2)
+    assert (load.gangs_ready, load.gangs_draining, load.gangs_idle) == (2, 1, 0)
+    assert load.oldest_wait_s == 30.0
 
 
-def test_demand_knows_how_many_gangs_due_times_need() -> None:
+@pytest.mark.parametrize("capped", ["job", "tenant"])
+def test_calls_that_wait_for_a_cap_alone_are_no_backlog(capped: str) -> None:
+    state = new_farm(gangs=3)
+    if capped == "tenant":
+        state.put_tenant(TenantSpec("ada", max_calls=2))
+    submit(state, "a", 50, tenant="ada", max_calls=2 if capped == "job" else None)
+    given = assign(state, 0.0)
+    assert len(given) == 2
+    load = state.load(POOL, 100.0)
+    assert (load.calls_ready, load.calls_running, load.oldest_wait_s) == (0, 2, 0.0)
+    assert load.backlog_gpu_s == 50.0, "it is still to be done"
+    assert state.backlog_s(POOL, within_s=10.0) == 20.0, "but two gangs are all that it can use"
+    assert state.backlog_s(POOL, within_s=1e6) == 50.0
+    submit(state, "b", 4, tenant="bob")
+    assert state.load(POOL, 101.0).calls_ready == 4
+    finish(state, given[:1])
+    load = state.load(POOL, 100.0)
+    assert load.calls_ready == 5, "there is room for one more call"
+    assert load.oldest_wait_s <= 100.0
+
+
+def test_a_call_that_waited_for_a_cap_waits_for_a_gang_from_when_there_is_room() -> None:
     state = new_farm(gangs=1)
-    submit(state, "a", 100, due_at=50.0 + DUE_LEAD_S)
-    submit(state, "b", 300, due_at=200.0)
-    demand = state.demand(POOL, 0.0)
-    assert demand.required_rate == pytest.approx(2.0)  # 400 gang-seconds until 200
-    assert demand.due_slack_s is not None
-    assert demand.due_slack_s < 50.0
+    submit(state, "a", 9, max_calls=1)
+    [given] = assign(state, 0.0)
+    state.pass_time(60.0)
+    finish(state, [given])
+    assert state.load(POOL, 65.0).oldest_wait_s == 5.0
 
 
 def test_a_gang_is_given_time_to_load_the_model_with_its_first_call_of_each_expert() -> None:

@@ -17,7 +17,7 @@ from serving.store.database import Database
 from serving.store.idempotency import IDEMPOTENCY_BUSY_S, IDEMPOTENCY_KEPT_S, IdempotencyKeys, StoredAnswer
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys, TenantSettings
-from serving.store.records import IdempotencyRecord, Job, PoolSupply
+from serving.store.records import IdempotencyRecord, Job, StoredSupply
 from serving.store.webhooks import (
     MAX_ENDPOINTS,
     SWITCHED_OFF,
@@ -328,7 +328,7 @@ def test_facts_are_kept_in_place_of_those_before(database: Database) -> None:
         store.learn("costs", "calls", value, now=NOW)
     assert store.recall("costs", "calls") == {"b": [1, None]}
     store.learn("supply", "default", {"gangs_ready": 2, "backlog_gpu_s": 9.5, "at": NOW}, now=NOW)
-    assert store.pool_supply("default") == PoolSupply(2, 9.5, NOW)
+    assert store.pool_supply("default") == StoredSupply(2, 9.5, NOW)
 
 
 def test_every_director_has_a_generation_of_its_own(database: Database) -> None:

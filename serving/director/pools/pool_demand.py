@@ -1,10 +1,11 @@
-"""How the pools stand: what each has to do, with what, on which terms; what scaling is told, and who asks about pools.
+"""What each pool has to do, with how many gangs and on which terms: for scaling, for gauges and for GET /v1/pools.
 
 It brings together the scheduler's books, the jobs that nobody holds yet, and what is known of gangs that start; reads
 the store through JobStore alone. Everything but `refresh` answers at once.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,8 @@ from pydantic import ValidationError
 from cluster.contract.pools_and_nodes import PoolDemand, PoolSupply
 from serving.config.farm import FarmConfig, PoolConfig
 from serving.config.pool_terms import TERMS, read_terms
-from serving.director.pool_scaling import COLD_START, PoolScaling, open_scaling
-from serving.director.waiting_jobs import WaitingJobs
+from serving.director.pools.pool_scaling import COLD_START, PoolScaling, open_scaling
+from serving.director.pools.waiting_jobs import WaitingJobs
 from serving.scheduler.due_times import gangs_for
 from serving.scheduler.state import FarmState, PoolSpec
 from serving.store.jobs import JobStore
@@ -22,8 +23,8 @@ from serving.store.jobs import JobStore
 log = logging.getLogger(__name__)
 
 
-class FarmOutlook:
-    """The outlook of every pool of one farm. Puts the pools into the scheduler's books."""
+class FarmDemand:
+    """What every pool of one farm has to do. Puts the pools into the scheduler's books."""
 
     def __init__(self, config: FarmConfig, state: FarmState, jobs: JobStore, waiting: WaitingJobs) -> None:
         self._config = config
@@ -86,16 +87,16 @@ class FarmOutlook:
 
     def supply(self, pool: str, now: float) -> PoolSupply:
         """A pool's gangs as they are now."""
-        found = self._state.demand(pool, now)
+        found = self._state.load(pool, now)
         return self.pools[pool].supply(ready=found.gangs_ready, idle=found.gangs_idle, draining=found.gangs_draining)
 
     def backlog_gpu_s(self, pool: str) -> float:
         """As it was measured last."""
         return self._demand[pool].backlog_gpu_s if pool in self._demand else 0.0
 
-    def measured_at(self, pool: str) -> float | None:
-        """Unix seconds at which what the pool has to do was measured last; None before that."""
-        return self._demand[pool].measured_at if pool in self._demand else None
+    def demand(self, pool: str) -> PoolDemand | None:
+        """What the pool has to do, as it was measured last; None before that."""
+        return self._demand.get(pool)
 
     def describe(self, pool: str, now: float) -> dict[str, Any]:
         """As GET /v1/pools shows it; see PoolState."""
@@ -105,6 +106,14 @@ class FarmOutlook:
             "demand": None if demand is None else demand.model_dump(mode="json"),
             "supply": self.supply(pool, now).model_dump(mode="json"),
             "decision": None if scaling.decision is None else scaling.decision.model_dump(mode="json"),
+        }
+
+    def describe_due(self, pool: str) -> dict[str, Any]:
+        """The same due times under the names that the pool's `live` part has always had."""
+        demand = self._demand.get(pool)
+        return {
+            "required_rate": 0.0 if demand is None else demand.required_gangs,
+            "due_slack_s": None if demand is None else demand.due_slack_s,
         }
 
     def _use_terms(self, stored: Mapping[str, Any]) -> None:
@@ -118,14 +127,15 @@ class FarmOutlook:
                 self._state.put_pool(spec)
 
     def _measure(self, pool: PoolConfig, calls_soon: int, now: float) -> PoolDemand:
-        here = self._state.demand(pool.name, now)
+        here = self._state.load(pool.name, now)
+        within_s = math.inf if pool.scaling is None else pool.scaling.drain_within_s
         there = self._waiting.work(pool.name, without=self._state.jobs.keys())
         due = [*self._state.due_work(pool.name), *there.due]
         required, slack_s = gangs_for(due, most=self.pools[pool.name].terms.max_gangs, now=now)
         waited_s = 0.0 if there.oldest_at is None else max(0.0, now - there.oldest_at)
         return PoolDemand(
             measured_at=now,
-            backlog_gpu_s=here.backlog_gpu_s + there.work_s * pool.shape.ranks,
+            backlog_gpu_s=(self._state.backlog_s(pool.name, within_s=within_s) + there.work_s) * pool.shape.ranks,
             gpus_per_gang=pool.shape.ranks,
             calls_ready=here.calls_ready + calls_soon + there.calls_ready,
             calls_running=here.calls_running,

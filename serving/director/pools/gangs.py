@@ -30,7 +30,7 @@ Answer = Literal["go_on", "replace", "idle"]
 
 
 @dataclass
-class _Known:
+class _KnownGang:
     hello: GangHello
     handle: Any
     heard_at: float
@@ -44,7 +44,7 @@ class Gangs:
     metrics: FarmMetrics
     _started: set[str] = field(default_factory=set)
     """Gangs that were counted as started, by this Director or the one before."""
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[str, _KnownGang] = field(default_factory=dict)
     _condemned: dict[str, tuple[float, tuple[CallKey, ...]]] = field(default_factory=dict)
     """Gangs that must be replaced: when that was found, and the calls that they had, the running one first."""
     _told: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Gangs:
             return "replace"
         if known is None:
             log.info("gang %s is there", hello.gang, extra={"action": "gang_joined", **_about(hello)})
-        self._known[hello.gang] = _Known(hello, handle, now)
+        self._known[hello.gang] = _KnownGang(hello, handle, now)
         self.state.gang_joined(hello.gang, hello.pool)
         if hello.draining:
             self.state.gang_draining(hello.gang)
@@ -139,8 +139,7 @@ class Gangs:
         return True
 
     def describe(self, pool: str, now: float) -> dict[str, Any]:
-        """A pool's gangs and demand, for people."""
-        demand = asdict(self.state.demand(pool, now))
+        """A pool's calls and gangs, for people."""
         gangs = [
             {
                 "gang": known.hello.gang,
@@ -153,7 +152,7 @@ class Gangs:
             for name, known in self._known.items()
             if known.hello.pool == pool
         ]
-        return {**demand, "gangs": gangs, "problem": self.problem(pool, now)}
+        return {**asdict(self.state.load(pool, now)), "gangs": gangs, "problem": self.problem(pool, now)}
 
     def on_node(self, node: str) -> dict[str, int]:
         """Names of the gangs that have a rank or their leader on a node, and how many calls each has."""

@@ -2,8 +2,8 @@
 
 What a Director alone sees is counted as it sees it: calls, gangs, hosts, decoders. What lasts longer than a Director is
 counted from what is durable: GPU-seconds, money and takes when they are written down, jobs and films from the store's
-events. How far those were read is kept in the store; whoever moves that mark counts what it passed. So a Director that
-dies in between loses a count, and no two count one thing.
+events. How far those were read is kept in the store; the Director that moves that mark counts what it
+passed. So a Director that dies in between loses a count, and no two count one thing.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ EVENTS = "counted_events"
 """Name of the mark in the store: the newest event that was counted."""
 
 
-class Counting:
+class Counters:
     """Counts what one Director sees."""
 
     def __init__(self, metrics: FarmMetrics) -> None:
@@ -68,7 +68,7 @@ class Counting:
         self._metrics.calls.labels(pool, "failed", "host_lost").inc()
 
     def call_measured(self, pool: str, *, expected_s: float, seconds: float) -> None:
-        """A call that was done took `seconds` where the cost model expected others."""
+        """A call that was done took `seconds`, and the cost model had expected `expected_s`."""
         self._metrics.cost_error.labels(pool).observe(seconds / max(expected_s, LEAST_S))
 
     # ------------------------------------------------------------------------------------------------ hosts and stores
@@ -150,17 +150,17 @@ class Counting:
         self._metrics.hear_api(report)
 
 
-class EventCounting:
+class EventCounters:
     """Counts the store's events. Belongs to one Director."""
 
-    def __init__(self, jobs: JobStore, counting: Counting, *, clock: Callable[[], float]) -> None:
+    def __init__(self, jobs: JobStore, counters: Counters, *, clock: Callable[[], float]) -> None:
         self._jobs = jobs
-        self._counting = counting
+        self._counters = counters
         self._clock = clock
         self._generation = 0
         self._mark = 0
         self._page: tuple[int, Sequence[JobFact]] | None = None
-        """What was read, until it is known who counts it."""
+        """What was read, until it is known which Director counts it."""
 
     async def begin(self, generation: int) -> None:
         """Go on where the Director before stopped. The first of a farm counts from the first event; the first of a
@@ -172,7 +172,7 @@ class EventCounting:
             await asyncio.to_thread(self._advance, 0, mark)
         self._mark = mark or 0
 
-    async def look(self) -> None:
+    async def count(self) -> None:
         """Count what has happened since. Raises StoreUnavailable."""
         while True:
             if self._page is None:
@@ -189,7 +189,7 @@ class EventCounting:
                 return
             self._mark = last
             for fact in facts:
-                self._counting.happened(fact)
+                self._counters.happened(fact)
 
     def _advance(self, before: int, after: int) -> bool:
         return self._jobs.advance(EVENTS, before=before, after=after, by=self._generation, now=self._clock())
