@@ -139,5 +139,5 @@ class DrainRequest(_Frozen):
 
     cause: DrainCause
     reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON_CHARS)]
-    deadline_s: Annotated[float, Field(gt=0, le=MAX_DRAIN_S)]
+    deadline_s: Annotated[float, Field(strict=True, gt=0, le=MAX_DRAIN_S)]
     """Seconds from now until the node may be gone; what runs on it by then is lost and done again elsewhere."""

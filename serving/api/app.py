@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from serving.api import errors
 from serving.api.caller import ADMIN_TENANT, Caller
@@ -87,9 +88,10 @@ def _make_app() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for part in (jobs, versions, timelines, events, logs, files, videos, farm, pools, nodes, access, studio):
+    parts = (jobs, versions, timelines, events, logs, files, videos, farm, pools, nodes, access, studio)
+    for part in parts:
         app.include_router(part.router)
-    errors.install(app)
+    errors.install(app, [route for part in parts for route in part.router.routes if isinstance(route, APIRoute)])
     app.openapi = functools.cache(functools.partial(openapi.describe, app))  # type: ignore[method-assign]
     return app
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -64,6 +65,28 @@ _PARAMETERS = {"video": "size", "shots": "shots", "model": "model", "pool": "mod
 """The parameter of /v1/videos that a part of the storyboard came from."""
 
 
+_WORDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
+    **dict.fromkeys(("string_type", "string_unicode"), "must be text"),
+    "list_type": "must be a list",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "may have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "may have at most {max_length} entries",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+}
+"""What pydantic's kinds of errors are called here."""
+
+
 class ApiError(Exception):
     """A request that is answered with an error."""
 
@@ -99,14 +122,16 @@ def refuse(problems: Sequence[Problem]) -> ApiError:
 
 
 def explain(detail: Any, known: Sequence[str] = ()) -> Problem:
-    """One of pydantic's errors in our words. `known` are the keys that the whole may have."""
+    """One of pydantic's errors in a person's words. `known` are the keys that the whole may have."""
     place = tuple(part for part in detail["loc"] if isinstance(part, str | int) and part != "[key]")
-    path = write_path(place)
-    if detail["type"] == "extra_forbidden":
+    path, kind = write_path(place), detail["type"]
+    if kind == "extra_forbidden":
         words = f"is not known here; known are {', '.join(known)}" if known else "is not known here"
         return Problem(path, words, nearest=find_nearest(place[-1], known))
-    if detail["type"] == "missing":
+    if kind == "missing":
         return Problem(path, "is missing")
+    if kind in _WORDS:
+        return Problem(path, _WORDS[kind].format(**detail.get("ctx", {})), value=show(detail["input"]))
     message = detail["msg"].removeprefix("Value error, ")
     return Problem(path, f"{message[:1].lower()}{message[1:]}", value=show(detail["input"]))
 
@@ -130,10 +155,19 @@ def _problem_document(error: ApiError) -> document.ProblemDocument:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer every failure this way."""
+def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
+    """Have the application answer every failure this way. `routes` are all that it has."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        caller = getattr(request.state, "caller", None)
+        found = as_api_error(error, is_admin=caller is not None and caller.is_admin)
+        if found.status == 405:  # Starlette names the methods of the first route alone
+            fitting = (route.methods for route in routes if route.path_regex.match(request.url.path))
+            found.headers["Allow"] = ", ".join(sorted({method for methods in fitting for method in methods or ()}))
+        return answer_error(found, request.url.path)
+
     for kind in (ApiError, UserError, Fault, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer)
 
 
 def as_api_error(error: Exception, *, is_admin: bool = False) -> ApiError:
@@ -171,11 +205,6 @@ def as_api_error(error: Exception, *, is_admin: bool = False) -> ApiError:
             return ApiError(500, "an error that nobody expected; it is in the log of the Api", code="internal")
 
 
-async def _answer(request: Request, error: Exception) -> Response:
-    caller = getattr(request.state, "caller", None)
-    return answer_error(as_api_error(error, is_admin=caller is not None and caller.is_admin), request.url.path)
-
-
 def _unfit(error: RequestValidationError) -> ApiError:
     """pydantic's errors in our words; what is not JSON at all cannot be read."""
     details = error.errors()
@@ -185,6 +214,8 @@ def _unfit(error: RequestValidationError) -> ApiError:
 
 
 def _of_starlette(error: HTTPException) -> ApiError:
+    if isinstance(error.__cause__, ApiError):  # FastAPI takes whatever the reader of a body raises for its own
+        return error.__cause__
     codes = {404: "no_such_route", 405: "wrong_method", 413: "body_too_large"}
     details = {404: "there is no such route; /openapi.json lists them", 405: "this route has other methods: see Allow"}
     detail = details.get(error.status_code, str(error.detail))

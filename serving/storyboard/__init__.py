@@ -4,7 +4,7 @@ It knows no model: what depends on one (the size grid, dissolves in frames) is c
 which reports the same problems with the same lines.
 """
 
-from serving.storyboard.loading import STDIN, load_storyboard, parse_storyboard
+from serving.storyboard.loading import STDIN, check_document, load_storyboard, parse_storyboard
 from serving.storyboard.schema import Dissolve, Shot, Storyboard, Video, storyboard_hash, storyboard_schema
 from serving.storyboard.yaml_writer import write_yaml
 
@@ -14,6 +14,7 @@ __all__ = [
     "Shot",
     "Storyboard",
     "Video",
+    "check_document",
     "load_storyboard",
     "parse_storyboard",
     "storyboard_hash",

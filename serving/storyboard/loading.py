@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from serving.documents.document import fail, to_document
+from serving.documents.document import Document, fail, to_document
 from serving.documents.json_reader import read_json
 from serving.documents.places import Lines
 from serving.documents.yaml_reader import read_yaml
@@ -32,7 +32,11 @@ def load_storyboard(path: Path) -> Storyboard:
 def parse_storyboard(content: bytes, *, form: Form = "yaml") -> Storyboard:
     """The storyboard in `content`, UTF-8. Raises StoryboardError with every problem, in the order of the file."""
     text = _decode(content)
-    document = to_document(read_json(text) if form == "json" else read_yaml(text))
+    return check_document(to_document(read_json(text) if form == "json" else read_yaml(text)))
+
+
+def check_document(document: Document) -> Storyboard:
+    """The storyboard that a document holds. Raises StoryboardError with every problem, in the order of its lines."""
     problems = document.problems + check_rules(document.value, document.lines)
     storyboard: Storyboard | None = None
     try:

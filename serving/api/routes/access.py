@@ -24,12 +24,13 @@ from serving.api.wire.access import (
     WebhookList,
 )
 from serving.api.wire.openapi import failures
+from serving.api.wire.reading import StrictRoute
 from serving.api.wire.requests import NewKey, NewWebhook, TenantName, TenantSettings
 from serving.settings import MAX_LIST
 from serving.store import keys as stored_keys
 from serving.store.audit import AuditEntry as AuditRecord
 
-router = APIRouter(tags=["access"])
+router = APIRouter(tags=["access"], route_class=StrictRoute)
 
 
 @router.get("/v1/keys", summary="List keys")

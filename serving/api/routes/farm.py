@@ -12,6 +12,7 @@ from serving.api.routes.jobs import find_job
 from serving.api.services import TheServices
 from serving.api.wire.farm import Health, Me, Model, ModelList, StatusMeaning, Usage, UsageList
 from serving.api.wire.openapi import METRICS, failures
+from serving.api.wire.requests import Moment
 from serving.errors import Fault, ModelError
 from serving.jobs.admission import open_known_model
 from serving.models.registry import DESCRIPTIONS
@@ -63,8 +64,8 @@ def usage(
     caller: AnyCaller,
     services: TheServices,
     job: Annotated[str | None, Query(max_length=64, description="The shots of this job, instead of tenants.")] = None,
-    since: Annotated[float, Query(ge=0, le=1e11, description="Unix seconds, for tenants.")] = 0.0,
-    until: Annotated[float | None, Query(ge=0, le=1e11, description="Unix seconds; default now.")] = None,
+    since: Annotated[Moment, Query(description="For tenants: Unix seconds, or a time as RFC 3339 has it.")] = 0.0,
+    until: Annotated[Moment | None, Query(description="Likewise; default now.")] = None,
 ) -> UsageList:
     """The ledger: GPU-seconds and money, useful and wasted seconds apart. Without `job` by tenant: one's own, and all
     for administrators."""

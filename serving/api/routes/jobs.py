@@ -13,7 +13,7 @@ from serving.api.services import Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, check_due, plan_order, tenant_of
 from serving.api.wire.jobs import Explanation, Job, JobList, Quote
 from serving.api.wire.openapi import failures, job_body, storyboard_answer
-from serving.api.wire.reading import YAML_TYPES, read_new_job
+from serving.api.wire.reading import YAML_TYPES, StrictRoute, once, read_new_job
 from serving.api.wire.requests import JobChanges, Reason
 from serving.errors import Problem
 from serving.jobs.lifecycle import Action, asked_actions
@@ -22,7 +22,7 @@ from serving.store.records import ENDED, LIVE, JobStatus
 from serving.store.records import Job as JobRecord
 from serving.storyboard import Storyboard, write_yaml
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=StrictRoute)
 
 JobId = str
 
@@ -206,8 +206,8 @@ def whole_job(services: Services, caller: Caller, job: JobRecord) -> Job:
 
 
 def _read_tags(tags: list[str]) -> dict[str, str]:
-    """Raises ApiError where one is no `key=value`."""
+    """Raises ApiError if one is no `key=value`, or a key comes twice."""
     wrong = [tag for tag in tags if "=" not in tag or len(tag) > 300]
     if wrong:
         raise refuse([Problem("tag", "must be key=value", value=repr(wrong[0][:60]))])
-    return dict(tag.split("=", 1) for tag in tags)
+    return once((key, value) for key, _, value in (tag.partition("=") for tag in tags))

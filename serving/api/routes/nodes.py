@@ -7,10 +7,11 @@ from serving.api.caller import ADMIN_TENANT, Admin
 from serving.api.services import TheServices
 from serving.api.wire.farm import NodeList
 from serving.api.wire.openapi import failures
+from serving.api.wire.reading import StrictRoute
 from serving.api.wire.requests import Drain
 from serving.store.audit import AuditEntry
 
-router = APIRouter(tags=["farm"])
+router = APIRouter(tags=["farm"], route_class=StrictRoute)
 
 
 @router.get("/v1/nodes", summary="Nodes")

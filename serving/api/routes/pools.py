@@ -8,6 +8,7 @@ from serving.api.errors import ApiError
 from serving.api.services import Services, ThePoker, TheServices
 from serving.api.wire.farm import Pool, PoolList
 from serving.api.wire.openapi import failures
+from serving.api.wire.reading import StrictRoute
 from serving.api.wire.requests import NewTerms
 from serving.config.farm import PoolConfig
 from serving.config.pool_terms import TERMS, read_terms
@@ -15,7 +16,7 @@ from serving.documents.places import find_nearest
 from serving.errors import Fault, Problem, WrongState
 from serving.store.audit import AuditEntry
 
-router = APIRouter(tags=["farm"])
+router = APIRouter(tags=["farm"], route_class=StrictRoute)
 
 
 @router.get("/v1/pools", summary="Pools")

@@ -16,14 +16,14 @@ from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept, as_final, check_due, plan_order, tenant_of
 from serving.api.wire.jobs import Change, Diff, Job, JobList, Quote, TakeChange
 from serving.api.wire.openapi import failures, job_body
-from serving.api.wire.reading import read_new_job
+from serving.api.wire.reading import StrictRoute, read_new_job
 from serving.api.wire.requests import JobOptions
 from serving.errors import Problem
 from serving.settings import MAX_LIST
 from serving.store.records import Job as JobRecord
 from serving.store.records import Take
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=StrictRoute)
 
 DryRun = Annotated[bool, Query(description="Only say what would be rendered and what it would cost: a quote, 200.")]
 

@@ -25,9 +25,10 @@ from serving.api.submitting import Order, accept
 from serving.api.wire.forms import fields_of_form
 from serving.api.wire.openapi import binary, failures, video_body
 from serving.api.wire.reading import JSON_TYPE, check, read_json, read_storyboard
-from serving.api.wire.requests import JobOptions, NewVideo
+from serving.api.wire.requests import REFUSED, JobOptions, NewVideo
 from serving.api.wire.videos import STATES, OpenAIVideo, VideoDeleted, VideoList, poll_after_ms, storyboard_of
 from serving.errors import Problem
+from serving.jobs.admission import open_known_model
 from serving.settings import MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
 from serving.store.records import ENDED, Job, JobStatus
 from serving.storyboard import Storyboard
@@ -74,8 +75,9 @@ async def create_video(
     fields: Annotated[dict[str, Any], Depends(read_fields)],
     idempotency_key: _IDEMPOTENCY = None,
 ) -> Response:
-    """A prompt and a length, or `shots` as in a storyboard. `seconds` may be any up to the limit of a shot; no
-    `input_reference`: Longtake makes films from text alone."""
+    """A prompt and a length, or `shots` as in a storyboard. `seconds` may be any up to the limit of a shot. Fields of
+    other video servers are taken if their meaning is plain, and else refused with the reason; no `input_reference`:
+    Longtake makes films from text alone."""
     content = json.dumps(fields, sort_keys=True).encode()
     record = name_request(caller.tenant, "POST /v1/videos", idempotency_key, content)
 
@@ -144,12 +146,20 @@ def video_content(
 
 
 def _order(services: Services, fields: dict[str, Any]) -> Order:
-    if fields.get("input_reference") is not None:
-        message = "is not supported: Longtake makes films from text alone"
-        raise refuse([Problem("input_reference", message)])
-    wanted = check(NewVideo, {name: value for name, value in fields.items() if name != "input_reference"})
-    storyboard = read_storyboard(storyboard_of(wanted, default_model=services.config.pools[0].model))
-    return Order(_with_size(services, storyboard), JobOptions(), kind="video")
+    refused = [Problem(name, REFUSED[name]) for name, value in fields.items() if name in REFUSED and value is not None]
+    if refused:
+        raise refuse(refused)
+    wanted = check(NewVideo, {name: value for name, value in fields.items() if name not in REFUSED})
+    default_model = services.config.pools[0].model
+    storyboard = read_storyboard(storyboard_of(wanted, default_model=default_model, fps_of=_fps_of))
+    options: dict[str, Any] = {"steps": wanted.num_inference_steps, "tags": wanted.tags or None}
+    given = JobOptions(**{name: value for name, value in options.items() if value is not None})
+    return Order(_with_size(services, storyboard), given, kind="video")
+
+
+def _fps_of(model: str) -> int:
+    """Frames per second of a model's films. Raises ModelError."""
+    return open_known_model(model).capabilities.fps
 
 
 def _with_size(services: Services, storyboard: Storyboard) -> Storyboard:

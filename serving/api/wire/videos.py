@@ -1,5 +1,7 @@
 """Between OpenAI's videos and our jobs: what a request asks for as a storyboard, and a job as a video. Pure."""
 
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field
@@ -107,22 +109,56 @@ class VideoDeleted(Answer):
     deleted: bool = True
 
 
-def storyboard_of(wanted: NewVideo, *, default_model: str) -> dict[str, Any]:
-    """What is asked for as a storyboard. Raises ApiError where two ways to say it contradict each other."""
-    if wanted.shots is not None and wanted.seconds is not None:
-        raise refuse([Problem("seconds", "is not allowed beside shots, which have their own")])
-    storyboard: dict[str, Any] = {"version": 1, "title": _title(wanted.prompt), "model": wanted.model or default_model}
-    if wanted.size is not None:
-        width, _, height = wanted.size.partition("x")
-        storyboard["video"] = {"width": int(width), "height": int(height)}
-    for name in ("seed", "quality"):
-        if (value := getattr(wanted, name)) is not None:
-            storyboard[name] = value
+def storyboard_of(wanted: NewVideo, *, default_model: str, fps_of: Callable[[str], int]) -> dict[str, Any]:
+    """What is asked for as a storyboard. `fps_of` tells the speed of a model's films. Raises ApiError if two
+    ways to say something contradict each other."""
+    problems = list(_contradictions(wanted))
+    if problems:
+        raise refuse(problems)
+    model = wanted.model or default_model
+    video = {**_size(wanted), **({"fps": wanted.fps} if wanted.fps is not None else {})}
+    given = {"seed": wanted.seed, "quality": wanted.quality, "negative": wanted.negative_prompt, "video": video or None}
     shots = wanted.shots
     if shots is None:
-        seconds = DEFAULT_SECONDS if wanted.seconds is None else float(wanted.seconds)
+        seconds = _seconds(wanted, lambda: wanted.fps or fps_of(model))
         shots = [{"id": "video", "prompt": _escape(wanted.prompt), "seconds": seconds}]
-    return {**storyboard, "shots": shots}
+    return {
+        "version": 1,
+        "title": _title(wanted.prompt),
+        "model": model,
+        **{name: value for name, value in given.items() if value is not None},
+        "shots": shots,
+    }
+
+
+def _contradictions(wanted: NewVideo) -> Iterator[Problem]:
+    for name in ("seconds", "num_frames"):
+        if wanted.shots is not None and getattr(wanted, name) is not None:
+            yield Problem(name, "is not allowed beside shots, which have their own lengths")
+    if wanted.seconds is not None and wanted.num_frames is not None:
+        yield Problem("num_frames", "is not allowed beside seconds: send one of them")
+    for name, other in (("width", "height"), ("height", "width")):
+        if getattr(wanted, name) is not None and getattr(wanted, other) is None:
+            yield Problem(other, f"is missing; {name} needs it")
+        if getattr(wanted, name) is not None and wanted.size is not None:
+            yield Problem(name, "is not allowed beside size: send one of them")
+    if wanted.user is not None and "user" in (wanted.metadata or {}):
+        yield Problem("metadata.user", "is not allowed beside user: send one of them")
+
+
+def _size(wanted: NewVideo) -> dict[str, int]:
+    if wanted.size is not None:
+        width, height = re.split(r"[^0-9]", wanted.size)
+        return {"width": int(width), "height": int(height)}
+    if wanted.width is not None and wanted.height is not None:
+        return {"width": wanted.width, "height": wanted.height}
+    return {}
+
+
+def _seconds(wanted: NewVideo, fps: Callable[[], int]) -> float:
+    if wanted.num_frames is not None:
+        return wanted.num_frames / fps()
+    return DEFAULT_SECONDS if wanted.seconds is None else float(wanted.seconds)
 
 
 def poll_after_ms(job: Job, now: float) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serving.api.app import openapi_document
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running, wait_until
 
 PROBLEM = "application/problem+json"
@@ -112,7 +113,7 @@ def test_a_text_with_nul_is_refused_because_no_database_keeps_it(api: ApiDouble)
     assert refused(answer, 422, "invalid_request")["problems"][0]["path"] == "title"
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b'{"storyboard": NaN}', b"[" * 100_000, b"\xff\xfe", b"1" * 5000])
+@pytest.mark.parametrize("body", [b"{", b"", b'{"storyboard": NaN}', b"[" * 100_000, b"\xff\xfe"])
 def test_what_is_not_json_cannot_be_read(api: ApiDouble, body: bytes) -> None:
     answer = api.http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     refused(answer, 400, "invalid_json")
@@ -126,10 +127,116 @@ def test_unknown_routes_and_wrong_methods_are_problems_too(api: ApiDouble) -> No
     refused(api.http.get("/v1/nothing"), 404, "no_such_route")
     answer = api.http.put("/v1/jobs")
     refused(answer, 405, "wrong_method")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, POST", "all of them, not those of the first route alone"
+    assert api.http.post("/v1/jobs/job_none").headers["allow"] == "DELETE, GET, PATCH"
+    assert api.http.post("/v1/jobs/job_none/film").headers["allow"] == "GET, HEAD"
     refused(api.http.get("/v1/jobs/job_none"), 404, "not_found")
     refused(api.http.get("/v1/jobs?limit=0"), 422, "invalid_request")
     refused(api.http.get("/v1/jobs?status=done"), 422, "invalid_request")
+
+
+WRONG = [
+    ("POST", "/v1/jobs", {"storyboard": STORYBOARD, "priority": True}, "priority", "whole number from 0 to 100"),
+    ("POST", "/v1/jobs", {"storyboard": STORYBOARD, "budget_usd": True}, "budget_usd", "US dollars"),
+    ("POST", "/v1/jobs", {"storyboard": STORYBOARD, "steps": True}, "steps", "whole number"),
+    ("POST", "/v1/jobs", {"storyboard": STORYBOARD, "due_at": True}, "due_at", "number"),
+    ("POST", "/v1/jobs", {"storyboard": STORYBOARD, "tenant": "a b"}, "tenant", "a name of at most 64"),
+    ("POST", "/v1/jobs", {"storyboard": 5}, "storyboard", "object, or as YAML text"),
+    ("POST", "/v1/videos", {"prompt": "x", "seconds": True}, "seconds", "number of seconds"),
+    ("POST", "/v1/videos", {"prompt": "x", "seconds": "a"}, "seconds", "number of seconds"),
+    ("POST", "/v1/videos", {"prompt": "x", "seed": True}, "seed", "whole number"),
+    ("POST", "/v1/videos", {"prompt": "x", "size": "big"}, "size", "width x height"),
+    ("POST", "/v1/keys", {"tenant": "a b"}, "tenant", "a name of at most 64"),
+    ("POST", "/v1/keys", {"tenant": "a", "name": "a\nb"}, "name", "one line"),
+    ("POST", "/v1/keys", {"tenant": "a", "name": "\u202egnp.exe"}, "name", "one line"),
+    ("PUT", "/v1/tenants/a", {"weight": True}, "weight", "number"),
+    ("PUT", "/v1/tenants/a", {"max_concurrent_jobs": True}, "max_concurrent_jobs", "whole number"),
+    ("PUT", "/v1/pools/default/terms", {"max_gangs": True}, "max_gangs", "whole number"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "field", "words"), WRONG)
+def test_what_is_wrong_with_a_body_is_said_in_a_persons_words(
+    api: ApiDouble, method: str, path: str, body: dict[str, Any], field: str, words: str
+) -> None:
+    answer = api.http.request(method, path, json=body)
+    if path == "/v1/videos":
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+    else:
+        assert [one["path"] for one in refused(answer, 422, "invalid_request")["problems"]] == [field]
+    assert words in answer.text
+    for jargon in ("constrained", "pattern", "regex", "^[", "input should", "validation", "str_"):
+        assert jargon not in answer.text.lower()
+
+
+def with_body() -> list[tuple[str, str]]:
+    """The routes that take JSON, by the document, with ids that are there or need not be."""
+    ids = {"job_id": "job_none", "name": "default", "node_id": "x", "key_id": "x", "webhook_id": "x"}
+    return [
+        (method, path.format(**ids) if "{" in path else path)
+        for path, operations in openapi_document()["paths"].items()
+        for method, operation in operations.items()
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    ]
+
+
+@pytest.mark.parametrize(("method", "path"), with_body())
+def test_a_key_that_stands_twice_in_a_body_is_refused_in_a_files_words(api: ApiDouble, method: str, path: str) -> None:
+    if "job_none" in path:
+        path = path.replace("job_none", api.submit()["id"])
+    body = b'{"a": 1, "reason": "x", "a": 2}'
+    answer = api.http.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422), (path, answer.text)
+    assert "this key stands here a second time" in answer.text
+
+
+def test_a_key_that_stands_twice_in_a_storyboard_has_its_path(api: ApiDouble) -> None:
+    body = b'{"storyboard": {"version": 1, "title": "a", "title": "b", "shots": []}, "priority": 1}'
+    answer = api.http.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    problem = refused(answer, 422, "invalid_request")["problems"][0]
+    assert (problem["path"], problem["line"]) == ("title", None)
+    assert "a second time" in problem["message"]
+
+
+@pytest.mark.parametrize("query", ["priority=1&priority=2", "tag=a%3D1&tag=a%3D2"])
+def test_what_is_given_twice_in_a_query_is_refused(api: ApiDouble, query: str) -> None:
+    yaml = "version: 1\nshots:\n  - {id: ball, prompt: a ball, seconds: 1}\n"
+    answer = api.http.post(f"/v1/jobs?{query}", content=yaml, headers={"Content-Type": "application/yaml"})
+    assert "a second time" in refused(answer, 422, "invalid_request")["problems"][0]["message"]
+    if "tag" in query:
+        refused(api.http.get(f"/v1/jobs?{query}"), 422, "invalid_request")
+
+
+def test_a_due_time_is_unix_seconds_or_a_time_with_its_zone(api: ApiDouble) -> None:
+    wanted = 1_900_000_000
+    times = [wanted, float(wanted), "2030-03-17T17:46:40Z", "2030-03-17T18:46:40+01:00", "2030-03-17t17:46:40.000z"]
+    for due_at in times:
+        assert api.submit(due_at=due_at)["due_at"] == wanted, due_at
+    path = f"/v1/jobs/{api.submit()['id']}"
+    assert api.http.patch(path, json={"due_at": times[2]}).json()["due_at"] == wanted
+    yaml = {"Content-Type": "application/yaml"}
+    body = "version: 1\nshots:\n  - {id: ball, prompt: a ball, seconds: 1}\n"
+    assert api.http.post(f"/v1/jobs?due_at={times[2]}", content=body, headers=yaml).json()["due_at"] == wanted
+    assert api.http.get("/v1/usage", params={"since": times[2], "until": str(wanted)}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("due_at", "words"),
+    [
+        (1_900_000_000_000, "milliseconds of 1900000000"),
+        ("2030-03-17T17:46:40", "with its zone"),
+        ("2030-03-17", "with its zone"),
+        ("tomorrow", "with its zone"),
+        ("2030-02-30T17:46:40Z", "a time that there is"),
+        ("2020-03-17T17:46:40Z", "in the future"),
+        (float("1e300"), "milliseconds"),
+    ],
+)
+def test_a_due_time_that_cannot_be_meant_is_refused_with_what_is(api: ApiDouble, due_at: Any, words: str) -> None:
+    answer = api.http.post("/v1/jobs", json={"storyboard": STORYBOARD, "due_at": due_at})
+    (problem,) = refused(answer, 422, "invalid_request")["problems"]
+    assert problem["path"] == "due_at"
+    assert words in problem["message"]
 
 
 def test_pages_hold_every_job_once_newest_first(api: ApiDouble) -> None:

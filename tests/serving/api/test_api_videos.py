@@ -162,6 +162,70 @@ def test_a_wrong_request_has_openais_error(client: openai.OpenAI, values: dict[s
     assert set(error.value.body) == {"message", "type", "param", "code"}
 
 
+def test_fields_of_other_servers_are_taken_if_their_meaning_is_plain(api: ApiDouble, client: openai.OpenAI) -> None:
+    fields = {
+        "width": 96, "height": 64, "fps": 8, "num_frames": 16, "negative_prompt": "rain", "user": "ada", "n": 1,
+        "metadata": {"project": "demo"}, "num_inference_steps": 5,
+    }  # fmt: skip
+    as_json = api.http.post("/v1/videos", json={"prompt": "a ball", **fields}).json()
+    as_form = client.videos.create(prompt="a ball", extra_body=fields)
+    for video_id in (as_json["id"], as_form.id):
+        job = api.services.jobs.get(video_id)
+        assert job is not None
+        assert (job.steps, job.tags) == (5, {"user": "ada", "project": "demo"})
+        assert job.storyboard["video"] == {"width": 96, "height": 64, "fps": 8}
+        assert job.storyboard["negative"] == "rain"
+        assert [shot["seconds"] for shot in job.storyboard["shots"]] == [2.0]
+    assert (as_json["size"], as_json["seconds"]) == ("96x64", "2")
+
+
+@pytest.mark.parametrize("size", ["1280X720", "1280*720", "1280x720"])
+def test_a_size_is_written_in_any_of_its_usual_ways(api: ApiDouble, size: str) -> None:
+    assert api.http.post("/v1/videos", json={"prompt": "a ball", "size": size}).json()["size"] == "1280x720"
+
+
+def test_a_length_in_frames_is_at_the_models_speed(api: ApiDouble) -> None:
+    assert api.http.post("/v1/videos", json={"prompt": "a ball", "num_frames": 40}).json()["seconds"] == "2.5"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"n": 2}, "n", "one video"),
+        ({"width": 96}, "height", "width needs it"),
+        ({"width": 96, "height": 64, "size": "96x64"}, "width", "beside size"),
+        ({"seconds": 2, "num_frames": 16}, "num_frames", "beside seconds"),
+        ({"guidance_scale": 5.0}, "guidance_scale", "the model's own"),
+        ({"image_url": "https://x"}, "image_url", "text alone"),
+        ({"metadata": {"a b": "c"}}, "metadata['a b']", "letters, digits"),
+        ({"metadata": {"a": {"b": 1}}}, "metadata", "one line"),
+        ({"user": "a\nb"}, "user", "one line"),
+    ],
+)
+def test_a_field_whose_meaning_is_not_plain_is_refused_with_the_reason(
+    api: ApiDouble, fields: dict[str, Any], param: str, words: str
+) -> None:
+    answer = api.http.post("/v1/videos", json={"prompt": "a ball", **fields})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] in (param, param.partition("[")[0])
+    assert words in answer.json()["error"]["message"]
+
+
+def test_a_field_that_a_form_holds_twice_is_refused(api: ApiDouble) -> None:
+    fields = [("prompt", (None, "a ball")), ("seed", (None, "1")), ("seed", (None, "2"))]
+    answer = api.http.post("/v1/videos", files=fields)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "seed")
+    assert "a second time" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_a_number_that_is_too_large_is_refused_as_one_and_not_as_no_json(api: ApiDouble, number: str) -> None:
+    content = f'{{"prompt": "a", "shots": [{{"prompt": "b", "seconds": {number}}}]}}'
+    answer = api.http.post("/v1/videos", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "seconds")
+    assert "JSON" not in answer.text
+
+
 def test_unknown_videos_and_routes_have_openais_error(api: ApiDouble, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as error:
         client.videos.retrieve("video_none")
