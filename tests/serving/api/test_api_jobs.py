@@ -217,7 +217,7 @@ def test_a_due_time_is_unix_seconds_or_a_time_with_its_zone(api: ApiDouble) -> N
     yaml = {"Content-Type": "application/yaml"}
     body = "version: 1\nshots:\n  - {id: ball, prompt: a ball, seconds: 1}\n"
     assert api.http.post(f"/v1/jobs?due_at={times[2]}", content=body, headers=yaml).json()["due_at"] == wanted
-    assert api.http.get("/v1/usage", params={"since": times[2], "until": str(wanted)}).status_code == 200
+    assert api.http.get("/v1/usage", params={"since": str(times[2]), "until": str(wanted)}).status_code == 200
 
 
 @pytest.mark.parametrize(
