@@ -29,6 +29,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/oxlint --deny-warnings --report-unused-disable-directives serving/web
 
 format: .venv/ready
 	$(BIN)/ruff format .

@@ -38,9 +38,9 @@ export function headers(more = {}) {
 }
 
 /** Send a request; resolves to the answer's JSON (null for 204). Throws ApiProblem.
- *  `body` is sent as JSON, `yaml` as text; `once` is an idempotency key; `signal` aborts (throws AbortError). */
-export async function send(method, path, { body, yaml, once, signal } = {}) {
-  const response = await open(method, path, { body, yaml, once, signal });
+ *  `body` is sent as JSON; `once` is an idempotency key; `signal` aborts (throws AbortError). */
+export async function send(method, path, { body, once, signal } = {}) {
+  const response = await open(method, path, { body, once, signal });
   return response.status === 204 ? null : response.json();
 }
 
@@ -62,10 +62,9 @@ export async function fetchText(path, accept) {
   return (await open("GET", path, { accept })).text();
 }
 
-async function open(method, path, { body, yaml, once, signal, accept, timeoutMs = TIMEOUT_MS }) {
+async function open(method, path, { body, once, signal, accept, timeoutMs = TIMEOUT_MS }) {
   const more = {};
   if (body !== undefined) more["Content-Type"] = "application/json";
-  if (yaml !== undefined) more["Content-Type"] = "application/yaml";
   if (once) more["Idempotency-Key"] = once;
   if (accept) more.Accept = accept;
   const limit = AbortSignal.timeout(timeoutMs);
@@ -74,7 +73,7 @@ async function open(method, path, { body, yaml, once, signal, accept, timeoutMs 
     response = await fetch(path, {
       method,
       headers: headers(more),
-      body: body === undefined ? yaml : JSON.stringify(body),
+      body: JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
       cache: "no-store",
       credentials: "omit",

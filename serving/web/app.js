@@ -16,7 +16,7 @@ import { say } from "./words.js";
 const THEME = "longtake.theme";
 
 /** The view of an address, and the part of the navigation that it belongs to. */
-export function route(hash) {
+function route(hash) {
   const [, first, id, last] = hash.replace(/^#/, "").split("?")[0].split("/");
   if (!first) return { view: "storyboard", place: "storyboard" };
   if (first === "films" && !id) return { view: "films", place: "jobs" };

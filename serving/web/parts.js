@@ -82,7 +82,7 @@ export function describeProblem(problem) {
 }
 
 /** One of the API's problems in a line. */
-export const problemLine = ({ path, message }) => (path ? `${path}: ${message}` : message);
+const problemLine = ({ path, message }) => (path ? `${path}: ${message}` : message);
 
 /** The address by which a picture or film can be shown: where keys are asked for its bytes are fetched first, since an element
  *  cannot send one. A new `stamp` fetches it again; what was shown stays until the new one is there. */

@@ -1,7 +1,7 @@
 // Every word that the studio shows, and how numbers, times and money are written. Another language is another table of the
 // same keys. {name} is a place for a value; what is put there is shown as text, whatever it holds.
 
-export const LANGUAGE = "en";
+const LANGUAGE = "en";
 
 const WORDS = {
   // frame

@@ -42,7 +42,7 @@ export function FilmsView({ caller }) {
       ${list.rows === null && !list.problem && html`<p class="soft">${say("loading")}</p>`}
       ${list.rows?.length > 0 &&
       html`<${Rows} jobs=${list.rows} places=${places} actions=${actions} caller=${caller} filters=${filters} choose=${choose} />`}
-      ${list.rows?.length === 0 && html`<${Empty} isFiltered=${isFiltered(filters)} clear=${() => choose(withoutFilters())} />`}
+      ${list.rows?.length === 0 && html`<${Empty} isNarrowed=${isFiltered(filters)} clear=${() => choose(withoutFilters())} />`}
     </div>
     <${Pages} before=${before} rows=${list.rows} hasMore=${list.hasMore} turn=${turn} />
     ${actions.dialog}
@@ -82,15 +82,13 @@ const isUsed = (box) => !box || box.matches(":hover, :focus-within") || scrollY 
 
 function Filters({ filters, counts, choose }) {
   const all = counts && Object.values(counts).reduce((sum, count) => sum + count, 0);
-  const chip = (label, count, isOn, change) =>
-    html`<button type="button" class="chip" aria-pressed=${isOn} onClick=${change}>
-      ${label} <span class="count numbers">${count === null || count === undefined ? "" : number(count)}</span>
-    </button>`;
   return html`<div class="row filters">
     <div class="chips" role="group" aria-label=${say("films.filter")}>
-      ${chip(say("films.all"), all, !filters.status.length, () => choose({ ...filters, status: [] }))}
-      ${STATES.map((state) =>
-        chip(say(`status.${state}`), counts?.[state], filters.status.includes(state), () => choose(toggle(filters, "status", state))),
+      <${Chip} label=${say("films.all")} count=${all} isOn=${!filters.status.length}
+        onClick=${() => choose({ ...filters, status: [] })} />
+      ${STATES.map(
+        (state) => html`<${Chip} key=${state} label=${say(`status.${state}`)} count=${counts?.[state]}
+          isOn=${filters.status.includes(state)} onClick=${() => choose(toggle(filters, "status", state))} />`,
       )}
     </div>
     <div class="chips">
@@ -103,14 +101,21 @@ function Filters({ filters, counts, choose }) {
   </div>`;
 }
 
+/** A state that can be chosen, with how many films are in it. */
+function Chip({ label, count, isOn, onClick }) {
+  return html`<button type="button" class="chip" aria-pressed=${isOn} onClick=${onClick}>
+    ${label} <span class="count numbers">${count === null || count === undefined ? "" : number(count)}</span>
+  </button>`;
+}
+
 function Removable({ text, remove }) {
   return html`<button type="button" class="chip" aria-pressed="true" aria-label=${say("films.unfilter", { text })} onClick=${remove}>
     ${text} <span aria-hidden="true">✕</span>
   </button>`;
 }
 
-function Empty({ isFiltered, clear }) {
-  if (isFiltered) {
+function Empty({ isNarrowed, clear }) {
+  if (isNarrowed) {
     return html`<div class="card empty">
       <p>${say("films.noneLikeThis")}</p>
       <${Button} onClick=${clear}>${say("films.showAll")}<//>

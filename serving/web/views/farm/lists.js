@@ -1,7 +1,7 @@
 // What the list of films decides without a page: filters and their address, which rows stay where they are when news
 // comes, what may be done with a film. No DOM.
 
-export const PAGE = 25;
+const PAGE = 25;
 
 /** States in the order in which a film goes through them. */
 export const STATES = ["queued", "in_progress", "paused", "completed", "failed", "cancelled"];

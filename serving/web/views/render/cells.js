@@ -22,7 +22,7 @@ function newer(told, take, steps) {
 /** The furthest latents first, as heads go first: what counts alone can say. */
 export function fromCounts(take, steps) {
   const counts = take.step_counts;
-  const reached = counts.map((count, step) => [step, count]).filter(([, count]) => count > 0).reverse();
+  const reached = counts.map((count, step) => [step, count]).filter(([, count]) => count > 0).toReversed();
   return {
     key: take.key,
     latents: take.latents,

@@ -75,7 +75,7 @@ function useManifest(path) {
 }
 
 /** How many places where chunks met there are, and how much the worst stands out. */
-export function describeSeams(seams) {
+function describeSeams(seams) {
   const chunks = seams.filter((seam) => seam.kind === "chunk");
   if (!chunks.length) return say("render.seamless");
   const ratios = chunks.map((seam) => seam.jump_ratio).filter((ratio) => ratio !== null);

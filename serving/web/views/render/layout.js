@@ -17,7 +17,7 @@ export function layOut(storyboard, fps) {
 }
 
 /** Whole frames nearest to a length, halves up, at least one. */
-export const toFrames = (seconds, fps) => Math.max(1, Math.floor(seconds * fps + 0.5));
+const toFrames = (seconds, fps) => Math.max(1, Math.floor(seconds * fps + 0.5));
 
 function placeShots(shots, fps) {
   let frame = 0;
@@ -88,7 +88,7 @@ export function timecode(seconds, fine = false) {
  *  pixels. */
 export function fittingScale(layout, width, leastShot = 26) {
   if (!layout.seconds) return 1;
-  const lengths = layout.shots.map((shot) => shot.stop_s - shot.start_s).sort((a, b) => a - b);
+  const lengths = layout.shots.map((shot) => shot.stop_s - shot.start_s).toSorted((a, b) => a - b);
   const middle = lengths[Math.floor(lengths.length / 2)];
   return Math.max(width / layout.seconds, leastShot / middle);
 }

@@ -6,7 +6,7 @@ import { rulerStep, timecode } from "./layout.js";
 
 export const RULER = 24;
 export const LANE = 76;
-export const LANE_GAP = 8;
+const LANE_GAP = 8;
 const CELL_LINES_FROM = 5; // pixels of a row or column from which lines between cells help
 
 /** Colours that `paint` needs, by name; each is a token of render.css. */
@@ -106,11 +106,11 @@ function paintLines({ pen, ratio, tones, right }, entry, { left, each, top, heig
 
 function paintChunk({ pen, ratio, tones }, call, place) {
   const box = chunkBox(call, { ...place, leastHeight: 7 * ratio });
-  const line = 1.5 * ratio;
-  pen.lineWidth = line + 2 * ratio;
+  const border = 1.5 * ratio;
+  pen.lineWidth = border + 2 * ratio;
   pen.strokeStyle = tones.card;
   pen.strokeRect(box.x, box.y, box.width, box.height);
-  pen.lineWidth = line;
+  pen.lineWidth = border;
   pen.strokeStyle = call.try > 1 ? tones.failed : tones.ink;
   if (call.try > 1) pen.setLineDash([4 * ratio, 2 * ratio]);
   pen.strokeRect(box.x, box.y, box.width, box.height);

@@ -84,7 +84,7 @@ function usePicture(path, stamp) {
 }
 
 /** A value that changes at most so often; the last one is never left out. */
-export function usePaced(value, everyMs) {
+function usePaced(value, everyMs) {
   const [paced, setPaced] = useState(value);
   const last = useRef(0);
   useEffect(() => {

@@ -5,11 +5,12 @@ import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { ApiProblem, onceKey, patch, post } from "../../api.js";
 import { Button, Dialog, Field, announce, describeProblem, useRequest } from "../../parts.js";
 import { clock, fromNow, money, number, say } from "../../words.js";
+import { localTime } from "../storyboard/draft.js";
 
 const PRIORITY_STEP = 10;
 
 /** What a person may ask of a job in each state, as the farm's lifecycle has it. */
-export const ACTIONS = {
+const ACTIONS = {
   queued: ["pause", "cancel"],
   in_progress: ["pause", "cancel"],
   paused: ["resume", "cancel"],
@@ -101,7 +102,7 @@ function ConfirmCancel({ onClose, onYes }) {
 function Terms({ job, path, onJob, onClose }) {
   const before = {
     priority: String(job.priority),
-    due_at: toLocal(job.due_at),
+    due_at: job.due_at ? localTime(job.due_at) : "",
     budget_usd: job.budget_usd === null ? "" : String(job.budget_usd),
   };
   const [values, setValues] = useState(before);
@@ -148,13 +149,6 @@ export function changedTerms(before, values) {
     else changes[name] = name === "due_at" ? Math.floor(new Date(values[name]).getTime() / 1000) : Number(values[name]);
   }
   return changes;
-}
-
-/** Unix seconds as a datetime-local field has them, in the person's own time. */
-export function toLocal(unixS) {
-  if (!unixS) return "";
-  const date = new Date(unixS * 1000);
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
 /** First what it costs, then, when the person says so, the new version. */

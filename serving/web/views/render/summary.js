@@ -77,7 +77,7 @@ function Due({ job, now_s }) {
 }
 
 /** "late", "missed", "met", "intime", or "" where nothing is known. */
-export function riskOf(job, now_s) {
+function riskOf(job, now_s) {
   if (job.status === "completed") return job.finished_at > job.due_at ? "missed" : "met";
   if (["failed", "cancelled"].includes(job.status)) return "";
   if (job.due_at < now_s) return "missed";

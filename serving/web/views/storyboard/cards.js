@@ -149,7 +149,6 @@ function TransitionFields({ card: { key, shot }, index, kind, at, fix, change })
 function More({ shot, kind, at, field }) {
   const hasSeed = kind !== "continue" || shot.seed !== undefined;
   const isUsed = [shot.seed, shot.negative].filter((value) => value !== undefined && value !== null).length;
-  const text = (value) => (value === "" ? undefined : value);
   const seed = field("seed");
   const negative = field("negative");
   const isWrong = at("seed").length + at("negative").length > 0;
@@ -157,7 +156,7 @@ function More({ shot, kind, at, field }) {
   const summary = isUsed > 0 ? html`${words} <span class="dot" title=${say("sb.shot.used")}>●</span>` : words;
   return html`<${Disclosure} kind="more" summary=${summary} isWrong=${isWrong}>
     ${hasSeed && html`<${NumberField} label=${say("sb.shot.seed")} ...${seed} placeholder=${say("sb.shot.asFilm")} />`}
-    <${TextField} label=${say("sb.shot.negative")} ...${negative} onChange=${(value) => negative.onChange(text(value))}
+    <${TextField} label=${say("sb.shot.negative")} ...${negative} onChange=${(text) => negative.onChange(text || undefined)}
       placeholder=${say("sb.shot.asFilm")} />
   <//>`;
 }

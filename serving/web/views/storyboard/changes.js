@@ -23,9 +23,11 @@ function* differences(before, after, path) {
     else if (!now.has(id)) yield { path: id, shot: id, before: old.get(id), after: undefined };
     else for (const one of compare(old.get(id), now.get(id), "")) yield { ...one, path: `${id}.${one.path}`, shot: id };
   }
-  const kept = (order, others) => order.filter((id) => others.has(id)).join("\n");
-  if (kept(oldOrder, now) !== kept(nowOrder, old)) yield { path: "order", before: oldOrder, after: nowOrder };
+  if (idsIn(now, oldOrder) !== idsIn(old, nowOrder)) yield { path: "order", before: oldOrder, after: nowOrder };
 }
+
+/** The ids of an order that are among these shots, as one text. */
+const idsIn = (shots, order) => order.filter((id) => shots.has(id)).join("\n");
 
 function* compare(before, after, path) {
   if (isMapping(before) && isMapping(after)) {

@@ -156,7 +156,7 @@ function named(shot, index) {
 }
 
 /** An id that no shot has: `shot-7`, or `wanted-2` where a shot is copied. */
-export function freshId(cards, wanted = "shot") {
+function freshId(cards, wanted = "shot") {
   const taken = new Set(cards.map(({ shot }) => shot.id));
   const stem = String(wanted).replace(/-\d+$/, "").slice(0, MAX_ID_CHARS - 6) || "shot";
   let n = wanted === "shot" ? Math.max(1, cards.length) : 2;

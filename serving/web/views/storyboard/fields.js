@@ -12,7 +12,7 @@ export function readNumber(text) {
   return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value)) ? value : text;
 }
 
-export const writeNumber = (value) =>
+const writeNumber = (value) =>
   value === undefined || value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
 
 /** A field for a number that keeps what is typed, `2.` too, until it is left. */

@@ -17,7 +17,7 @@ export function QuotePanel({ asked, draft, pools, at, fix, change, children, ...
     </div>
     <div class="figures ${asked.isCurrent ? "" : "old"}"><${Figures} quote=${asked.quote} draft=${draft} /></div>
     ${children}
-    <${Options} draft=${draft} pools=${pools} at=${at} fix=${fix} change=${change} version=${version} />
+    <${Options} draft=${draft} pools=${pools} at=${at} fix=${fix} change=${change} />
     <${SendButton} sending=${sending} version=${version} onSend=${onSend} isUnchanged=${isUnchanged} />
     ${isUnchanged && html`<p class="hint">${say("sb.unchanged")}</p>`}
     <${SendState} sending=${sending} />
@@ -53,19 +53,20 @@ function quoteState(asked, wrong) {
 const costWords = ({ usd, gpu_seconds }) =>
   usd || !gpu_seconds ? money(usd) : say("sb.quote.gpuTime", { time: duration(gpu_seconds) });
 
+const priceWords = ({ usd, gpu_seconds }) => (usd || !gpu_seconds ? money(usd) : say("sb.quote.noPrice"));
+
 const readyWords = ({ finishes_at: at }) =>
   at ? say("sb.quote.ready", { clock: clock(at), in: fromNow(at) }) : say("sb.quote.noTime");
 
 function Figures({ quote, draft }) {
-  const row = (name, value) => html`<div><dt>${say(`sb.quote.${name}`)}</dt><dd class="numbers">${value}</dd></div>`;
   const none = "–";
   return html`<dl>
-      ${row("length", quote ? duration(quote.seconds) : none)}
-      ${row("frames", quote ? number(quote.frames) : none)}
-      ${row("calls", quote ? number(quote.calls) : none)}
-      ${row("gpu", quote ? duration(quote.gpu_seconds) : none)}
-      ${row("cost", quote ? (quote.usd || !quote.gpu_seconds ? money(quote.usd) : say("sb.quote.noPrice")) : none)}
-      ${row("finish", quote ? readyWords(quote) : none)}
+      <${Figure} name="length" value=${quote ? duration(quote.seconds) : none} />
+      <${Figure} name="frames" value=${quote ? number(quote.frames) : none} />
+      <${Figure} name="calls" value=${quote ? number(quote.calls) : none} />
+      <${Figure} name="gpu" value=${quote ? duration(quote.gpu_seconds) : none} />
+      <${Figure} name="cost" value=${quote ? priceWords(quote) : none} />
+      <${Figure} name="finish" value=${quote ? readyWords(quote) : none} />
     </dl>
     <${Warnings} quote=${quote} />
     <${Budget} quote=${quote} budgetUsd=${draft.options.budget} />
@@ -79,6 +80,10 @@ function Warnings({ quote }) {
   return html`<ul class="hint" aria-label=${say("sb.warnings")}>
     ${quote.warnings.map(({ path, message }) => html`<li key=${path}>${`⚠ ${path}: ${message}`}</li>`)}
   </ul>`;
+}
+
+function Figure({ name, value }) {
+  return html`<div><dt>${say(`sb.quote.${name}`)}</dt><dd class="numbers">${value}</dd></div>`;
 }
 
 function Budget({ quote, budgetUsd }) {
@@ -125,7 +130,7 @@ function Takes({ quote }) {
   </details>`;
 }
 
-function Options({ draft: { options }, pools, at, fix, change, version }) {
+function Options({ draft: { options }, pools, at, fix, change }) {
   const set = (key) => (value) => change((now) => setOption(now, key, value), `option.${key}`);
   const dueControl = (attributes) =>
     html`<input type="datetime-local" value=${options.due}
