@@ -418,6 +418,13 @@ const WORDS = {
   "sb.welcome.text":
     "A film is a row of shots, each with a prompt and a length. Take one of these and change it, import a YAML file, or write the first shot below.",
   "sb.welcome.close": "Hide the examples",
+  "sb.drafts": "Unfinished in this browser",
+  "sb.drafts.continue": "Continue",
+  "sb.drafts.continueOf": "Continue {title}",
+  "sb.drafts.continued": "The draft is in this tab now.",
+  "sb.drafts.discard": "Discard",
+  "sb.drafts.discardOf": "Discard {title}",
+  "sb.drafts.gone": "Discarded",
   "sb.unanswered": "“{title}” was sent from here, and the answer never came. Ask again: the film is made once, however often you ask.",
   "sb.unanswered.ask": "Ask again",
   "sb.unanswered.forget": "Forget it",

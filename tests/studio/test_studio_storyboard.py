@@ -383,6 +383,52 @@ def test_a_draft_stays_in_the_browser_until_it_is_started_over(page: Page) -> No
     expect(page.get_by_label("Title")).to_have_value("")
 
 
+def another_tab(page: Page, studio: Studio) -> Page:
+    tab = page.context.new_page()
+    tab.goto(f"{studio.address}/#/")
+    return tab
+
+
+def test_two_tabs_have_two_drafts(page: Page, studio: Studio) -> None:
+    page.get_by_label("Title").fill("First")
+    second = another_tab(page, studio)
+    expect(second.get_by_label("Title")).to_have_value("")
+    second.get_by_label("Title").fill("Second")
+    with page.expect_popup() as opened:  # a copy of the tab, with a copy of what its session keeps
+        page.evaluate("open(location.href)")
+    copy = opened.value
+    expect(copy.get_by_label("Title")).to_have_value("")
+    copy.get_by_label("Title").fill("Copy")
+    for tab in (page, second, copy):
+        tab.reload()
+    for tab, title in ((page, "First"), (second, "Second"), (copy, "Copy")):
+        expect(tab.get_by_label("Title")).to_have_value(title)
+
+
+def test_the_draft_of_a_closed_tab_is_continued_in_another(
+    page: Page, studio: Studio, axe: Callable[..., None]
+) -> None:
+    closed = another_tab(page, studio)
+    take_in(closed, {**BOARD, "title": "Left behind"})
+    closed.close(run_before_unload=True)
+    page.reload()
+    drafts = page.get_by_role("region", name="Unfinished in this browser")
+    expect(drafts).to_contain_text("3 shots")
+    axe(page)
+    drafts.get_by_role("button", name="Discard Left behind").click()
+    drafts.get_by_role("button", name="Undo").click()
+    drafts.get_by_role("button", name="Continue Left behind").click()
+    expect(page.get_by_label("Title")).to_have_value("Left behind")
+    expect(drafts).to_have_count(0)
+    page.reload()
+    expect(page.get_by_label("Title")).to_have_value("Left behind")
+    third = another_tab(page, studio)
+    third.get_by_role("button", name="Discard Left behind").click()
+    third.reload()
+    expect(third.get_by_label("Title")).to_have_value("")
+    expect(third.get_by_role("region", name="Unfinished in this browser")).to_have_count(0)
+
+
 def test_an_example_is_taken_and_priced(page: Page) -> None:
     page.get_by_role("button", name=re.compile("^A day of a red ball")).click()
     expect(figure(page, "Length")).to_have_text("21 s")

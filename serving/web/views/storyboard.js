@@ -11,12 +11,13 @@ import { number, say, sayNumber } from "../words.js";
 import { Strip } from "./storyboard/cards.js";
 import { changesBetween } from "./storyboard/changes.js";
 import { blankDraft, draftOf, isBlank, localTime, optionsOf, sharedNames, storyboardOf, tidy } from "./storyboard/draft.js";
+import { OtherDrafts } from "./storyboard/drafts.js";
 import { useActions, useEdits, useFocus, useShortcuts } from "./storyboard/editing.js";
 import { ExampleList, ExamplesDialog, ExportDialog, ImportDialog, useArrivals } from "./storyboard/exchange.js";
 import { ProblemList } from "./storyboard/fields.js";
 import { FilmFields } from "./storyboard/film.js";
 import { Icon } from "./storyboard/icons.js";
-import { dropOldDrafts } from "./storyboard/keep.js";
+import { dropOldDrafts, takeDraft } from "./storyboard/keep.js";
 import { Overview } from "./storyboard/overview.js";
 import { QuoteBar, QuotePanel } from "./storyboard/quote_panel.js";
 import { useQuote } from "./storyboard/quote.js";
@@ -125,6 +126,13 @@ function Editor({ before, models }) {
   useShortcuts({ send, takeBack, doAgain });
   const startOver = () => (change(() => fresh, null, say("sb.startedOver")), setIsNew(!before));
 
+  const continueDraft = (other) => {
+    takeDraft(name, other);
+    setIsNew(false);
+    change(() => other.draft, null, say("sb.drafts.continued"));
+    sending.recall();
+  };
+
   const version = before ? before.job.version + 1 : 1;
   const all = wrong + (hasTwins ? 1 : 0);
   const quoted = { asked, sending, version, isUnchanged, wrong: all, onSend: send, onShowWrong: wants.wrong };
@@ -143,6 +151,7 @@ function Editor({ before, models }) {
     </div>
     <${Unanswered} sending=${sending} />
     ${refusal && !refusal.problems.length && html`<${Notice} kind="error">${describeProblem(refusal)}<//>`}
+    ${draft === fresh && html`<${OtherDrafts} name=${name} onTake=${continueDraft} />`}
     ${isNew && html`<${Welcome} onTake=${(board) => take(board, say("sb.examples.done"))}
       onClose=${() => setIsNew(false)} />`}
     <div class="desk">

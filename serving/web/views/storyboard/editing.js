@@ -12,7 +12,7 @@ const KEEP_MS = 250;
 const TOAST_MS = 12_000;
 const WRONG = '.storyboard [aria-invalid="true"], .storyboard .problems.loose button';
 
-/** The draft with all its edits; it stays in this browser under `name` while it is not as it began. */
+/** The draft of `name` with all its edits; this tab keeps it while it is not as it began. */
 export function useEdits(name, fresh) {
   const [edits, setEdits] = useState(() => begin(keptDraft(name) ?? fresh));
   const [toast, setToast] = useState(null);

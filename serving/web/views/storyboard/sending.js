@@ -8,9 +8,9 @@ import { dropRequest, keepRequest, keptRequest } from "./keep.js";
 const FIRST_WAIT_S = 1;
 const LONGEST_WAIT_S = 20;
 
-/** How a film is sent: {state, problem, send, stop, unanswered, forget}. `state` is "idle", "sending" or "waiting"
- *  (to try again, because of `problem`); `unanswered` is a request of an earlier visit. `onDone(job)`;
- *  `onRefused(ApiProblem)`. */
+/** How a film is sent: {state, problem, send, stop, unanswered, ask, forget, recall}. `state` is "idle", "sending" or
+ *  "waiting" (to try again, because of `problem`); `unanswered` is a request of an earlier visit, which `recall` looks up
+ *  again. `onDone(job)`; `onRefused(ApiProblem)`. */
 export function useSending({ name, path, onDone, onRefused }) {
   const [state, setState] = useState("idle");
   const [problem, setProblem] = useState(null);
@@ -45,6 +45,7 @@ export function useSending({ name, path, onDone, onRefused }) {
     ask: () => unanswered && deliver(unanswered),
     stop: () => (under.current?.abort(), setUnanswered(keptRequest(name))),
     forget: () => (dropRequest(name), setUnanswered(null)),
+    recall: () => setUnanswered(keptRequest(name)),
   };
 }
 
