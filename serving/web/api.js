@@ -1,10 +1,10 @@
-// Talks to the farm's HTTP API, the same as everyone's. It keeps the key (for this tab alone, never in a URL) and turns
-// what goes wrong into errors that a view can show. It draws nothing.
+// The client of the farm's HTTP API. Keeps the API key (for this tab alone, never in a URL) and turns failures into errors
+// that a view can show.
 
 const KEY = "longtake.key";
 const TIMEOUT_MS = 30_000;
 
-/** What the API refused, or that it could not be reached (status 0). */
+/** A refusal of the API, or that it could not be reached (status 0). */
 export class ApiProblem extends Error {
   constructor(status, document) {
     super(document.detail || document.title || String(status));
@@ -12,7 +12,7 @@ export class ApiProblem extends Error {
     this.code = document.code || "";
     /** [{path, message, value, nearest, line}] */
     this.problems = document.problems || [];
-    /** Seconds, where the API says when to come again. */
+    /** Seconds after which the API asks to retry; 0 if it does not say. */
     this.retryAfterS = 0;
   }
   get isUnreachable() {
@@ -48,7 +48,7 @@ export const get = (path, options) => send("GET", path, options);
 export const post = (path, body, options) => send("POST", path, { ...options, body });
 export const patch = (path, body, options) => send("PATCH", path, { ...options, body });
 
-/** A key for a request that may be sent twice and must act once. */
+/** An idempotency key: a request sent twice with it acts once. */
 export const onceKey = () => `studio-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
 
 /** The bytes of a picture or film as an object URL; who asked for it revokes it. Throws ApiProblem. */

@@ -1,4 +1,4 @@
-// The studio's frame: which view is shown for an address, the key, the colours. Views do the rest.
+// The studio's frame: which view an address shows, the API key, the colours. Views do the rest.
 //
 //   #/                      write a storyboard            views/storyboard.js
 //   #/jobs/ID               watch it render               views/render.js
@@ -7,7 +7,7 @@
 
 import { html, render, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { get, keepKey, keptKey } from "./api.js";
-import { Button, Dialog, Field, Notice, describeProblem } from "./parts.js";
+import { Button, Dialog, Field, Notice, describeProblem } from "./components.js";
 import { FarmView, FilmsView } from "./views/farm.js";
 import { RenderView } from "./views/render.js";
 import { StoryboardView } from "./views/storyboard.js";
@@ -47,7 +47,7 @@ function Studio() {
   const shown = route(hash);
   const isFirst = useRef(true);
   useEffect(() => {
-    // another view begins at its top; the first one leaves the focus where the browser has it, before the skip link
+    // a new view begins at its top; the first view leaves the focus where the browser has it, before the skip link
     if (!isFirst.current) {
       document.getElementById("content").focus({ preventScroll: true });
       scrollTo(0, 0);

@@ -70,7 +70,7 @@ def modules(browser: Browser, studio: Studio) -> Iterator[Page]:
     page = visitor.visit(studio.address)
     page.evaluate(
         """async () => {
-          const names = ["draft", "edits", "problems", "yaml", "changes", "examples", "fields"];
+          const names = ["draft", "undo", "problems", "yaml", "changes", "examples", "fields"];
           const found = await Promise.all(names.map((name) => import(`/studio/views/storyboard/${name}.js`)));
           window.m = Object.assign({}, ...found);
           window.m.redoEdit = found[1].redo;

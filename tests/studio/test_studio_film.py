@@ -130,7 +130,7 @@ def test_a_changed_shot_is_rendered_and_the_other_is_kept(page: Page, farm: Farm
     expect(state(page)).to_have_text("Finished", timeout=FILM_MS)
     takes = {take["key"]: take for take in farm.job(second)["takes"]}
     assert [takes["red"]["cached"], takes["blue"]["cached"]] == [True, False]
-    expect(page.locator("[data-shot=red]")).to_contain_text("was there already")
+    expect(page.locator("[data-shot=red]")).to_contain_text("already rendered")
     versions = page.get_by_role("region", name="Table of versions")
     expect(versions.get_by_role("row")).to_have_count(3)
 
@@ -145,10 +145,10 @@ def test_a_film_is_seen_while_it_renders_through_a_lost_connection_and_cancelled
     expect(page.get_by_text(re.compile("^Latents 1 to"))).to_be_visible(timeout=FILM_MS)
     axe(page)
     page.context.set_offline(True)
-    expect(page.get_by_text("The farm cannot be heard.")).to_be_visible()
+    expect(page.get_by_text("No connection to the farm.")).to_be_visible()
     farm.ask("PATCH", f"/v1/jobs/{job}", json={"priority": 70})
     page.context.set_offline(False)
-    expect(page.get_by_text("The farm cannot be heard.")).to_have_count(0)
+    expect(page.get_by_text("No connection to the farm.")).to_have_count(0)
     expect(page.get_by_text("70 of 100")).to_be_visible()
     go(page, "#/films")
     expect(page.get_by_role("row").filter(has_text="A long one")).to_contain_text("Rendering")

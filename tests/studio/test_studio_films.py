@@ -16,7 +16,7 @@ from tests.studio.studio_double import Studio
 pytest_plugins = ["tests.studio.studio_fixtures"]
 pytestmark = pytest.mark.browser
 
-LISTS = "/studio/views/farm/lists.js"
+LISTS = "/studio/views/farm/film_list.js"
 
 
 def board(title: str, shots: int = 1) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def test_films_are_filtered_by_state_and_counted(films: Page, studio: Studio) ->
 def test_a_tag_shows_only_films_that_have_it(films: Page, studio: Studio) -> None:
     studio.submit(board("Spring film"), tags={"campaign": "spring"})
     studio.submit(board("Other film"))
-    row(films, "Spring film").get_by_role("button", name="Only campaign=spring").click()
+    row(films, "Spring film").get_by_role("button", name="Show only campaign=spring").click()
     expect(row(films, "Other film")).to_have_count(0)
-    films.get_by_role("button", name="No longer only: campaign=spring").click()
+    films.get_by_role("button", name="Remove the filter campaign=spring").click()
     expect(row(films, "Other film")).to_be_visible()
 
 
@@ -97,7 +97,7 @@ def test_what_a_person_does_is_done(films: Page, studio: Studio) -> None:
     expect(films.get_by_role("button", name="Pause: Steered")).to_be_visible()
     films.get_by_role("button", name="Cancel: Steered").click()
     dialog = films.get_by_role("dialog", name="Cancel this film?")
-    dialog.get_by_role("button", name="Let it go on").click()
+    dialog.get_by_role("button", name="Keep it").click()
     expect(dialog).to_have_count(0)
     expect(films.get_by_role("button", name="Cancel: Steered")).to_be_focused()
     films.get_by_role("button", name="Cancel: Steered").click()
@@ -165,7 +165,7 @@ def test_administrators_see_whose_film_it_is(visitor: Visitor, locked_studio: St
     with locked_studio.held():
         locked_studio.submit(board("Someone's"), tenant="studio-b")
         page = visitor.visit(locked_studio.address, "#/films", key=locked_studio.key)
-        expect(row(page, "Someone's").get_by_role("button", name="Only studio-b")).to_be_visible()
+        expect(row(page, "Someone's").get_by_role("button", name="Show only studio-b")).to_be_visible()
         page = visitor.visit(locked_studio.address, "#/films", key=locked_studio.new_key("studio-b"))
         expect(row(page, "Someone's")).to_be_visible()
         expect(page.get_by_role("columnheader", name="Tenant")).to_have_count(0)
@@ -175,7 +175,7 @@ def test_administrators_see_whose_film_it_is(visitor: Visitor, locked_studio: St
 
 
 def merged(page: Page, shown: str, answer: str, *, has_more: bool) -> tuple[str, int]:
-    """mergePage of lists.js; films are letters, newest first."""
+    """mergePage of film_list.js; films are letters, newest first."""
     result = page.evaluate(
         """async ([path, shown, answer, has_more]) => {
             const { mergePage } = await import(path);
@@ -242,13 +242,13 @@ def test_without_a_director_the_farm_says_what_still_works(visitor: Visitor, stu
     studio.live.away = True
     try:
         page = visitor.visit(studio.address, "#/farm")
-        expect(page.get_by_text("Films are accepted all the same")).to_be_visible()
+        expect(page.get_by_text("Films are still accepted")).to_be_visible()
         expect(page.get_by_text("Not known while the Director cannot be reached.")).to_be_visible()
         expect(page.get_by_role("article", name="default")).to_be_visible()
     finally:
         studio.live.away = False
     expect(page.get_by_role("article", name="default")).to_contain_text("1 idle")
-    expect(page.get_by_text("Films are accepted all the same")).to_have_count(0)
+    expect(page.get_by_text("Films are still accepted")).to_have_count(0)
 
 
 def test_what_is_for_administrators_is_shown_to_them_alone(visitor: Visitor, locked_studio: Studio) -> None:

@@ -141,7 +141,7 @@ def test_columns_cover_a_take_and_show_the_least_step_of_latents_that_share_a_pi
         left, each = rng.uniform(-200, 50), rng.choice([0.2, 0.37, 1.0, 3.3, 17.0])
         cases.append((runs, {"left": left, "each": each, "clipLeft": 0, "clipRight": 600}, latents))
     for runs, place, latents in cases:
-        columns = call(page, "cells", "toColumns", runs, place)
+        columns = call(page, "heat_map", "toColumns", runs, place)
         begin = max(0, round_half_up(place["left"]))
         end = min(600, round_half_up(place["left"] + latents * place["each"]))
         assert sum(column["width"] for column in columns) == max(0, end - begin)
@@ -174,21 +174,21 @@ def shown_at(x: int, steps: list[int], place: dict[str, float]) -> set[int]:
 
 def test_counts_alone_are_shown_with_the_furthest_latents_first_and_a_done_take_is_full(page: Page) -> None:
     take = {"key": "a", "latents": 6, "step_counts": [1, 0, 3, 2], "status": "rendering", "retries": 2}
-    found = call(page, "cells", "fromCounts", take, 3)
+    found = call(page, "heat_map", "fromCounts", take, 3)
     assert (found["reached"], found["exact"], found["retries"]) == ([[3, 2], [2, 3], [0, 1]], False, 2)
-    assert call(page, "cells", "sumUp", found) == {
+    assert call(page, "heat_map", "sumUp", found) == {
         "finished": 2, "latents": 6, "steps": 3, "least": 0, "most": 3, "share": pytest.approx(12 / 18), "inFlight": 0
     }  # fmt: skip
-    assert call(page, "cells", "fromCounts", {**take, "step_counts": []}, 3)["reached"] == [[0, 6]]
+    assert call(page, "heat_map", "fromCounts", {**take, "step_counts": []}, 3)["reached"] == [[0, 6]]
 
 
 def test_a_chunk_is_boxed_in_the_row_of_its_step_from_the_bottom_and_never_outside_its_take(page: Page) -> None:
     place = {"left": 10, "each": 5, "top": 20, "height": 80, "steps": 8}
-    box = call(page, "cells", "chunkBox", {"start": 2, "stop": 6, "step": 0}, place)
+    box = call(page, "heat_map", "chunkBox", {"start": 2, "stop": 6, "step": 0}, place)
     assert box == {"x": 20, "y": 90, "width": 20, "height": 10}
     thin = {**place, "steps": 80}
     for step in (0, 79):
-        box = call(page, "cells", "chunkBox", {"start": 0, "stop": 1, "step": step}, thin)
+        box = call(page, "heat_map", "chunkBox", {"start": 0, "stop": 1, "step": step}, thin)
         assert box["y"] >= 20
         assert box["y"] + box["height"] <= 100
 
@@ -292,7 +292,7 @@ def test_what_a_gang_is_doing_is_seen_while_a_real_farm_renders(studio: Studio, 
     expect(details).to_contain_text("25 of 25 latents finished")
     expect(page.get_by_label("Film: Two balls")).to_have_attribute("controls", "")
     page.wait_for_function("() => document.querySelector('video').duration === 6")
-    expect(page.get_by_role("region", name="Film", exact=True)).to_contain_text("places where chunks met")
+    expect(page.get_by_role("region", name="Film", exact=True)).to_contain_text("seams between chunks")
     assert page.evaluate("() => window.shifted") < 0.05, "what is looked at jumps around"
 
 
@@ -473,13 +473,13 @@ def test_every_change_arrives_once_after_the_connection_was_lost(api: ApiDouble,
     expect(page.get_by_text("51 of 100")).to_be_visible()
     page.context.set_offline(True)
     expect(page.get_by_text("Connection lost; trying again")).to_be_visible()
-    expect(page.get_by_text("The farm cannot be heard.")).to_be_visible()
+    expect(page.get_by_text("No connection to the farm.")).to_be_visible()
     expect(page.get_by_text("51 of 100")).to_be_visible()
     for priority in range(52, 60):
         api.http.patch(f"/v1/jobs/{job['id']}", json={"priority": priority}).raise_for_status()
     page.context.set_offline(False)
     expect(page.get_by_text("59 of 100")).to_be_visible()
-    expect(page.get_by_text("The farm cannot be heard.")).to_have_count(0)
+    expect(page.get_by_text("No connection to the farm.")).to_have_count(0)
     expect_all_changes(api, page, job)
 
 

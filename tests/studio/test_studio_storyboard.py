@@ -164,7 +164,7 @@ def test_render_leads_to_the_first_mistake_and_sends_nothing(page: Page, studio:
     take_in(
         page, {**BOARD, "title": "Never sent", "shots": [*BOARD["shots"], {"id": "x", "prompt": "x", "seconds": 9999}]}
     )
-    expect(page.locator(".quote .wrong-count")).to_contain_text("1 thing to mend.")
+    expect(page.locator(".quote .wrong-count")).to_contain_text("1 thing to fix.")
     page.locator(".quote .send").click()
     expect(page.locator(".shot").nth(3).get_by_label("Seconds")).to_be_focused()
     assert films(studio, "Never sent") == []
@@ -253,7 +253,7 @@ def test_a_card_is_dragged_to_another_place(page: Page) -> None:
 def test_seed_goes_where_a_shot_continues(page: Page) -> None:
     take_in(page, {**BOARD, "shots": [BOARD["shots"][0], {**BOARD["shots"][2], "seed": 5}]})
     card = page.locator(".shot").nth(1)
-    card.get_by_text("Seed, not wanted").click()
+    card.get_by_text("Seed, negative prompt").click()
     expect(card.get_by_label("Seed")).to_have_value("5")
     card.get_by_label("Transition").focus()
     card.get_by_label("Transition").select_option("continue")
@@ -501,7 +501,7 @@ def test_a_new_version_renders_only_what_was_changed(page: Page, studio: Studio)
     go(page, f"#/jobs/{job['id']}/revise")
     expect(page.get_by_role("heading", name="Refine “Refined”: version 2")).to_be_visible()
     expect(page.locator(".take-line .fate")).to_have_text(["kept", "kept"])
-    expect(page.get_by_text("Nothing is changed yet, so")).to_be_visible()
+    expect(page.get_by_text("Nothing has changed yet, so")).to_be_visible()
     page.locator(".quote .send").press("Enter")
     prompt(page, 3).fill("a green star falling, night")
     expect(page.locator(".take-line .fate")).to_have_text(["kept", "rendered anew"])

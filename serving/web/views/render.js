@@ -2,11 +2,11 @@
 
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
 import { get, keepKey } from "../api.js";
-import { followJob } from "../live.js";
-import { Button, Notice, announce, describeProblem, useEvery } from "../parts.js";
+import { followJob } from "../job_events.js";
+import { Button, Notice, announce, describeProblem, useEvery } from "../components.js";
 import { say } from "../words.js";
-import { timelineOf } from "./render/cells.js";
-import { FilmFacts } from "./render/film.js";
+import { timelineOf } from "./render/heat_map.js";
+import { FilmFacts } from "./render/film_facts.js";
 import { Changes, Explain, Logs } from "./render/history.js";
 import { layOut } from "./render/layout.js";
 import { Player } from "./render/player.js";
@@ -75,8 +75,8 @@ function Lost() {
   return html`<div class="render-toast"><${Notice} kind="warning"><p>${say("render.lost")}</p><//></div>`;
 }
 
-/** The job as the farm last told it, every entry of its log once, and how the connection is. A job that was over and
- *  is taken  up again is followed from where its log ended. */
+/** The latest state of the job, every entry of its log once, and the state of the connection. A job that is retried
+ *  after its end is followed from the last entry seen. */
 function useJob(id) {
   const [job, setJob] = useState(null);
   const [changes, setChanges] = useState([]);
@@ -105,7 +105,7 @@ function useJob(id) {
   return { job, changes, live, problem, take };
 }
 
-/** The storyboard and what is known of its model; both stay as they are. */
+/** The storyboard and the description of its model; neither changes. */
 function useBoard(id) {
   const [board, setBoard] = useState({ storyboard: null, model: null, problem: null });
   useEffect(() => {
@@ -155,7 +155,7 @@ function useNow() {
   return now_s;
 }
 
-/** Says a change of the job's state to those who do not see it, and names the page. */
+/** Announces changes of the job's state to screen readers, and names the page. */
 function useStatusSaid(job) {
   const before = useRef(null);
   useEffect(() => {

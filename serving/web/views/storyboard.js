@@ -1,33 +1,32 @@
-// The storyboard view: write a film as shots, or the next version of one that there is; see at once what it costs;
-// send it.
+// The storyboard view: write a film, or the next version of one, as shots; see at once what it costs; submit it.
 //
-// Here only the parts are put together. Edits are pure functions in storyboard/draft.js; everything wrong with a
-// storyboard is said by the farm alone.
+// This module only wires the parts together. Edits are pure functions in storyboard/draft.js, and only the farm decides
+// what is wrong with a storyboard.
 
 import { html, useEffect, useMemo, useState } from "../vendor/htm-preact.js";
 import { get } from "../api.js";
-import { Button, Notice, announce, describeProblem } from "../parts.js";
+import { Button, Notice, announce, describeProblem } from "../components.js";
 import { number, say, sayNumber } from "../words.js";
 import { Strip } from "./storyboard/cards.js";
 import { changesBetween } from "./storyboard/changes.js";
 import { blankDraft, draftOf, isBlank, localTime, optionsOf, sharedNames, storyboardOf, tidy } from "./storyboard/draft.js";
 import { OtherDrafts } from "./storyboard/drafts.js";
 import { useActions, useEdits, useFocus, useShortcuts } from "./storyboard/editing.js";
-import { ExampleList, ExamplesDialog, ExportDialog, ImportDialog, useArrivals } from "./storyboard/exchange.js";
+import { ExampleList, ExamplesDialog, ExportDialog, ImportDialog, useArrivals } from "./storyboard/import_export.js";
 import { ProblemList } from "./storyboard/fields.js";
-import { FilmFields } from "./storyboard/film.js";
+import { FilmFields } from "./storyboard/film_fields.js";
 import { Icon } from "./storyboard/icons.js";
-import { dropOldDrafts, takeDraft } from "./storyboard/keep.js";
+import { dropOldDrafts, takeDraft } from "./storyboard/browser_storage.js";
 import { Overview } from "./storyboard/overview.js";
 import { QuoteBar, QuotePanel } from "./storyboard/quote_panel.js";
 import { useQuote } from "./storyboard/quote.js";
 import { Changes } from "./storyboard/revision.js";
 import { useSending } from "./storyboard/sending.js";
-import { useShots } from "./storyboard/shown.js";
+import { useShots } from "./storyboard/card_feedback.js";
 
 const RETRY_S = 3;
 
-/** Without `revises` a new film, else the next version of that job's. */
+/** The next version of the job `revises`; without it, a new film. */
 export function StoryboardView({ revises }) {
   const models = useLoaded(loadModels, "").value;
   const before = useLoaded(loadVersion, revises);
@@ -37,8 +36,7 @@ export function StoryboardView({ revises }) {
   return html`<${Editor} before=${before.value} models=${models} />`;
 }
 
-/** {value, problem} of what the farm has; asked again while the farm cannot be reached. Nothing is loaded for
- *  undefined. */
+/** {value, problem} of `load(input)`, retried while the farm cannot be reached. Loads nothing if `input` is undefined. */
 function useLoaded(load, input) {
   const [state, setState] = useState({ value: null, problem: null });
   useEffect(() => {
@@ -70,7 +68,7 @@ async function loadVersion(id) {
   return { job, storyboard: tidy(storyboard), home };
 }
 
-/** The draft that the next version begins with: as it was, but a due time that is over. */
+/** The draft that the next version begins with: the version before, without a due time that has passed. */
 function draftAfter({ job, storyboard }) {
   const due = job.due_at && job.due_at * 1000 > Date.now() ? localTime(job.due_at) : "";
   return draftOf(storyboard, { priority: job.priority, due, budget: job.budget_usd ?? undefined });
@@ -110,7 +108,7 @@ function Editor({ before, models }) {
   const send = () => {
     touchAll();
     if (isUnchanged || sending.state !== "idle") return;
-    // What is wrong with a draft that was edited since may be mended: then the farm is asked by sending it.
+    // These problems may be of a draft that has been edited since; then sending it asks the farm again.
     if (hasTwins || (problems.length && !asked.isPending)) return wants.wrong();
     sending.send(body);
   };
@@ -180,7 +178,7 @@ function Editor({ before, models }) {
   </div>`;
 }
 
-/** Names that a prompt can use; the same list while they are the same. */
+/** Names that a prompt can use; the same array for as long as the names are the same. */
 function useNames(people) {
   const names = people.map(({ name }) => name).filter((name) => /^[A-Za-z][\w-]*$/.test(name));
   const text = JSON.stringify([...new Set(names)]);

@@ -1,17 +1,17 @@
-// What a person does with a film in the list: asked of the API once, confirmed first where it ends something. The row shows
-// the answer at once.
+// What a person can do with a film in the list. Each request is sent once, after a confirmation if it ends something, and
+// the row shows the answer at once.
 
 import { html, useState } from "../../vendor/htm-preact.js";
 import { ApiProblem, onceKey, patch, post } from "../../api.js";
-import { Button, Dialog, Notice, announce, describeProblem } from "../../parts.js";
+import { Button, Dialog, Notice, announce, describeProblem } from "../../components.js";
 import { clock, fromNow, number, say, sayNumber } from "../../words.js";
-import { raised } from "./lists.js";
-import { explainPath } from "./places.js";
-import { usePolled } from "./polled.js";
+import { raised } from "./film_list.js";
+import { explainPath } from "./explanations.js";
+import { usePolled } from "./polling.js";
 
 const EXPLAIN_EVERY_MS = 5000;
 
-/** {act(job, action), isBusy(job, action), problem, dialog}. `replace(job)` is told of the job as it is then. */
+/** {act(job, action), isBusy(job, action), problem, dialog}. `replace(job)` is called with the job's new state. */
 export function useActions(replace) {
   const [busy, setBusy] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -45,7 +45,7 @@ function ask(job, action) {
   return post(`${path}/${action}`, {}, { once: onceKey() });
 }
 
-/** A button cannot keep the focus while it is busy. It gets it back, or the film's title where it is gone with what it did. */
+/** A button loses the focus while it is busy. It gets it back or, if the action has removed it, the film's title does. */
 function keepFocus(job, action) {
   setTimeout(() => {
     const active = document.activeElement;

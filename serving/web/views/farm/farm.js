@@ -1,15 +1,15 @@
-// What renders the films: pools, gangs, nodes, what went wrong lately, what was spent.
+// The farm view: pools, gangs, nodes, recent faults, spending.
 
 import { html } from "../../vendor/htm-preact.js";
-import { Notice, describeProblem } from "../../parts.js";
+import { Notice, describeProblem } from "../../components.js";
 import { say } from "../../words.js";
 import { Faults } from "./faults.js";
 import { Gangs } from "./gangs.js";
 import { healthOf } from "./health.js";
 import { Nodes } from "./nodes.js";
 import { Pools } from "./pools.js";
-import { usePolled } from "./polled.js";
-import { Spent } from "./spent.js";
+import { usePolled } from "./polling.js";
+import { Spent } from "./spending.js";
 
 const EVERY_MS = 5000;
 const NODES_EVERY_MS = 10_000;

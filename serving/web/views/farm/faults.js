@@ -1,9 +1,9 @@
-// What went wrong lately, for administrators: the end of the farm's log from warnings upward, newest first.
+// Recent faults, for administrators: the latest warnings and errors of the farm's log, newest first.
 
 import { html } from "../../vendor/htm-preact.js";
-import { describeProblem } from "../../parts.js";
+import { describeProblem } from "../../components.js";
 import { clock, fromNow, say } from "../../words.js";
-import { usePolled } from "./polled.js";
+import { usePolled } from "./polling.js";
 
 const EVERY_MS = 10_000;
 const MOST = 30;

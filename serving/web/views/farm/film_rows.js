@@ -1,10 +1,10 @@
-// The list of films as a table, or as cards where there is no room for one. It only shows.
+// The list of films as a table, or as cards if there is no room for one. Display only.
 
 import { html } from "../../vendor/htm-preact.js";
-import { Badge, Button, Progress } from "../../parts.js";
+import { Badge, Button, Progress } from "../../components.js";
 import { clock, fromNow, money, number, percent, say, sayNumber } from "../../words.js";
 import { actionId } from "./actions.js";
-import { allowedActions, countTakes } from "./lists.js";
+import { allowedActions, countTakes } from "./film_list.js";
 
 const SIGNS = { raise: "▲", pause: "❚❚", resume: "▶", cancel: "✕", retry: "↻", explain: "?" };
 
@@ -83,7 +83,7 @@ function Title({ job }) {
   return html`<a class="title" id="film-${job.id}" href="#/jobs/${encodeURIComponent(job.id)}">${job.title}</a>`;
 }
 
-/** Its version and tags, each of which shows only films like it. */
+/** Its version and tags; each is a filter for films like it. */
 function Marks({ job, filters, choose }) {
   const tags = Object.entries(job.tags).map(([key, value]) => `${key}=${value}`);
   const addTag = (tag) => choose({ ...filters, tag: [...new Set([...filters.tag, tag])] });
@@ -96,7 +96,7 @@ function Marks({ job, filters, choose }) {
   </div>`;
 }
 
-/** Why it is as it is, in a line: what it waits for, what went wrong. */
+/** The reason for its state in a line: what it waits for, what went wrong. */
 function Why({ job, place }) {
   const words = job.error?.message || (job.status === "queued" && place?.words) || job.reason;
   return html`<p class="why ${job.status === "failed" ? "wrong" : "soft"}">${words}</p>`;

@@ -1,14 +1,14 @@
-// All films of the farm, newest first: filters, pages, what can be done with each. It is brought up to date every few
-// seconds; rows stay where they are while somebody points at them.
+// All films of the farm, newest first: filters, pages, actions. Refreshed every few seconds; rows keep their places while
+// somebody points at them.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
-import { Button, Notice, announce, describeProblem, useEvery } from "../../parts.js";
+import { Button, Notice, announce, describeProblem, useEvery } from "../../components.js";
 import { number, say, sayNumber } from "../../words.js";
 import { useActions } from "./actions.js";
 import { FilmCards, FilmTable } from "./film_rows.js";
-import { STATES, isFiltered, listPath, mergePage, readFilters, toggle, withoutFilters, writeFilters } from "./lists.js";
-import { usePlaces } from "./places.js";
-import { tryGet } from "./polled.js";
+import { STATES, isFiltered, listPath, mergePage, readFilters, toggle, withoutFilters, writeFilters } from "./film_list.js";
+import { usePlaces } from "./explanations.js";
+import { tryGet } from "./polling.js";
 
 const EVERY_MS = 5000;
 const PHONE = "(max-width: 56rem)";
@@ -21,7 +21,7 @@ export function FilmsView({ caller }) {
   const actions = useActions(list.replace);
   const isNarrow = useMatch(PHONE);
   const choose = (next) => {
-    history.replaceState(null, "", writeFilters(next)); // no new entry, and the view is not made anew
+    history.replaceState(null, "", writeFilters(next)); // no new entry in the history, and the view is not rebuilt
     setFilters(next);
     setBefore([]);
   };
@@ -49,7 +49,7 @@ export function FilmsView({ caller }) {
   </div>`;
 }
 
-/** The page of the list after this id, kept up to date: {rows, counts, fresh, hasMore, problem, box, showFresh, replace}. */
+/** The page of the list after this id, refreshed periodically: {rows, counts, fresh, hasMore, problem, box, showFresh, replace}. */
 function useFilms(filters, after) {
   const path = listPath(filters, after);
   const [state, setState] = useState({ path: null, rows: null, counts: null, fresh: 0, hasMore: false, problem: null });

@@ -1,10 +1,10 @@
-// Every gang of the farm: where it is and what it does.
+// Every gang of the farm: its node, state and calls.
 
 import { html } from "../../vendor/htm-preact.js";
 import { number, say, sayNumber } from "../../words.js";
 import { listGangs, nodeName } from "./health.js";
 
-/** `nodes`: of GET /v1/nodes, where they are known. */
+/** `nodes`: those of GET /v1/nodes, if they are known. */
 export function Gangs({ pools, nodes }) {
   const gangs = listGangs(pools);
   return html`<section aria-labelledby="gangs-title">

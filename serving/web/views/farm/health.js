@@ -1,4 +1,4 @@
-// How a farm and its pools do, from what GET /v1/pools says. No DOM.
+// The health of a farm and its pools, derived from GET /v1/pools. No DOM.
 
 const SHORT_ID = 12;
 
@@ -28,13 +28,13 @@ export const listGangs = (pools) =>
 
 export const nameOf = (node) => node.name || node.address || node.id;
 
-/** A node that is known by its id alone: its name where that is known, else as much of the id as tells it apart. */
+/** The name of the node with this id, or the beginning of the id if its name is not known. */
 export function nodeName(id, nodes) {
   const node = nodes.find((one) => one.id === id);
   return node ? nameOf(node) : id.slice(0, SHORT_ID);
 }
 
-/** The terms as they are sent: all of them, since what is left out would be the default. */
+/** The terms to send: all of them, since whatever is left out would be reset to its default. */
 export function changedTerms(terms, { min_gangs, max_gangs, spot }) {
   return { ...terms, min_gangs: Number(min_gangs), max_gangs: Number(max_gangs), spot };
 }

@@ -1,8 +1,8 @@
-// The machines of the farm, for administrators: what is on each, and emptying one before it goes.
+// The nodes of the farm, for administrators: what runs on each, and draining one before it goes.
 
 import { html, useState } from "../../vendor/htm-preact.js";
 import { post } from "../../api.js";
-import { Button, Dialog, Field, Notice, announce, describeProblem, useRequest } from "../../parts.js";
+import { Button, Dialog, Field, Notice, announce, describeProblem, useRequest } from "../../components.js";
 import { number, say, sayNumber } from "../../words.js";
 import { nameOf } from "./health.js";
 

@@ -1,8 +1,8 @@
-// The pools of the farm: what each has, what it has to do, why it has as many gangs as it has; its terms may be changed here.
+// The pools of the farm: gangs, backlog, the reason for the size; administrators change a pool's terms here.
 
 import { html, useState } from "../../vendor/htm-preact.js";
 import { send } from "../../api.js";
-import { Button, Dialog, Field, Notice, announce, describeProblem, useRequest } from "../../parts.js";
+import { Button, Dialog, Field, Notice, announce, describeProblem, useRequest } from "../../components.js";
 import { duration, money, number, say, sayNumber } from "../../words.js";
 import { changedTerms, gangsOf } from "./health.js";
 

@@ -1,15 +1,15 @@
-// What has happened to a job, why it waits, and what the farm wrote about it.
+// What has happened to a job, why it waits, and its log lines.
 
 import { html, useState } from "../../vendor/htm-preact.js";
 import { get } from "../../api.js";
-import { describeProblem, useEvery } from "../../parts.js";
+import { describeProblem, useEvery } from "../../components.js";
 import { clock, hasWords, money, number, say, timeOfDay } from "../../words.js";
 
 const EXPLAIN_EVERY_MS = 4000;
 const LOGS_EVERY_MS = 4000;
 const SHOWN_AT_FIRST = 40;
 
-/** Why the job is where it is, asked again while it waits or renders. */
+/** Why the job is in its state; polled while it waits or renders. */
 export function Explain({ job }) {
   const [told, setTold] = useState(null);
   const isLive = ["queued", "in_progress"].includes(job.status);
@@ -55,7 +55,7 @@ const TERMS = {
   budget_usd: (value) => money(value),
 };
 
-/** Why, as the farm says it; of changed terms what they are now. */
+/** The farm's reason; for changed terms, their new values. */
 function reasonOf({ kind, reason, data }) {
   const terms = kind === "changed" ? Object.keys(TERMS).filter((name) => name in (data ?? {})) : [];
   if (!terms.length) return reason ? ` ${reason}` : "";
@@ -68,7 +68,7 @@ function reasonOf({ kind, reason, data }) {
 const nameOf = ({ kind }) =>
   hasWords(`render.event.${kind}`) ? say(`render.event.${kind}`) : kind.replaceAll("_", " ");
 
-/** What the farm logged about the job; asked for while it is open. */
+/** Log lines of the job; loaded while the section is open. */
 export function Logs({ job, isLive }) {
   const [open, setOpen] = useState(false);
   const [lines, setLines] = useState(null);

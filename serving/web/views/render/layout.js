@@ -1,11 +1,11 @@
-// Where the shots and takes of a film lie on its axis of time, as the farm's compiler has it. Pure: no DOM, no clock.
+// Positions of a film's shots and takes on its time axis, as the farm's compiler computes them. Pure: no DOM, no clock.
 
-/** Frames per second where neither storyboard nor model says. */
+/** Frames per second if neither storyboard nor model says. */
 const USUAL_FPS = 16;
 
-/** The film on one axis, in seconds. `storyboard` as the API has it, `fps` of the model where the storyboard names
+/** The film on one axis, in seconds. `storyboard` as the API has it, `fps` of the model if the storyboard names
  *  none. Shots: {id, prompt, start_s, stop_s, transition, dissolve_s, take}. Takes: {key, shots, start_s, stop_s,
- *  from_s, to_s, lane}: from cut to cut, and as rendered, with what is seen only through dissolves. Takes that
+ *  from_s, to_s, lane}: from cut to cut, and as rendered, with the handles that only dissolves show. Takes that
  *  overlap have lanes of their own. */
 export function layOut(storyboard, fps) {
   const rate = storyboard.video?.fps || fps || USUAL_FPS;
@@ -75,7 +75,7 @@ const STEPS_S = [0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
 export const rulerStep = (pixelsPerSecond, least = 70) =>
   STEPS_S.find((step) => step * pixelsPerSecond >= least) ?? STEPS_S.at(-1);
 
-/** Seconds of a film as "0:07" or "1:02:30"; with a tenth where marks are closer than a second. */
+/** Seconds of a film as "0:07" or "1:02:30"; with a tenth if marks are closer than a second. */
 export function timecode(seconds, fine = false) {
   const whole = Math.floor(seconds + 1e-6);
   const parts = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60), whole % 60];
@@ -93,7 +93,7 @@ export function fittingScale(layout, width, leastShot = 26) {
   return Math.max(width / layout.seconds, leastShot / middle);
 }
 
-/** Which shots have room for their name: Map of id to the pixels it may take. A name may go on over shots without
+/** Which shots have room for their name: Map of id to the pixels it may take. A name may extend over shots without
  *  one. */
 export function placeNames(shots, scale, pixelsPerLetter = 8) {
   const named = [];

@@ -1,13 +1,13 @@
-// Draws what is seen of the film's timeline on a canvas: ruler, a heat map for each take, chunks in flight, dissolves.
-// It is given numbers and colours and keeps nothing.
+// Draws the visible part of the film's timeline on a canvas: ruler, a heat map for each take, chunks in flight,
+// dissolves. It is given numbers and colours and keeps no state.
 
-import { chunkBox, toColumns } from "./cells.js";
+import { chunkBox, toColumns } from "./heat_map.js";
 import { rulerStep, timecode } from "./layout.js";
 
 export const RULER = 24;
 export const LANE = 76;
 const LANE_GAP = 8;
-const CELL_LINES_FROM = 5; // pixels of a row or column from which lines between cells help
+const CELL_LINES_FROM = 5; // pixels of a row or column above which lines between cells help
 
 /** Colours that `paint` needs, by name; each is a token of render.css. */
 export const TONES = ["heat-0", "heat-1", "heat-2", "heat-3", "heat-4", "heat-5", "done", "failed", "ink", "soft", "edge", "card"];
@@ -18,7 +18,7 @@ export const laneTop = (lane) => RULER + lane * (LANE + LANE_GAP);
 /** Height of the canvas in CSS pixels. */
 export const canvasHeight = (lanes) => laneTop(lanes - 1) + LANE + 2;
 
-/** Draw the part of the film that begins `scroll` CSS pixels from its beginning and is `width` wide.  scene:
+/** Draw the part of the film that begins `scroll` CSS pixels from its beginning and is `width` wide. scene:
  *  {layout, entries: Map(key -> timeline entry), scale: pixels per second, scroll, width, tones: {name: colour}}. */
 export function paint(canvas, scene) {
   const ratio = globalThis.devicePixelRatio || 1;
@@ -85,7 +85,7 @@ function paintCells({ pen, ratio, tones, right }, entry, { left, each, top, heig
   }
 }
 
-/** Lines between cells, where cells are large enough to be told apart. */
+/** Lines between cells, if cells are large enough to be told apart. */
 function paintLines({ pen, ratio, tones, right }, entry, { left, each, top, height }, to) {
   const thin = Math.max(1, Math.round(ratio / 2));
   const row = height / entry.steps;
@@ -117,7 +117,7 @@ function paintChunk({ pen, ratio, tones }, call, place) {
   pen.setLineDash([]);
 }
 
-/** Where one shot goes on into the next without a cut. */
+/** A mark where one shot continues into the next without a cut. */
 function paintJoin({ pen, ratio, tones }, x, top, height) {
   pen.setLineDash([3 * ratio, 3 * ratio]);
   pen.lineWidth = 1.5 * ratio;

@@ -1,13 +1,13 @@
-// Plays the film, or while it renders the finished beginning of a take. A newer beginning takes the place of the one
-// that plays at the same moment of it, without a black frame.
+// Plays the film or, while it renders, the finished beginning of a take (its head). A newer head replaces the one that
+// plays at the same moment, without a black frame.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
-import { Button, useMedia } from "../../parts.js";
+import { Button, useMedia } from "../../components.js";
 import { duration, say } from "../../words.js";
 
 const RETRY_MS = 3000;
 
-/** `onTime(seconds of the film)`: where it plays. */
+/** `onTime(seconds of the film)` is called with the playback position. */
 export function Player({ job, layout, aspect, onTime }) {
   const heads = layout.takes
     .map((placed) => ({ placed, take: job.takes.find((one) => one.key === placed.key) }))
@@ -82,7 +82,7 @@ function HeadPlayer({ heads, fps, aspect, onTime }) {
 }
 
 /** A muted video whose address may change: the new one is loaded behind the old one and takes over, at the same moment
- *  where it is `of` the same take, else at its beginning. */
+ *  if it is `of` the same take, else at its beginning. */
 function SwappingVideo({ url, of, label, onEnd, onBroken, onTime }) {
   const [front, setFront] = useState(null);
   const [videos, takes] = [useRef(new Map()), useRef(new Map())];

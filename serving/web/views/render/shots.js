@@ -1,11 +1,11 @@
-// The strip of shots: a card for each, with the picture of its take as it comes out of the noise, its state, its cost.
+// The strip of shots: a card for each, with its picture as it emerges from the noise, its state and its cost.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
-import { Badge, useMedia } from "../../parts.js";
+import { Badge, useMedia } from "../../components.js";
 import { duration, money, number, say, sayNumber } from "../../words.js";
-import { stateOf, sumUpPart } from "./cells.js";
+import { stateOf, sumUpPart } from "./heat_map.js";
 
-/** The farm's picture of a take is a strip of so many of its latents, evenly spaced; of a shorter take of all. */
+/** The farm's picture of a take is a strip of this many of its latents, evenly spaced, or of all if it has fewer. */
 const TILES = 12;
 const PICTURE_EVERY_MS = 2000;
 
@@ -54,7 +54,7 @@ function ShotCard({ job, shot, placed, take, entry, picture, cost, aspect }) {
   </li>`;
 }
 
-/** One of the pictures of a take's strip: the box has the shape of one, so cover and a position show just that one. */
+/** One picture of a take's strip: the box has the shape of one, so `object-fit: cover` and a position show just that. */
 function Picture({ picture, latents, share, aspect, id }) {
   const tiles = Math.min(TILES, latents);
   const tile = Math.min(tiles - 1, Math.floor(share * tiles));
@@ -67,7 +67,7 @@ function Picture({ picture, latents, share, aspect, id }) {
   </div>`;
 }
 
-/** The address of the newest picture that is decoded. What was shown stays until then. */
+/** The address of the newest decoded picture. The one before stays until then. */
 function usePicture(path, stamp) {
   const paced = usePaced(stamp, PICTURE_EVERY_MS);
   const url = useMedia(paced ? path : null, paced);
@@ -83,7 +83,7 @@ function usePicture(path, stamp) {
   return shown;
 }
 
-/** A value that changes at most so often; the last one is never left out. */
+/** A value that changes at most once every `everyMs`; the last value is never dropped. */
 function usePaced(value, everyMs) {
   const [paced, setPaced] = useState(value);
   const last = useRef(0);

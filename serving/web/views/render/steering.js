@@ -1,9 +1,9 @@
-// What can be done with a job: pause, resume, cancel, retry, priority, due time, budget. Nothing is shown as done
-// before the farm has answered; what it refuses is said beside the buttons.
+// The actions on a job: pause, resume, cancel, retry, priority, due time, budget. Nothing is shown as done before the farm
+// has answered; its refusals are shown beside the buttons.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { ApiProblem, onceKey, patch, post } from "../../api.js";
-import { Button, Dialog, Field, announce, describeProblem, useRequest } from "../../parts.js";
+import { Button, Dialog, Field, announce, describeProblem, useRequest } from "../../components.js";
 import { clock, fromNow, money, number, say } from "../../words.js";
 import { localTime } from "../storyboard/draft.js";
 
@@ -57,7 +57,7 @@ export function Steering({ job, isFinal, onJob }) {
     ${asking === "finalize" && html`<${Finalize} path=${path} onClose=${close} />`}`;
 }
 
-/** Sends one request at a time: {busy: its name or null, problem, run(name, send)}. */
+/** Sends one request at a time: {busy: its name or null, problem, run(name, request)}. */
 function useRequests(onJob) {
   const [busy, setBusy] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -77,7 +77,7 @@ function useRequests(onJob) {
   return { busy, problem, run };
 }
 
-/** A button that was used keeps the focus; one that is gone leaves it to its neighbours, not to the top of the page. */
+/** A button that was used keeps the focus; if it is gone, a neighbour gets it, not the top of the page. */
 function useKeptFocus(bar, busy) {
   const was = useRef(null);
   useEffect(() => {
@@ -140,7 +140,7 @@ function Terms({ job, path, onJob, onClose }) {
   <//>`;
 }
 
-/** What is sent for fields that were changed; an empty one takes its limit away. */
+/** What is sent for the fields that were changed; an empty one removes its limit. */
 export function changedTerms(before, values) {
   const changes = {};
   for (const name of Object.keys(values)) {
@@ -151,7 +151,7 @@ export function changedTerms(before, values) {
   return changes;
 }
 
-/** First what it costs, then, when the person says so, the new version. */
+/** Shows what the new version costs, and makes it once the person confirms. */
 function Finalize({ path, onClose }) {
   const [quote, setQuote] = useState(null);
   const [problem, setProblem] = useState(null);

@@ -1,8 +1,7 @@
-// The head of a job: its name, state, how far it is, when it should be ready, what it has cost, whether it will be
-// late.
+// The header of a job: its name, state, progress, when it should be ready, what it has cost, whether it will be late.
 
 import { html } from "../../vendor/htm-preact.js";
-import { Badge, Notice, Progress } from "../../parts.js";
+import { Badge, Notice, Progress } from "../../components.js";
 import { clock, duration, fromNow, money, number, percent, say } from "../../words.js";
 
 /** `live`: state of the connection; `now_s`: unix seconds. */
@@ -64,7 +63,7 @@ function describeReady(job, now_s) {
   return say("render.about", inTwoWays(Math.max(job.eta, now_s), now_s));
 }
 
-/** A time as that of a clock, and from now. */
+/** A time as a time of day and relative to now. */
 const inTwoWays = (unixS, now_s) => ({ clock: clock(unixS, now_s * 1000), fromNow: fromNow(unixS, now_s * 1000) });
 
 function Due({ job, now_s }) {
@@ -76,7 +75,7 @@ function Due({ job, now_s }) {
   return html`${words} <span class="due-risk ${risk}">${sign}${say(`render.risk.${risk}`)}</span>`;
 }
 
-/** "late", "missed", "met", "intime", or "" where nothing is known. */
+/** "late", "missed", "met", "intime", or "" if nothing is known. */
 function riskOf(job, now_s) {
   if (job.status === "completed") return job.finished_at > job.due_at ? "missed" : "met";
   if (["failed", "cancelled"].includes(job.status)) return "";

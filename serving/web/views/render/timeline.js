@@ -1,19 +1,19 @@
-// The timeline of the film: takes to scale, each a heat map of latents and denoising steps, with its shots beneath. It
-// shows what it is given and asks the farm for nothing; told.js says the same in words.
+// The timeline of the film: takes to scale, each a heat map of latents and denoising steps, with its shots beneath. Display
+// only; take_words.js says the same in words.
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../vendor/htm-preact.js";
-import { Button } from "../../parts.js";
+import { Button } from "../../components.js";
 import { number, say, sayNumber } from "../../words.js";
-import { stepOf } from "./cells.js";
+import { stepOf } from "./heat_map.js";
 import { fittingScale, placeNames } from "./layout.js";
 import { LANE, RULER, TONES, canvasHeight, laneTop, paint } from "./paint.js";
-import { TakeDetails, TakeTable, describeCall, describeTake } from "./told.js";
+import { TakeDetails, TakeTable, describeCall, describeTake } from "./take_words.js";
 
 const ZOOM = 1.6;
 const MOST_PIXELS_PER_SECOND = 400;
 
-/** `entries`: Map of take key to timeline entry; `at`: unix seconds when they were so. The function put into
- *  `onTime.current` moves the mark of what plays, to seconds of the film. */
+/** `entries`: Map of take key to timeline entry; `at`: their time in Unix seconds. The function put into `onTime.current`
+ *  moves the playhead, to seconds of the film. */
 export function Timeline({ job, layout, entries, at, onTime }) {
   const [chosen, setChosen] = useState(null);
   const shown = chosen ?? firstOfInterest(job);
@@ -83,7 +83,7 @@ function Legend() {
   </ul>`;
 }
 
-/** One stop of the Tab key; arrow keys go from take to take. */
+/** One tab stop; arrow keys move from take to take. */
 function TakeButtons({ job, layout, entries, scale, shown, onChoose }) {
   const group = useRef();
   const move = (event) => {
@@ -118,7 +118,7 @@ function TakeButtons({ job, layout, entries, scale, shown, onChoose }) {
   </div>`;
 }
 
-/** Shot ids to scale beneath the takes. They are for the eye: shot cards and takes say the same. */
+/** Shot ids to scale beneath the takes. Hidden from screen readers: shot cards and takes say the same. */
 function ShotMarks({ layout, scale }) {
   const names = placeNames(layout.shots, scale);
   const signs = { cut: "", continue: "→ ", dissolve: "⤫ " };
@@ -172,7 +172,7 @@ function useWidth(box) {
   return width;
 }
 
-/** The colours of TONES as the page has them now. A canvas cannot read tokens, so elements that use them are asked. */
+/** The current colours of TONES. A canvas cannot read CSS variables, so they are read from elements that use them. */
 function useTones(probes) {
   const [tones, setTones] = useState(null);
   useLayoutEffect(() => {
@@ -212,7 +212,7 @@ function usePainting(box, canvas, scene) {
   }, []);
 }
 
-/** What was in the middle stays there when the scale changes. */
+/** Keeps the middle in the middle when the scale changes. */
 function useKeptCentre(box, scale, width) {
   const before = useRef(scale);
   useLayoutEffect(() => {
@@ -222,7 +222,7 @@ function useKeptCentre(box, scale, width) {
   }, [scale]);
 }
 
-/** Moved without drawing the page anew: a video tells its place several times a second. */
+/** Moved without rendering the page again: a video reports its position several times a second. */
 function usePlayhead(mark, onTime, scale) {
   const seconds = useRef(null);
   useLayoutEffect(() => {

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../../vendor/htm-preact.js";
 import { get } from "../../api.js";
-import { Badge, describeProblem } from "../../parts.js";
+import { Badge, describeProblem } from "../../components.js";
 import { clock, duration, money, number, say, sayNumber } from "../../words.js";
 
 const LONGEST = 160;
@@ -95,7 +95,7 @@ function Differences({ diff }) {
     <p class="soft">${CHANGES.map(tell).filter(Boolean).join(" · ")}</p>`;
 }
 
-/** A value of a storyboard for a person: text as it is, a shot by its prompt, the rest as JSON. */
+/** A value of a storyboard for a person: text as it is, a shot as its prompt, anything else as JSON. */
 function show(value) {
   if (value === null || value === undefined) return html`<em>${say("render.nothing")}</em>`;
   const text = toText(value);

@@ -1,7 +1,7 @@
 // The strip: shots as cards in their order, those of one take joined.
 
 import { Component, html } from "../../vendor/htm-preact.js";
-import { Button } from "../../parts.js";
+import { Button } from "../../components.js";
 import { duration, money, number, say, sayNumber } from "../../words.js";
 import { framesOf, insertName, isMapping, setShot, setTransition, transitionKind } from "./draft.js";
 import { ChoiceField, Disclosure, NumberField, ProblemList, TextField } from "./fields.js";
@@ -11,7 +11,7 @@ import { Icon } from "./icons.js";
 const DISSOLVE_S = 0.5;
 
 /** `shots`: for each card {problems: Map of field -> problems, take, starts} as `describeShots` makes it. `actions`:
- *  add, copy, remove, move(from, to), fix(problem), fixes(problem), touch(key); they do not change from one drawing
+ *  add, copy, remove, move(from, to), fix(problem), fixes(problem), touch(key); they stay the same from one drawing
  *  to the next. */
 export function Strip({ cards, shots, names, fps, isVersion, actions, change }) {
   const drag = useDrag(actions.move);
@@ -29,7 +29,7 @@ export function Strip({ cards, shots, names, fps, isVersion, actions, change }) 
   </ol>`;
 }
 
-/** A card is drawn again only where something of it changed: films may have a thousand. */
+/** A card is redrawn only if something in it has changed: films may have a thousand shots. */
 class Card extends Component {
   shouldComponentUpdate(next) {
     return Object.keys(next).some((key) => key !== "onGrip" && next[key] !== this.props[key]);
@@ -66,7 +66,7 @@ class Card extends Component {
   }
 }
 
-/** What of its take a card shows: the take begins here, or goes on. */
+/** A card's part of its take: the take begins here, or continues. */
 function TakeLine({ shown: { take, isStart, isCached, takeNumber }, isVersion }) {
   const joined = html`<span aria-hidden="true">↳</span> ${say("sb.take.goesOn")}`;
   if (!isStart) return html`<p class="take-line goes-on">${joined}</p>`;
@@ -97,7 +97,7 @@ function Grip({ who, index, count, actions, onGrip }) {
   </button>`;
 }
 
-/** The real length, where it is not the one that was asked for. */
+/** The actual length, if it is not the one that was asked for. */
 function Length({ shot, fps }) {
   const frames = framesOf(shot.seconds, fps);
   if (frames === null) return html`<span class="length"></span>`;
@@ -116,7 +116,7 @@ function Chips({ names, who, onPick }) {
   </div>`;
 }
 
-/** Puts a character where the caret is in the prompt of the same card, and the caret behind it. */
+/** Inserts a character at the caret in the card's prompt, and moves the caret behind it. */
 function pick(event, name, set) {
   const area = event.target.closest(".shot").querySelector("textarea");
   const put = insertName(area.value, name, area.selectionStart, area.selectionEnd);
@@ -145,7 +145,7 @@ function TransitionFields({ card: { key, shot }, index, kind, at, fix, change })
       problems=${at("dissolve")} fix=${fix} onChange=${setDissolve} />`}`;
 }
 
-/** A shot that continues has no seed; one that was imported with it shows it, so that it can be taken away. */
+/** A shot that continues has no seed; one that was imported with a seed shows it, so that it can be removed. */
 function More({ shot, kind, at, field }) {
   const hasSeed = kind !== "continue" || shot.seed !== undefined;
   const isUsed = [shot.seed, shot.negative].filter((value) => value !== undefined && value !== null).length;

@@ -2,8 +2,8 @@
 
 import { isMapping, tidy } from "./draft.js";
 
-/** [{path, before, after}]; shots go by their ids, so that one that was inserted does not change all after it. What
- *  is as it would be anyway is the same as what is left out; what is missing on a side is undefined there. */
+/** [{path, before, after}]. Shots are matched by id, so that an inserted one does not change all after it. A default
+ *  value equals a missing one; a value that is missing on one side is undefined there. */
 export function changesBetween(before, after) {
   return [...differences(byId(before), byId(after), "")];
 }
@@ -26,7 +26,7 @@ function* differences(before, after, path) {
   if (idsIn(now, oldOrder) !== idsIn(old, nowOrder)) yield { path: "order", before: oldOrder, after: nowOrder };
 }
 
-/** The ids of an order that are among these shots, as one text. */
+/** The ids in `order` that are among these shots, joined. */
 const idsIn = (shots, order) => order.filter((id) => shots.has(id)).join("\n");
 
 function* compare(before, after, path) {

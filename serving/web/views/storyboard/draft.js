@@ -1,10 +1,8 @@
-// A storyboard while it is written, and every edit of it as a pure function. It knows nothing of the page or the
-// farm.
+// A storyboard that is being written, and every edit of it as a pure function. Knows nothing of the page or the farm.
 //
 // A draft is {film, people, cards, options, next}. `film` is the storyboard without shots and characters, and may
-// hold keys that nobody knows, as they were imported. A person is {key, name, text}, a card {key, shot}: keys stay
-// when all else is changed. Numbers are kept as numbers where they are some, else as they were typed, so that the
-// farm can say what is wrong.
+// hold unknown keys, as they were imported. A person is {key, name, text}, a card {key, shot}: their keys never change.
+// What cannot be read as a number is kept as it was typed, so that the farm can say what is wrong.
 
 export const FILM_KEYS = ["version", "title", "model", "seed", "video", "quality", "style", "negative", "identity"];
 export const SHOT_KEYS = ["id", "prompt", "seconds", "transition", "seed", "negative"];
@@ -19,13 +17,13 @@ const NO_OPTIONS = { priority: undefined, due: "", budget: undefined, pool: "" }
 
 export const isMapping = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** A film that nobody has begun: one shot without words. */
+/** A new film: one shot with an empty prompt. */
 export function blankDraft() {
   return draftOf({ version: 1, title: "", model: "pocket", shots: [{ id: "shot-1", prompt: "", seconds: 4 }] });
 }
 
 /** The draft of a storyboard, whatever is wrong with it. `shots` must be a list of mappings: see `shapeProblem`. Keys
- *  count from `first`, so that none is one of the draft before. */
+ *  count from `first`, so that none repeats one of the previous draft. */
 export function draftOf(storyboard, options = {}, first = 0) {
   const { shots = [], characters, ...film } = storyboard;
   const people = isMapping(characters) ? Object.entries(characters) : [];
@@ -56,8 +54,7 @@ export function storyboardOf({ film, people, cards }) {
   };
 }
 
-/** The same storyboard without what is as it would be anyway, in the order in which people write it. Ids are written.
- *  */
+/** The same storyboard without its default values, in the order in which people write it. Ids are always written. */
 export function tidy(storyboard) {
   const { shots = [], characters, video, ...film } = storyboard;
   const kept = {};
@@ -87,7 +84,7 @@ function tidyShot(shot) {
 const withoutEmpty = (mapping) =>
   Object.fromEntries(Object.entries(mapping).filter(([, value]) => value !== undefined && value !== null));
 
-/** Whether there is anything in it that a person would miss. */
+/** Whether it holds nothing that a person would miss. */
 export function isBlank({ film, people, cards }) {
   return !film.title && !people.length && !film.style && cards.every(({ shot }) => !String(shot.prompt ?? "").trim());
 }
@@ -109,8 +106,8 @@ function withValue(mapping, key, value) {
   return rest;
 }
 
-/** What the API is told beside the storyboard. A new version says what it does not want as null, since what is left
- *  out stays. */
+/** What is sent beside the storyboard. A new version sends null for what it does not want, since whatever is left out
+ *  is inherited. */
 export function optionsOf({ options }, isVersion = false) {
   const due = options.due ? new Date(options.due).getTime() / 1000 : undefined;
   const told = { priority: options.priority, due_at: due, budget_usd: options.budget };
@@ -119,7 +116,7 @@ export function optionsOf({ options }, isVersion = false) {
   return { ...Object.fromEntries([...silent, ...said]), ...(options.pool ? { pool: options.pool } : {}) };
 }
 
-/** Unix seconds as a field for date and time has it: local, to the minute. */
+/** Unix seconds as the value of a datetime-local field: local time, to the minute. */
 export function localTime(unixS) {
   const date = new Date(unixS * 1000 - new Date(unixS * 1000).getTimezoneOffset() * 60_000);
   return date.toISOString().slice(0, 16);
@@ -141,7 +138,7 @@ export const setPerson = (draft, key, change) => ({
 
 export const deletePerson = (draft, key) => ({ ...draft, people: draft.people.filter((person) => person.key !== key) });
 
-/** Names that two characters have; of them the later would silently win. */
+/** Names that two characters share; the later one would silently win. */
 export function sharedNames(people) {
   const names = people.map(({ name }) => name).filter(Boolean);
   return new Set(names.filter((name, index) => names.indexOf(name) !== index));
@@ -149,13 +146,13 @@ export function sharedNames(people) {
 
 // ---- shots
 
-/** A shot that has no id gets the one that the farm would give it by its place, so that its noise is the same. */
+/** A shot without an id gets the one that the farm would give it by its position, so that its noise is the same. */
 function named(shot, index) {
   const hasId = shot.id !== undefined && shot.id !== null && shot.id !== "";
   return hasId ? shot : { ...shot, id: `shot-${index + 1}` };
 }
 
-/** An id that no shot has: `shot-7`, or `wanted-2` where a shot is copied. */
+/** An id that no shot has: `shot-7`, or `wanted-2` if a shot is copied. */
 function freshId(cards, wanted = "shot") {
   const taken = new Set(cards.map(({ shot }) => shot.id));
   const stem = String(wanted).replace(/-\d+$/, "").slice(0, MAX_ID_CHARS - 6) || "shot";
@@ -176,13 +173,13 @@ export function setTransition(draft, key, transition) {
   return setShot(draft, key, transition === "continue" ? { ...change, seed: undefined } : change);
 }
 
-/** A shot without words after the one at `index`; -1 begins the film with it. */
+/** Adds a shot with an empty prompt after the one at `index`; -1 puts it first. */
 export function addShot(draft, index) {
   const shot = { id: freshId(draft.cards), prompt: "", seconds: 4 };
   return insert(draft, index + 1, shot);
 }
 
-/** The same shot once more, after itself. */
+/** Duplicates a shot, right after itself. */
 export function copyShot(draft, index) {
   const { shot } = draft.cards[index];
   return insert(draft, index + 1, { ...shot, id: freshId(draft.cards, shot.id) });
@@ -191,7 +188,7 @@ export function copyShot(draft, index) {
 export const deleteShot = (draft, index) =>
   startsWithCut({ ...draft, cards: draft.cards.filter((_, at) => at !== index) });
 
-/** The shot at `from` comes to be at `to`. */
+/** Moves the shot at `from` to `to`. */
 export function moveShot(draft, from, to) {
   const cards = [...draft.cards];
   const [card] = cards.splice(from, 1);
@@ -218,29 +215,29 @@ export function transitionKind(shot) {
   return isMapping(value) && "dissolve" in value ? "dissolve" : "other";
 }
 
-/** For each card the place of the first card of its take. */
+/** For each card, the index of the first card of its take. */
 export function takeStarts(cards) {
   let start = 0;
   return cards.map(({ shot }, index) => (start = index > 0 && transitionKind(shot) === "continue" ? start : index));
 }
 
-/** Whole frames nearest to a length, as the farm rounds; null where it is no length. */
+/** Whole frames nearest to a length, rounded as the farm does; null if it is no length. */
 export function framesOf(seconds, fps) {
   const isLength = typeof seconds === "number" && seconds > 0 && Number.isFinite(seconds);
   return isLength && fps ? Math.max(1, Math.floor(seconds * fps + 0.5)) : null;
 }
 
-/** Frames that the shot fades in over; 0 where it does not. */
+/** Frames over which the shot fades in; 0 if it does not. */
 export const dissolveFrames = (shot, fps) =>
   transitionKind(shot) === "dissolve" ? framesOf(shot.transition.dissolve, fps) || 0 : 0;
 
-/** Names in braces that a prompt uses, doubled braces aside. */
+/** Names in braces that a prompt uses, ignoring doubled braces. */
 export function namesIn(prompt) {
   const pieces = String(prompt ?? "").matchAll(/\{\{|\}\}|\{([^{}]*)\}/g);
   return [...pieces].filter((piece) => piece[1] !== undefined).map((piece) => piece[1].trim());
 }
 
-/** The text with `{name}` put in place of what is selected, and where the caret is then. */
+/** The text with `{name}` in place of the selection, and the new position of the caret. */
 export function insertName(text, name, start, end) {
   const before = text.slice(0, start);
   const after = text.slice(end);

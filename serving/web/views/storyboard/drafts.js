@@ -1,9 +1,9 @@
 // Drafts of the same film that other tabs have left in this browser: each can be continued here or discarded.
 
 import { html, useState } from "../../vendor/htm-preact.js";
-import { Button } from "../../parts.js";
+import { Button } from "../../components.js";
 import { fromNow, say, sayNumber } from "../../words.js";
-import { discardOtherDraft, otherDrafts, restoreOtherDraft } from "./keep.js";
+import { discardOtherDraft, otherDrafts, restoreOtherDraft } from "./browser_storage.js";
 
 const MOST = 5;
 

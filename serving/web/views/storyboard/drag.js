@@ -6,7 +6,7 @@ const SLACK_PX = 5; // less is a click
 const EDGE_PX = 60;
 const SPEED_PX = 14;
 
-/** {strip, begin}: a ref for the list of cards, and what begins a drag: begin(event, index). `onMove(from, to)`. */
+/** {strip, begin}: a ref for the list of cards, and begin(event, index), which begins a drag. `onMove(from, to)`. */
 export function useDrag(onMove) {
   const strip = useRef();
   const begin = useRef((event, index) => {

@@ -1,18 +1,18 @@
-// What a person does to the draft: edits that can be taken back, where the keyboard goes after them, shortcuts.
+// What a person does to the draft: edits with undo and redo, where the focus goes after them, keyboard shortcuts.
 
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../vendor/htm-preact.js";
-import { announce } from "../../parts.js";
+import { announce } from "../../components.js";
 import { number, say } from "../../words.js";
 import { addShot, copyShot, deleteShot, moveShot } from "./draft.js";
-import { begin, edit, redo, undo } from "./edits.js";
-import { dropDraft, keepDraft, keptDraft } from "./keep.js";
+import { begin, edit, redo, undo } from "./undo.js";
+import { dropDraft, keepDraft, keptDraft } from "./browser_storage.js";
 import { canDrop, dropUnknown, takeNearest } from "./problems.js";
 
 const KEEP_MS = 250;
 const TOAST_MS = 12_000;
 const WRONG = '.storyboard [aria-invalid="true"], .storyboard .problems.loose button';
 
-/** The draft of `name` with all its edits; this tab keeps it while it is not as it began. */
+/** The draft of `name` with all its edits; this tab keeps it once it has been changed. */
 export function useEdits(name, fresh) {
   const [edits, setEdits] = useState(() => begin(keptDraft(name) ?? fresh));
   const [toast, setToast] = useState(null);
@@ -40,7 +40,7 @@ export function useEdits(name, fresh) {
   };
 }
 
-/** Keeps the draft a moment after each edit, and when the page is left; returns what forgets it for good. */
+/** Saves the draft a moment after each edit and when the page is left; returns a function that forgets it for good. */
 function useKeeping(name, draft, fresh) {
   const kept = useRef(draft);
   const latest = useRef();
@@ -62,8 +62,7 @@ function useKeeping(name, draft, fresh) {
   return () => ((kept.current = null), dropDraft(name));
 }
 
-/** Where the keyboard goes after the next drawing: a part of the card at an index, a card, the first field that is
- *  wrong. */
+/** Where the focus goes after the next drawing: a part of the card at an index, a card, or the first wrong field. */
 export function useFocus() {
   const wanted = useRef(null);
   const [, draw] = useState(0);
@@ -83,11 +82,11 @@ export function useFocus() {
   }), []);
 }
 
-/** A part of a card that can have the focus; the grip where the part cannot. */
+/** A part of a card if it can have the focus, else the card's grip. */
 const partOf = (card, part) =>
   card?.querySelector(`[data-part="${part}"]:not(:disabled)`) ?? card?.querySelector(".grip");
 
-/** What cards can ask for; the same functions for the life of the view, so that cards need not be drawn again. */
+/** What cards can do; the same functions for the life of the view, so that cards need not be redrawn. */
 export function useActions(change, wants, touch) {
   return useMemo(() => ({
     add: (index) => (change((now) => addShot(now, index)), wants.part(index + 1, "prompt")),
@@ -107,14 +106,14 @@ export function useActions(change, wants, touch) {
   }), []);
 }
 
-/** Control+Enter sends; outside fields Control+Z takes back and Control+Shift+Z or Control+Y does again. */
+/** Control+Enter submits; outside text fields Control+Z undoes, and Control+Shift+Z or Control+Y redoes. */
 export function useShortcuts({ send, takeBack, doAgain }) {
   const acts = useRef();
   acts.current = { send, takeBack, doAgain };
   useEffect(() => {
     const press = (event) => {
       if (!(event.ctrlKey || event.metaKey) || event.altKey || document.querySelector("dialog[open]")) return;
-      const isText = event.target.closest?.("input, textarea"); // there the browser takes back what was typed
+      const isText = event.target.closest?.("input, textarea"); // there the browser has its own undo
       const key = event.key.toLowerCase();
       const act =
         key === "enter" ? "send" : isText ? null : { y: "doAgain", z: event.shiftKey ? "doAgain" : "takeBack" }[key];

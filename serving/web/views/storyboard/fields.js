@@ -1,9 +1,9 @@
-// Fields of the storyboard: numbers that may be half typed, and what the farm says about a place.
+// Input fields of the storyboard, each with the problems that the farm found in it; numbers may be half typed.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
-import { Field } from "../../parts.js";
+import { Field } from "../../components.js";
 
-/** What was typed as a number; undefined for nothing; the text itself where it is no number. A comma may be the
+/** Typed text as a number; undefined if it is empty, the text itself if it is no number. A comma may be the decimal
  *  point. */
 export function readNumber(text) {
   const trimmed = text.trim().replace(",", ".");
@@ -15,7 +15,7 @@ export function readNumber(text) {
 const writeNumber = (value) =>
   value === undefined || value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
 
-/** A field for a number that keeps what is typed, `2.` too, until it is left. */
+/** A field for a number that keeps what is typed, even `2.`, until it loses the focus. */
 export function NumberField({ label, hint, value, problems, fix, hideLabel, onChange, placeholder, ...rest }) {
   const [text, setText] = useState(writeNumber(value));
   useEffect(() => {
@@ -29,7 +29,7 @@ export function NumberField({ label, hint, value, problems, fix, hideLabel, onCh
     control=${control} />`;
 }
 
-/** A field for text; `rows` makes it several lines. What is no text is shown as it is, and becomes text when edited. */
+/** A field for text; `rows` makes it several lines. A value that is no text is shown as it is, and becomes text when edited. */
 export function TextField({ label, hint, value, problems, fix, hideLabel, onChange, rows, ...rest }) {
   const shown = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
   const typed = (event) => onChange(event.target.value);
@@ -42,7 +42,7 @@ export function TextField({ label, hint, value, problems, fix, hideLabel, onChan
     control=${control} />`;
 }
 
-/** One of some words. `choices` is [[value, words], ...]; a value that is none of them is offered too, as it is. */
+/** A select. `choices` is [[value, words], ...]; a value that is none of them is offered as well, as it is. */
 export function ChoiceField({ label, hint, value, choices, problems, fix, hideLabel, onChange, ...rest }) {
   const shown = choices.some(([one]) => one === value) ? choices : [...choices, [value, writeNumber(value)]];
   const control = (attributes) =>
@@ -53,7 +53,7 @@ export function ChoiceField({ label, hint, value, choices, problems, fix, hideLa
     control=${control} />`;
 }
 
-/** What is rarely needed. It opens by itself where something in it is wrong, and closes only by hand. */
+/** Fields that are rarely needed. Opens by itself if something in it is wrong, and closes only by hand. */
 export function Disclosure({ kind, summary, isWrong, children }) {
   const box = useRef();
   useEffect(() => {
@@ -62,7 +62,7 @@ export function Disclosure({ kind, summary, isWrong, children }) {
   return html`<details ref=${box} class=${kind}><summary>${summary}</summary>${children}</details>`;
 }
 
-/** Problems that have no field, each with its path and what one click can do. `fixes(problem)` is [{label, act}]. */
+/** Problems without a field, each with its path and its one-click fixes. `fixes(problem)` is [{label, act}]. */
 export function ProblemList({ problems, fixes, withPaths = true }) {
   if (!problems?.length) return null;
   return html`<ul class="problems loose">

@@ -1,4 +1,4 @@
-// Signs on buttons, drawn, since not every font has them. They say nothing by themselves: their buttons are labelled.
+// Icons of buttons as drawings, since not every font has them. The buttons carry the labels.
 
 import { html } from "../../vendor/htm-preact.js";
 

@@ -1,5 +1,5 @@
-// The whole film to scale above the strip: every shot, where takes end, how long dissolves are. A click leads to the
-// card. It says nothing that the cards do not say, so only eyes get it.
+// The whole film to scale above the strip: shots, ends of takes, lengths of dissolves. A click leads to the card. It is
+// hidden from screen readers, since the cards say the same.
 
 import { html } from "../../vendor/htm-preact.js";
 import { dissolveFrames, framesOf, transitionKind } from "./draft.js";

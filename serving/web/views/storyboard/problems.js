@@ -1,10 +1,10 @@
-// Where a problem that the farm told belongs in the draft, and what one click can do about it. Pure.
+// Which part of the draft a problem reported by the farm belongs to, and its one-click fixes. Pure.
 
 import {
   FILM_KEYS, OPTION_KEYS, SHOT_KEYS, VIDEO_KEYS, isMapping, namesIn, setFilm, setShot, setTransition,
 } from "./draft.js";
 
-/** A path as the farm writes it, as its parts: `shots[2].seconds` is ["shots", 2, "seconds"]; null where it cannot be
+/** The parts of a path as the farm writes it: `shots[2].seconds` is ["shots", 2, "seconds"]; null if it cannot be
  *  read. */
 export function parsePath(path) {
   const parts = [];
@@ -45,7 +45,7 @@ const isField = (key) =>
   (FILM_KEYS.includes(key) && key !== "version" && key !== "video") || OPTION_KEYS.includes(key) || key === "characters";
 
 /** The problems by place, as `placeOf` has it, but cards by their keys ("shot.KEY.seconds"), so that they stay with a
- *  card that is moved. `draft` is the one that the farm found them in; a problem of a card carries its `key`. */
+ *  card that is moved. `draft` is the one that the farm found them in; a card's problem carries the card's `key`. */
 export function placeProblems(problems, draft) {
   const places = new Map();
   for (const problem of problems) {
@@ -58,7 +58,7 @@ export function placeProblems(problems, draft) {
   return places;
 }
 
-/** The draft after one click on what the farm thinks was meant; null where that cannot be done. */
+/** The draft after accepting the farm's suggestion; null if that is not possible. */
 export function takeNearest(draft, problem) {
   const { path, nearest, message } = problem;
   const parts = parsePath(path);
@@ -73,10 +73,10 @@ export function takeNearest(draft, problem) {
   return parts.length === 3 ? setShot(draft, card.key, { [key]: nearest }) : null;
 }
 
-/** Whether a problem is that the farm does not know a key. */
+/** Whether the problem is an unknown key. */
 export const canDrop = ({ path }) => isUnknownKey(parsePath(path) || []);
 
-/** The draft without a key that the farm does not know; null where the problem is another one. */
+/** The draft without a key that the farm does not know; null if the problem is another one. */
 export function dropUnknown(draft, { path, key }) {
   const parts = parsePath(path);
   return parts && isUnknownKey(parts) ? renameKey(draft, parts, null, key) : null;
@@ -93,7 +93,7 @@ function isUnknownKey(parts) {
   return parts.length === 3 && !SHOT_KEYS.includes(last);
 }
 
-/** The card that a problem is of, wherever it is now. */
+/** The card of a problem, wherever it has been moved. */
 const cardOf = ({ cards }, [, index], key) =>
   key === undefined ? cards[index] : cards.find((card) => card.key === key);
 
@@ -117,7 +117,7 @@ function renameFilmKey(draft, key, name) {
   return { ...draft, film: rest, people: [...draft.people, ...people], next: draft.next + people.length };
 }
 
-/** The mapping with one key under another name, or without it; what stood under that name before stays. */
+/** The mapping with one key renamed; removed if `name` is null, or taken already. */
 function renamed(mapping, key, name) {
   if (!isMapping(mapping)) return mapping;
   const entries = Object.entries(mapping).filter(([one]) => one !== key || (name !== null && !(name in mapping)));
@@ -129,7 +129,7 @@ function readTransition(text) {
   return dissolve ? { dissolve: Number(dissolve[1]) } : text;
 }
 
-/** The prompt with the name that the farm does not know written as `nearest`. */
+/** The prompt with the unknown name replaced by `nearest`. */
 function renameIn(prompt, { people }, nearest, message) {
   const known = new Set(people.map(({ name }) => name));
   const unknown = [...new Set(namesIn(prompt))].filter((name) => !known.has(name));

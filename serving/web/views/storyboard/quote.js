@@ -1,16 +1,17 @@
-// The quote of a storyboard while it is written: asked for a moment after each edit, again from time to time, and
-// never more often than the farm allows.
+// The quote of a storyboard while it is written: requested a moment after each edit, refreshed periodically, and never
+// more often than the farm allows.
 
 import { useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { post } from "../../api.js";
 import { takeStarts } from "./draft.js";
 
-const CALM_MS = 400; // no edit for so long
+const CALM_MS = 400; // since the last edit
 const REFRESH_MS = 30_000; // finish times move while others render
 const RETRY_MS = 3000;
 
-/** {quote, problems, of, isPending, isCurrent, trouble}: the last quote, whether it is of what is written now, what
- *  the farm finds wrong and with which draft, and why it could not be asked. `draft` is what `body` was made of. */
+/** {quote, problems, of, isPending, isCurrent, trouble}: the last quote and whether it is of the current draft, the
+ *  problems that the farm found and the draft `of` which, and why the farm could not be asked. `body` is made of
+ *  `draft`. */
 export function useQuote(path, body, draft) {
   const unknown = { quote: null, problems: [], of: draft, isPending: true, isCurrent: false, trouble: null };
   const [state, setState] = useState(unknown);
@@ -48,7 +49,7 @@ function afterFailure(before, problem, draft) {
   return { ...before, isPending: false, isCurrent: false, trouble: problem };
 }
 
-/** For each card what its take costs by the quote; null where the quote is of another storyboard. */
+/** For each card, its take in the quote; null if the quote is of another storyboard. */
 export function takesOfCards(quote, cards) {
   const starts = takeStarts(cards);
   const ids = new Map();

@@ -1,13 +1,13 @@
-// What the film costs and when it may be there, how it is to be treated, and the button that sends it.
+// What the film costs, when it should be ready, its options, and the button that submits it.
 
 import { html } from "../../vendor/htm-preact.js";
-import { Button, Field, Progress, describeProblem } from "../../parts.js";
+import { Button, Field, Progress, describeProblem } from "../../components.js";
 import { clock, duration, fromNow, money, number, say, sayNumber } from "../../words.js";
 import { setOption } from "./draft.js";
 import { ChoiceField, NumberField } from "./fields.js";
 
 /** `asked`: as useQuote gives it; `wrong`: how many problems are shown; `sending`: as useSending gives it; `version`:
- *  of the film that is made, from 1; `isUnchanged`: there is nothing to render. */
+ *  of the film to be made, from 1; `isUnchanged`: there is nothing to render. */
 export function QuotePanel({ asked, draft, pools, at, fix, change, children, ...rest }) {
   const { wrong, sending, version, isUnchanged, onSend, onShowWrong } = rest;
   return html`<aside class="card quote" aria-labelledby="quote-heading">
@@ -25,7 +25,7 @@ export function QuotePanel({ asked, draft, pools, at, fix, change, children, ...
   </aside>`;
 }
 
-/** The same in two lines, at the foot of a phone. */
+/** The same in two lines, at the bottom of a phone's screen. */
 export function QuoteBar({ asked: { quote, isCurrent }, wrong, sending, version, isUnchanged, onSend, onShowWrong }) {
   const figures = quote
     ? html`<strong>${duration(quote.seconds)}</strong> · ${costWords(quote)}<br />${readyWords(quote)}`

@@ -1,4 +1,4 @@
-// Refining a film: what was changed against the version before, and what of it is rendered anew.
+// Refining a film: what has changed since the version before, and how much of it is rendered again.
 
 import { html } from "../../vendor/htm-preact.js";
 import { number, say, sayNumber } from "../../words.js";

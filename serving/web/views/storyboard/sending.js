@@ -1,14 +1,14 @@
-// Sends a film so that it is made once: the same request under the same key until the farm has answered, through lost
-// connections, second clicks and reloaded pages.
+// Submits a film so that it is made only once: the same request with the same idempotency key until the farm has
+// answered, across lost connections, double clicks and reloads.
 
 import { useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { onceKey, post } from "../../api.js";
-import { dropRequest, keepRequest, keptRequest } from "./keep.js";
+import { dropRequest, keepRequest, keptRequest } from "./browser_storage.js";
 
 const FIRST_WAIT_S = 1;
 const LONGEST_WAIT_S = 20;
 
-/** How a film is sent: {state, problem, send, stop, unanswered, ask, forget, recall}. `state` is "idle", "sending" or
+/** How a film is submitted: {state, problem, send, stop, unanswered, ask, forget, recall}. `state` is "idle", "sending" or
  *  "waiting" (to try again, because of `problem`); `unanswered` is a request of an earlier visit, which `recall` looks up
  *  again. `onDone(job)`; `onRefused(ApiProblem)`. */
 export function useSending({ name, path, onDone, onRefused }) {
@@ -29,7 +29,7 @@ export function useSending({ name, path, onDone, onRefused }) {
       onDone(job);
     } catch (refusal) {
       if (ending.signal.aborted) return;
-      if (refusal.status < 500) dropRequest(name); // else it may have been made: a second try bears the same key
+      if (refusal.status < 500) dropRequest(name); // else it may have been made: a second try carries the same key
       onRefused(refusal);
     } finally {
       under.current = null;
@@ -49,7 +49,7 @@ export function useSending({ name, path, onDone, onRefused }) {
   };
 }
 
-/** The request that is not answered yet, where the same is asked for again. */
+/** The unanswered request, if this is the same again. */
 function asBefore(kept, path, body) {
   return kept && kept.path === path && JSON.stringify(kept.body) === JSON.stringify(body) ? kept : null;
 }
@@ -67,7 +67,7 @@ async function untilAnswered({ once, path, body }, signal, tell) {
   }
 }
 
-/** Whether the same request may be answered otherwise a little later. */
+/** Whether the same request may be answered differently a little later. */
 const mayPass = (problem) => problem.isUnreachable || problem.status === 429 || problem.code === "idempotency_busy";
 
 function pause(ms, signal) {

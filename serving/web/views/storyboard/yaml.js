@@ -1,4 +1,4 @@
-// Storyboards as YAML, read and written as the farm reads it: plain data of YAML 1.2, no tags that make objects. Pure.
+// Storyboards as YAML, read as the farm reads it: plain YAML 1.2 data without tags that make objects. Pure.
 
 import {
   DUMP_SCHEMA, FAILSAFE_SCHEMA, NOT_RESOLVED, Schema, boolCoreTag, defineScalarTag, dump, load, nullCoreTag,
@@ -19,8 +19,8 @@ const numberTag = defineScalarTag("tag:yaml.org,2002:float", {
 
 const READ = new Schema([...FAILSAFE_SCHEMA.tags, nullCoreTag, boolCoreTag, numberTag]);
 
-/** Why a text is no storyboard: `kind` is "large", "syntax", "brace", "root", "shots" or "shot"; `line` from 1 where
- *  it is known. */
+/** Why a text is no storyboard: `kind` is "large", "syntax", "brace", "root", "shots" or "shot"; `line` counts
+ *  from 1, if it is known. */
 export class ImportProblem extends Error {
   constructor(kind, { line = null, text = "", detail = "", index = null } = {}) {
     super(detail || kind);
@@ -28,7 +28,7 @@ export class ImportProblem extends Error {
   }
 }
 
-/** The storyboard in a text; keys that nobody knows are kept. Throws ImportProblem. */
+/** The storyboard in a text; unknown keys are kept. Throws ImportProblem. */
 export function readYaml(text) {
   if (text.length > MAX_CHARS) throw new ImportProblem("large");
   let value;
@@ -45,7 +45,7 @@ export function readYaml(text) {
   return JSON.parse(JSON.stringify(value)); // aliases become copies: each is edited alone
 }
 
-/** The storyboard as a person would write it. Read again by `readYaml` or the farm it is the same storyboard. */
+/** The storyboard as a person would write it. `readYaml` and the farm read the same storyboard from it. */
 export const writeYaml = (storyboard) =>
   dump(tidy(storyboard), { schema: DUMP_SCHEMA, lineWidth: -1, noRefs: true, flowLevel: 3, quoteStyle: "double" });
 

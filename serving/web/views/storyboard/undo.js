@@ -1,11 +1,11 @@
-// What was edited, to take it back and do it again. Pure: the time is passed in.
+// Undo and redo. Pure: the time is passed in.
 
 const MOST = 200;
-const TOGETHER_MS = 1500; // typing in one field is one edit while it goes on
+const TOGETHER_MS = 1500; // continuous typing in one field is one edit
 
 export const begin = (draft) => ({ draft, past: [], future: [], tag: null, atMs: 0 });
 
-/** The draft is now another one. Edits of the same tag in quick succession are taken back together. */
+/** Records a new draft. Edits with the same tag in quick succession are undone together. */
 export function edit(edits, draft, tag, atMs) {
   if (draft === edits.draft) return edits;
   const goesOn = tag !== null && tag === edits.tag && atMs - edits.atMs < TOGETHER_MS;

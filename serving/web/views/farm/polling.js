@@ -1,10 +1,10 @@
-// Asks the farm the same thing again and again while the page is seen. What was there last stays while the farm is away.
+// Polls a path of the API while the page is visible. The last answer stays while the farm cannot be reached.
 
 import { useRef, useState } from "../../vendor/htm-preact.js";
 import { ApiProblem, get } from "../../api.js";
-import { useEvery } from "../../parts.js";
+import { useEvery } from "../../components.js";
 
-/** {data, problem, reload}: the last answer of `path`, and what was wrong with the last request, if anything. */
+/** {data, problem, reload}: the last answer of `path`, and the problem of the last request, if any. */
 export function usePolled(path, everyMs, on = true) {
   const [state, setState] = useState({ data: null, problem: null });
   const asked = useRef(0);

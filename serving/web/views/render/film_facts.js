@@ -1,11 +1,11 @@
-// What there is of a finished film beside its pictures: files to save, its hash, its seams.
+// Facts of a finished film: files to download, its hash, its seams.
 
 import { html, useEffect, useState } from "../../vendor/htm-preact.js";
 import { fetchBlobUrl, fetchText, keptKey } from "../../api.js";
-import { Button, describeProblem } from "../../parts.js";
+import { Button, describeProblem } from "../../components.js";
 import { duration, number, say } from "../../words.js";
 
-/** A seam whose frames differ so much more than the rest of the take is one that a person may see. */
+/** A seam may be visible if its frames differ this many times more than the rest of the take. */
 const SEEN = 1.5;
 
 export function FilmFacts({ job }) {
@@ -74,7 +74,7 @@ function useManifest(path) {
   return manifest;
 }
 
-/** How many places where chunks met there are, and how much the worst stands out. */
+/** How many seams between chunks there are, and how much the worst stands out. */
 function describeSeams(seams) {
   const chunks = seams.filter((seam) => seam.kind === "chunk");
   if (!chunks.length) return say("render.seamless");

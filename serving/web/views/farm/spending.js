@@ -1,9 +1,9 @@
-// What was spent: GPU-seconds and money of each tenant over a while.
+// What was spent: GPU-seconds and money of each tenant over a period.
 
 import { html, useState } from "../../vendor/htm-preact.js";
-import { describeProblem } from "../../parts.js";
+import { describeProblem } from "../../components.js";
 import { money, number, percent, say } from "../../words.js";
-import { usePolled } from "./polled.js";
+import { usePolled } from "./polling.js";
 
 const EVERY_MS = 30_000;
 const DAY_S = 86_400;
@@ -29,7 +29,7 @@ export function Spent() {
   </section>`;
 }
 
-/** Unix seconds from which is counted. */
+/** The beginning of the period, in Unix seconds. */
 const sinceOf = (span) => (SPANS[span] === null ? 0 : Math.floor(Date.now() / 1000 - SPANS[span]));
 
 function Sums({ rows }) {

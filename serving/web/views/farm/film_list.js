@@ -1,5 +1,5 @@
-// What the list of films decides without a page: filters and their address, which rows stay where they are when news
-// comes, what may be done with a film. No DOM.
+// The logic of the list of films: filters and their address, which rows keep their places when the list is refreshed,
+// which actions a film allows. No DOM.
 
 const PAGE = 25;
 
@@ -11,7 +11,7 @@ const HIGHEST_PRIORITY = 100;
 
 const NO_FILTERS = { status: [], tag: [], family: null, tenant: null };
 
-/** The filters in an address such as "#/films?status=queued&tag=project=demo"; what is not known is left out. */
+/** The filters in an address such as "#/films?status=queued&tag=project=demo"; unknown ones are dropped. */
 export function readFilters(hash) {
   const given = new URLSearchParams(hash.split("?")[1] || "");
   return {
@@ -28,7 +28,7 @@ export function writeFilters(filters) {
   return query ? `#/films?${query}` : "#/films";
 }
 
-/** Where a page of the list is asked for. `after` is the last id of the page before, null for the first. */
+/** The path of a page of the list. `after` is the last id of the page before, null for the first. */
 export function listPath(filters, after) {
   const query = toQuery(filters);
   query.set("limit", PAGE);
@@ -50,15 +50,15 @@ export const isFiltered = (filters) => writeFilters(filters) !== writeFilters(NO
 
 export const withoutFilters = () => NO_FILTERS;
 
-/** The filters with a state or tag put in, or taken out where it was in. */
+/** The filters with a state or tag added, or removed if it was there. */
 export function toggle(filters, kind, value) {
   const had = filters[kind];
   return { ...filters, [kind]: had.includes(value) ? had.filter((one) => one !== value) : [...had, value] };
 }
 
-/** What becomes of the rows that are shown when the page is asked for again: {rows, fresh}. Rows keep their places; those
- *  that newer films have pushed off the page stay, those that the answer would still hold and does not, go. `fresh` counts
- *  films that belong above or between the rows: they wait, so that nothing moves under a pointer. */
+/** The rows after the page was loaded again: {rows, fresh}. Rows keep their places. Rows that newer films have pushed off
+ *  the page stay; rows that should still be on it and are not, go. `fresh` counts films that belong above or between the
+ *  rows: they wait, so that nothing moves under a pointer. */
 export function mergePage(shown, answer) {
   if (!shown.length) return { rows: answer.data, fresh: 0 };
   const latest = new Map(answer.data.map((job) => [job.id, job]));
@@ -92,7 +92,7 @@ export function allowedActions(job) {
 
 export const raised = (priority) => Math.min(HIGHEST_PRIORITY, priority + PRIORITY_STEP);
 
-/** Takes that can be watched, of all. */
+/** How many takes can be watched, and how many there are. */
 export function countTakes(takes) {
   return { ready: takes.filter((take) => take.status === "decoded").length, all: takes.length };
 }

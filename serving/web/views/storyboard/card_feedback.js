@@ -1,4 +1,4 @@
-// What each card shows beside its shot: what the farm finds wrong with it, and what its take costs.
+// What each card shows beside its shot: the problems that the farm found in it, and what its take costs.
 
 import { useCallback, useMemo, useRef, useState } from "../../vendor/htm-preact.js";
 import { takeStarts } from "./draft.js";
@@ -8,9 +8,9 @@ import { takesOfCards } from "./quote.js";
 const NONE = [];
 
 /** {at, shots, wrong, touch, touchAll}. `problems` were found in the draft `of`. `at(place)`: the problems of a
- *  place; `shots`: for each card {problems, hasWrong, take, takeNumber, isStart, isCached}, the same object while it
- *  says the same; `wrong`: how many problems are shown. That a shot has no words is not held against it before it was
- *  left once (`touch(key)`), or the film was sent (`touchAll`). */
+ *  place; `shots`: for each card {problems, hasWrong, take, takeNumber, isStart, isCached}, the same object while its
+ *  content is the same; `wrong`: how many problems are shown. An empty prompt is no problem before its field was left
+ *  once (`touch(key)`) or the film was submitted (`touchAll`). */
 export function useShots(draft, problems, of, quote) {
   const [touched, setTouched] = useState({ all: false, keys: new Set() });
   const touch = useCallback((key) => setTouched((now) => ({ ...now, keys: new Set([...now.keys, key]) })), []);

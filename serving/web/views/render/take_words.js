@@ -1,8 +1,8 @@
-// Takes in words: the same as their heat maps for those who do not see them, and what a heat map cannot tell.
+// Takes in words: what their heat maps show, for those who cannot see them, and what a heat map cannot show.
 
 import { html, useState } from "../../vendor/htm-preact.js";
 import { duration, money, number, percent, say, sayNumber } from "../../words.js";
-import { stateOf, sumUp } from "./cells.js";
+import { stateOf, sumUp } from "./heat_map.js";
 
 const MOST_FLIGHTS = 5; // told in words; the timeline shows all
 

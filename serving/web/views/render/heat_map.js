@@ -1,13 +1,13 @@
-// The heat map of a take as numbers: which latents have reached which step, in columns of whole pixels, and what that
-// says in words' places. Pure: no DOM, no clock.
+// The heat map of a take as numbers: which latents have reached which step, in columns of whole pixels, and its sums.
+// Pure: no DOM, no clock.
 
-/** Timeline entries of a job's takes: those the farm tells, or from the job's counts where it tells none. */
+/** Timeline entries of a job's takes: those that the farm reports, else derived from the job's counts. */
 export function timelineOf(timeline, job, steps) {
   const told = new Map((timeline?.takes ?? []).map((take) => [take.key, take]));
   return new Map(job.takes.map((take) => [take.key, newer(told.get(take.key), take, steps)]));
 }
 
-/** A take that is over has all its steps whatever was told a moment before. */
+/** A take that is done has all its steps, whatever was reported a moment before. */
 function newer(told, take, steps) {
   const isDone = take.status === "decoded" || take.status === "rendered";
   if (told && !isDone) return told;
@@ -19,7 +19,7 @@ function newer(told, take, steps) {
   return { key, latents, steps: all, reached, exact: true, in_flight: [], retries };
 }
 
-/** The furthest latents first, as heads go first: what counts alone can say. */
+/** An entry from counts alone: the furthest latents first, since takes are rendered from their beginning. */
 export function fromCounts(take, steps) {
   const counts = take.step_counts;
   const reached = counts.map((count, step) => [step, count]).filter(([, count]) => count > 0).toReversed();
@@ -35,7 +35,7 @@ export function fromCounts(take, steps) {
 }
 
 /** Columns [{x, width, step}] of whole pixels for runs [[step, length], ...], where latent n begins at left + n * each.
- *  Of latents that share a pixel the least step is shown. Only what lies in [clipLeft, clipRight) is made. */
+ *  Latents that share a pixel show the lowest step. Only columns in [clipLeft, clipRight) are made. */
 export function toColumns(runs, { left, each, clipLeft, clipRight }) {
   const columns = [];
   const add = (from, to, step) => {
@@ -60,7 +60,7 @@ function addRuns(runs, toX, add) {
   }
 }
 
-/** Where several latents share a pixel: pixel by pixel, walking along the runs. */
+/** If several latents share a pixel: pixel by pixel, walking along the runs. */
 function addPixels(runs, { left, each, from, to }, add) {
   const last = countLatents(runs) - 1;
   let [run, begin] = [0, 0]; // the run that the pixel begins in, and its first latent
@@ -83,7 +83,7 @@ export function chunkBox(call, { left, each, top, height, steps, leastHeight = 5
   return { x: left + call.start * each, y, width: (call.stop - call.start) * each, height: tall };
 }
 
-/** What a take's latents say together. */
+/** Sums over a take's latents. */
 export function sumUp(entry) {
   let [finished, done, least, most] = [0, 0, entry.steps, 0];
   for (const [step, length] of entry.reached) {
@@ -97,7 +97,7 @@ export function sumUp(entry) {
   return { finished, latents, steps, least, most, share: all ? done / all : 0, inFlight: entry.in_flight.length };
 }
 
-/** Finished latents, and all, of the part [start, stop) of a take, both 0..1. */
+/** Finished latents, and all latents, of the part [start, stop) of a take; both are shares from 0 to 1. */
 export function sumUpPart(entry, start, stop) {
   const [first, last] = [Math.floor(start * entry.latents), Math.max(Math.ceil(stop * entry.latents), 1)];
   let [at, finished] = [0, 0];
@@ -119,8 +119,8 @@ export function stepOf(entry, latent) {
   return 0;
 }
 
-/** The state that a take is shown in, as [state, beginning of its words]: where its job has stopped, what is not
- *  done has too. */
+/** The state that a take is shown in, as [state, prefix of its words]: if its job has stopped, so has an unfinished
+ *  take. */
 export function stateOf(job, take) {
   const stopped = ["paused", "failed", "cancelled"].includes(job.status);
   return stopped && ["waiting", "rendering"].includes(take.status) ? [job.status, "status"] : [take.status, "take"];

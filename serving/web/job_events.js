@@ -1,15 +1,15 @@
-// Follows a job by server-sent events and loses nothing: it comes back with the id of the last event that it saw. EventSource
-// cannot send a key in a header, so the stream is read by fetch. It draws nothing.
+// Follows a job by server-sent events without losing any: it reconnects with the id of the last event that it saw.
+// EventSource cannot send a key in a header, so the stream is read with fetch.
 
 import { createParser } from "./vendor/eventsource-parser.js";
 import { ApiProblem, get, headers } from "./api.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
-const SILENCE_MS = 60_000; // the API says something every 15 s
+const SILENCE_MS = 60_000; // the API sends something every 15 s
 
 /** Follow a job until it is over or `stop` is called, which this returns. `after`: the id of the last entry of its log that was
- *  seen; 0 tells all of them, null only those to come.
+ *  seen; 0 asks for all of them, null only for those to come.
  *  onJob(job): the whole job, first and after every change; onChange(event): an entry of its log, each once, in order;
  *  onState("connecting" | "live" | "lost" | "over"): how the connection is; onProblem(ApiProblem): it will not be tried again. */
 export function followJob(id, { after = null, onJob, onChange = () => {}, onState = () => {}, onProblem = () => {} }) {
@@ -29,7 +29,7 @@ async function follow(id, seen, handlers, signal) {
         handlers.onState("over");
         return;
       }
-      waitMs = FIRST_WAIT_MS; // the API ends long streams; that is no failure
+      waitMs = FIRST_WAIT_MS; // the API ends long streams; that is not a failure
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof ApiProblem && error.status >= 400 && error.status < 500 && error.status !== 429) {
@@ -44,7 +44,7 @@ async function follow(id, seen, handlers, signal) {
   }
 }
 
-/** One stream from its beginning to its end; true where nothing more will happen to the job. */
+/** Reads one stream to its end; true if nothing more will happen to the job. */
 async function readOnce(id, seen, { onJob, onChange, onState }, signal) {
   const more = { Accept: "text/event-stream" };
   if (seen.lastId !== null) more["Last-Event-ID"] = seen.lastId;
@@ -89,7 +89,7 @@ async function readOnce(id, seen, { onJob, onChange, onState }, signal) {
   }
 }
 
-/** Wait; less where the browser is online again before that. */
+/** Wait; less if the browser comes online again before that. */
 function pause(ms, signal) {
   return new Promise((resolve) => {
     const done = () => {

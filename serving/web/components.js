@@ -1,10 +1,10 @@
-// What several views are built of: buttons, fields, badges, dialogs, notices. They keep no state of the farm.
+// Components shared by several views: buttons, fields, badges, dialogs, notices. They hold no state of the farm.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import { ApiProblem, fetchBlobUrl, keptKey } from "./api.js";
 import { say } from "./words.js";
 
-/** A button; `busy` says that what it began is under way. */
+/** A button; `busy` says that its action is under way. */
 export function Button({ kind = "plain", busy = false, disabled = false, type = "button", children, ...rest }) {
   return html`<button type=${type} class="button ${kind}" aria-busy=${busy} disabled=${disabled || busy} ...${rest}>${children}</button>`;
 }
@@ -40,7 +40,7 @@ export function Badge({ state, words = "status" }) {
   return html`<span class="badge ${state}"><span class="sign" aria-hidden="true"></span>${say(`${words}.${state}`)}</span>`;
 }
 
-/** How far something is, 0..1. */
+/** A progress bar; `share` from 0 to 1. */
 export function Progress({ share, label }) {
   return html`<progress max="1" value=${share} aria-label=${label}></progress>`;
 }
@@ -54,7 +54,7 @@ export function Notice({ kind = "info", children, action }) {
   </div>`;
 }
 
-/** A modal dialog; open while it is there. `onClose` is called when the person leaves it; without one it cannot be left. */
+/** A modal dialog, open while it is mounted. `onClose` is called when the person closes it; without one it cannot be closed. */
 export function Dialog({ title, onClose, children }) {
   const dialog = useRef();
   useEffect(() => {
@@ -67,7 +67,7 @@ export function Dialog({ title, onClose, children }) {
     };
   }, []);
   const cancelled = (event) => (onClose ? onClose() : event.preventDefault());
-  const closed = () => (onClose ? onClose() : dialog.current?.showModal()); // browsers let nobody be held by cancel alone
+  const closed = () => (onClose ? onClose() : dialog.current?.showModal()); // browsers do not let a page hold a dialog open by cancelling alone
   return html`<dialog ref=${dialog} class="dialog" aria-labelledby="dialog-title" onClose=${closed} onCancel=${cancelled}>
     <h2 id="dialog-title">${title}</h2>
     ${children}
@@ -99,8 +99,8 @@ export function useMedia(path, stamp = "") {
   return url;
 }
 
-/** The request of a dialog: {busy, problem, carryOut}. It stays busy when it went well, for the dialog closes then; what the API
- *  refused stays to be read, and it may be tried again. */
+/** The request of a dialog: {busy, problem, carryOut}. It stays busy after a success, because the dialog closes then; a refusal
+ *  is shown, and the request may be tried again. */
 export function useRequest() {
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -117,7 +117,7 @@ export function useRequest() {
   return { busy, problem, carryOut };
 }
 
-/** Call `act` now and every `everyMs` while the page is seen and `on` is true. */
+/** Call `act` now and every `everyMs` while the page is visible and `on` is true. */
 export function useEvery(everyMs, act, inputs, on = true) {
   useEffect(() => {
     if (!on) return undefined;
@@ -132,7 +132,7 @@ export function useEvery(everyMs, act, inputs, on = true) {
   }, [...inputs, on]);
 }
 
-/** Say something to those who cannot see the change. */
+/** Announce a change to screen readers. */
 export function announce(text) {
   const region = document.getElementById("announcer");
   if (region) region.textContent = text;

@@ -1,5 +1,5 @@
-// What stays in this browser: drafts, and a film that was sent but not answered yet. Every tab has its own, so that two
-// tabs never write over each other. Storage may be full or forbidden: then nothing stays, and all else works.
+// What this browser keeps: drafts, and submitted films that the farm has not answered yet. Every tab has its own, so that
+// two tabs never overwrite each other. If storage is full or forbidden nothing is kept, and everything else works.
 
 const DRAFTS = "longtake.draft.";
 const SENT = "longtake.sent.";
@@ -17,7 +17,7 @@ function tabId() {
     const hide = () => attempt(() => sessionStorage.removeItem(TAB));
     hide();
     addEventListener("pagehide", () => attempt(() => sessionStorage.setItem(TAB, tab)));
-    addEventListener("pageshow", hide); // it came back as it was
+    addEventListener("pageshow", hide); // also if the page comes back from the cache of the browser
   }
   return tab;
 }
@@ -64,7 +64,7 @@ export const keepRequest = (name, request) => write(SENT + ofThisTab(name), { ..
 
 export const dropRequest = (name) => remove(SENT + ofThisTab(name));
 
-/** Forget what nobody came back to. */
+/** Drop what nobody has come back to. */
 export function dropOldDrafts() {
   dropOlderThan(DRAFTS, OLDEST_DRAFT_MS);
   dropOlderThan(SENT, OLDEST_SENT_MS);

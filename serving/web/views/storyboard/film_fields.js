@@ -1,13 +1,13 @@
-// What holds for the whole film: title, model, quality, style, characters, and what is rarely changed.
+// Fields of the whole film: title, model, quality, style, characters, and those that are rarely changed.
 
 import { html } from "../../vendor/htm-preact.js";
-import { Button } from "../../parts.js";
+import { Button } from "../../components.js";
 import { number, say } from "../../words.js";
 import { addPerson, deletePerson, isMapping, setFilm, setPerson, setVideo, sharedNames } from "./draft.js";
 import { ChoiceField, Disclosure, NumberField, TextField } from "./fields.js";
 import { Icon } from "./icons.js";
 
-/** `at(place)` gives the problems of a place, `fix(problem)` takes what the farm thinks was meant. */
+/** `at(place)` gives the problems of a place, `fix(problem)` accepts the farm's suggestion. */
 export function FilmFields({ draft, models, at, fix, change }) {
   const { film } = draft;
   const model = models?.find(({ id }) => id === (film.model ?? "pocket"));

@@ -1,7 +1,7 @@
-// Storyboards from and to files: dialogs for import, export and examples, and what is dropped or pasted on the page.
+// Storyboards from and to files: dialogs for import, export and examples, and files dropped or text pasted on the page.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
-import { Button, Dialog, Field, Notice } from "../../parts.js";
+import { Button, Dialog, Field, Notice } from "../../components.js";
 import { duration, number, say, sayNumber } from "../../words.js";
 import { EXAMPLES, exampleBoard } from "./examples.js";
 import { fileName, readYaml, writeYaml } from "./yaml.js";
@@ -10,8 +10,7 @@ const MAX_FILE_BYTES = 1 << 20;
 const ACCEPTED = ".yaml,.yml,.json,.txt,application/yaml,application/json";
 const LOOKS_LIKE_ONE = /^\s*(\{|["']?(version|title|shots|model)["']?\s*:)/m;
 
-/** Takes a storyboard from a text that is pasted or a file. `began` is {text, problem} of one that could not be read.
- *  */
+/** Reads a storyboard from a file or pasted text. `began` is {text, problem} of one that could not be read. */
 export function ImportDialog({ began, onTake, onClose }) {
   const [text, setText] = useState(began?.text ?? "");
   const [problem, setProblem] = useState(began?.problem ?? null);
@@ -73,7 +72,7 @@ export function ExportDialog({ storyboard, onClose }) {
       await navigator.clipboard.writeText(text);
       setIsCopied(true);
     } catch {
-      area.current.select(); // where the browser forbids it the person can copy what is selected
+      area.current.select(); // if the browser forbids it, the person can copy the selection
     }
   };
   return html`<${Dialog} title=${say("sb.export.title")} onClose=${onClose}>

@@ -1,8 +1,8 @@
-// Why films wait: the Director's explanation of the first few that are shown, asked for now and then.
+// Why films wait: the Director's explanations of the first few films in the list, polled.
 
 import { useState } from "../../vendor/htm-preact.js";
-import { useEvery } from "../../parts.js";
-import { tryGet } from "./polled.js";
+import { useEvery } from "../../components.js";
+import { tryGet } from "./polling.js";
 
 const EVERY_MS = 10_000;
 const MOST = 8;
