@@ -12,18 +12,22 @@ from typing import Any
 import anyio
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.datastructures import QueryParams
 
 from serving.api import errors
 from serving.api.caller import ADMIN_TENANT, Caller
 from serving.api.feed import Feed
 from serving.api.gate import Gate
 from serving.api.latency import Latencies, Stopwatch, report_forever
+from serving.api.links import Links
 from serving.api.routes import (
     access,
+    checks,
     events,
     farm,
     files,
     jobs,
+    links,
     logs,
     nodes,
     pools,
@@ -36,7 +40,7 @@ from serving.api.services import Poker, Services
 from serving.api.webhooks import WebhookSender, send_forever
 from serving.api.wire import openapi
 from serving.store.artifacts import Artifacts
-from serving.store.keys import ApiKeys, TenantSettings
+from serving.store.keys import ApiKey, ApiKeys, TenantSettings
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +92,10 @@ def _make_app() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    parts = (jobs, versions, timelines, events, logs, files, videos, farm, pools, nodes, access, studio)
+    parts = (
+        *(jobs, versions, checks, timelines, events, logs, files, links, videos),
+        *(farm, pools, nodes, access, studio),
+    )
     for part in parts:
         app.include_router(part.router)
     errors.install(app, [route for part in parts for route in part.router.routes if isinstance(route, APIRoute)])
@@ -97,25 +104,33 @@ def _make_app() -> FastAPI:
 
 
 class Identifier:
-    """Whose a key is. The key is looked up each time, so that a revoked one ends at once; limits may be a little
-    old."""
+    """Whose a key is, or the key that signed a link. The key is looked up each time, so that a revoked one ends at
+    once; limits may be a little old."""
 
     def __init__(self, keys: ApiKeys, *, clock: Callable[[], float]) -> None:
         self._keys = keys
+        self._links = Links(keys, clock)
         self._clock = clock
         self._tenants: dict[str, TenantSettings] = {}
         self._read_at = float("-inf")
 
-    def __call__(self, secret: str) -> Caller | None:
+    def by_key(self, secret: str) -> Caller | None:
+        """Whose a key is; None if it is nobody's."""
         key = self._keys.find(secret)
-        if key is None:
-            return None
+        return None if key is None else self._caller(key)
+
+    def by_link(self, method: str, path: str, query: QueryParams) -> Caller | None:
+        """Whose key signed the link by which a request comes; None if nobody's did. Raises ApiError 403."""
+        key = self._links.find_signer(method, path, query)
+        return None if key is None else self._caller(key)
+
+    def _caller(self, key: ApiKey) -> Caller:
         if not 0 <= self._clock() - self._read_at < TENANT_CACHE_S:
             self._read_at = self._clock()
             self._tenants = self._keys.tenants()
         settings = self._tenants.get(key.tenant)
         limit = settings.requests_per_minute if settings else None
-        return Caller(key.tenant, key.actor, key.tenant == ADMIN_TENANT, limit)
+        return Caller(key.tenant, key.actor, key.tenant == ADMIN_TENANT, limit, key.id)
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,8 @@ class Caller:
     is_admin: bool
     requests_per_minute: int | None = None
     """The tenant's own limit, if it has one."""
+    key_id: str | None = None
+    """Id of the API key by which they came, or that signed their link; None if the farm asks for none."""
 
     @property
     def scope(self) -> str | None:

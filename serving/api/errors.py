@@ -109,6 +109,11 @@ class ApiError(Exception):
         self.allowed = allowed
         super().__init__(detail)
 
+    @property
+    def shown_problems(self) -> list[document.Problem]:
+        """The problems as they are answered."""
+        return [document.Problem.model_validate(problem) for problem in self.problems]
+
 
 def not_found(what: str) -> ApiError:
     """The same answer for what is not there and what is another tenant's."""
@@ -150,7 +155,7 @@ def _problem_document(error: ApiError) -> document.ProblemDocument:
         status=error.status,
         detail=error.detail,
         code=error.code,
-        problems=[document.Problem.model_validate(problem) for problem in error.problems] or None,
+        problems=error.shown_problems or None,
         allowed=None if error.allowed is None else list(error.allowed),
     )
 

@@ -2,8 +2,9 @@
 
 If no keys are needed only programs of this machine may ask: the Host must be a loopback name or an address, and a
 page of another origin is refused (a browser sends it without asking, and a name that is bound to 127.0.0.1 passes for
-ours). Keys come in the Authorization header alone, never in a URL; wrong ones are counted by the address that they come
-from. What Serve's proxy holds before a request comes here is not bounded here: see docs/http.md.
+ours). Keys come in the Authorization header alone, never in a URL, which may carry the signature of a link instead
+(links.py); wrong ones are counted by the address that they come from. What Serve's proxy holds before a request comes
+here is not bounded here: see docs/http.md.
 """
 
 import hashlib
@@ -11,16 +12,17 @@ import ipaddress
 import math
 import secrets
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import anyio.to_thread
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.caller import LOCAL, Caller
 from serving.api.errors import ApiError, answer_error, as_api_error
+from serving.api.links import is_link
 from serving.config.farm import FarmConfig
 from serving.errors import LongtakeError
 
@@ -45,8 +47,16 @@ OPEN_FOLDERS = ("/studio/",)
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-Identify = Callable[[str], Caller | None]
-"""Whose a key is; None where it is nobody's."""
+
+class Identify(Protocol):
+    """Whose a request is, by what the store knows."""
+
+    def by_key(self, secret: str) -> Caller | None:
+        """Whose a key is; None if it is nobody's."""
+
+    def by_link(self, method: str, path: str, query: QueryParams) -> Caller | None:
+        """Whose key signed the link by which the request comes; None if nobody's did. Raises ApiError 403 if the link
+        has expired."""
 
 
 class Gate:
@@ -59,7 +69,7 @@ class Gate:
         self._rates = Rates(config.limits.requests_per_minute, clock)
         self._wrong_keys = Rates(WRONG_KEYS_PER_MINUTE, clock)
         self._right_keys: dict[bytes, float] = {}
-        """When each was found last, by its hash."""
+        """When each was found last, by its hash and by its id."""
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,13 +95,16 @@ class Gate:
             raise ApiError(400, "a URL must not contain the character U+0000", code="invalid_url")
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
             return None
-        caller = await self._find_caller(headers, peer_of(scope)) if self._config.needs_keys else LOCAL
+        caller = await self._find_caller(scope, headers) if self._config.needs_keys else LOCAL
         wait_s = self._rates.spend(caller.tenant, caller.requests_per_minute)
         if wait_s > 0:
             raise _too_often(wait_s, "more requests than a minute allows")
         return caller
 
-    async def _find_caller(self, headers: Headers, peer: str) -> Caller:
+    async def _find_caller(self, scope: Scope, headers: Headers) -> Caller:
+        query, peer = QueryParams(scope["query_string"]), peer_of(scope)
+        if "authorization" not in headers and is_link(query):
+            return await self._check_link(scope, query, peer)
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         caller = None
         if scheme.lower() == "bearer" and secret.strip():
@@ -103,17 +116,32 @@ class Gate:
 
     async def _look_up(self, secret: str, peer: str) -> Caller | None:
         """Whose a key is. Raises ApiError if too many wrong ones came from this address."""
-        digest, now = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest(), self._clock()
-        is_known = now - self._right_keys.get(digest, -math.inf) < KEY_REMEMBERED_S
-        if not is_known and (wait_s := self._wrong_keys.wait_s(peer)) > 0:
-            raise _too_often(wait_s, "too many wrong keys come from this address")
-        caller = await anyio.to_thread.run_sync(self._identify, secret)
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        self._check_wrong(digest, peer)
+        caller = await anyio.to_thread.run_sync(self._identify.by_key, secret)
         if caller is None:
             self._right_keys.pop(digest, None)
             self._wrong_keys.spend(peer)
         else:
-            remember(self._right_keys, digest, now)
+            remember(self._right_keys, digest, self._clock())
+            remember(self._right_keys, str(caller.key_id).encode(), self._clock())
         return caller
+
+    async def _check_link(self, scope: Scope, query: QueryParams, peer: str) -> Caller:
+        """Whose key signed a link. Raises ApiError if nobody's did, or too many wrong ones came from this address."""
+        self._check_wrong(query.get("key", "").encode(), peer)
+        caller = await anyio.to_thread.run_sync(self._identify.by_link, scope["method"], scope["path"], query)
+        if caller is None:
+            self._wrong_keys.spend(peer)
+            detail = "this link was not signed for this request: it holds for one file and for GET and HEAD, unchanged"
+            raise ApiError(403, detail, code="invalid_link")
+        return caller
+
+    def _check_wrong(self, key: bytes, peer: str) -> None:
+        """Raises ApiError if too many wrong keys came from this address, and this one was not right lately."""
+        is_known = self._clock() - self._right_keys.get(key, -math.inf) < KEY_REMEMBERED_S
+        if not is_known and (wait_s := self._wrong_keys.wait_s(peer)) > 0:
+            raise _too_often(wait_s, "too many wrong keys or links come from this address")
 
 
 class Rates:

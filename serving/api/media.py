@@ -34,6 +34,7 @@ def send_media(request: Request, artifacts: Artifacts, media: Media) -> Response
         "Accept-Ranges": "bytes",
         "ETag": _etag(info),
         "Cache-Control": "private, no-cache",
+        "Referrer-Policy": "no-referrer",  # the URL may be a signed link
         "Content-Disposition": f'inline; filename="{media.name}"',
     }
     if is_known(request.headers.get("if-none-match"), headers["ETag"]):

@@ -7,6 +7,7 @@ from typing import Any
 from serving.api.caller import Caller
 from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
 from serving.api.services import Poker, Services
+from serving.api.wire.jobs import Quote
 from serving.api.wire.requests import JobOptions
 from serving.errors import Problem, UserError
 from serving.jobs.admission import DEFAULT_PRIORITY
@@ -83,6 +84,14 @@ def check_due(services: Services, order: Order) -> None:
 def plan_order(services: Services, order: Order) -> Any:
     """The order as a Planned. Raises StoryboardError, UserError where it cannot be rendered like that."""
     return services.admission.plan(order.storyboard, **order.place(), now=services.clock())
+
+
+def price_order(services: Services, order: Order, tenant: str) -> Quote:
+    """The quote of an order of this tenant; nothing is stored. Raises ApiError, StoryboardError, UserError."""
+    check_due(services, order)
+    planned = plan_order(services, order)
+    found = services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=services.clock())
+    return Quote.model_validate(found)
 
 
 def accept(

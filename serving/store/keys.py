@@ -4,14 +4,16 @@ A secret is 256 random bits, so its SHA-256 is kept and no slow hash: those prot
 others can guess; nobody guesses 256 bits, and every request would pay for the slowness.
 """
 
+import base64
 import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from serving.errors import NotFound, UserError
 from serving.store.database import Database
@@ -99,10 +101,22 @@ class ApiKeys:
         identity, _, chance = rest.partition("_")
         if word != _WORD or not (chance and secret.isascii() and secret.isprintable()):
             return None
-        query = select(api_keys).where(api_keys.c.id == f"key_{identity}", api_keys.c.revoked_at.is_(None))
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
+        row = self._valid(f"key_{identity}")
         if row is None or not hmac.compare_digest(row.secret_sha256, _digest(secret)):
+            return None
+        return ApiKey(row.id, row.tenant, row.name, row.created_at)
+
+    def sign(self, key_id: str, message: bytes) -> str:
+        """A signature of a message by a key, URL-safe. Raises NotFound if the key is revoked or there is none."""
+        row = self._valid(key_id)
+        if row is None:
+            raise NotFound(f"there is no key {key_id}, or it is revoked")
+        return _signature(row.secret_sha256, message)
+
+    def find_signer(self, key_id: str, message: bytes, signature: str) -> ApiKey | None:
+        """The key, if the signature is its own and it is not revoked."""
+        row = self._valid(key_id)
+        if row is None or not hmac.compare_digest(_signature(row.secret_sha256, message).encode(), signature.encode()):
             return None
         return ApiKey(row.id, row.tenant, row.name, row.created_at)
 
@@ -125,6 +139,11 @@ class ApiKeys:
         if row is None:
             raise NotFound(f"there is no key {key_id}")
         return ApiKey(row.id, row.tenant, row.name, row.created_at, row.revoked_at)
+
+    def _valid(self, key_id: str) -> Row[Any] | None:
+        query = select(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
+        with self._database.read() as connection:
+            return connection.execute(query).first()
 
     # ------------------------------------------------------------------------------------------------ tenants
 
@@ -156,3 +175,10 @@ class ApiKeys:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _signature(secret_sha256: str, message: bytes) -> str:
+    """HMAC-SHA256 (RFC 2104), keyed with the digest of the API key: as hard to guess as its secret, and known to the
+    store alone."""
+    made = hmac.digest(secret_sha256.encode(), message, "sha256")
+    return base64.urlsafe_b64encode(made).rstrip(b"=").decode()

@@ -1,5 +1,6 @@
 """/v1/jobs: submit, list, look, steer. Answers are those of wire/jobs.py."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
@@ -10,7 +11,7 @@ from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found, refuse
 from serving.api.repeats import REPLAYED, TheRequest, answer_once
 from serving.api.services import Services, ThePoker, TheServices
-from serving.api.submitting import Order, accept, check_due, plan_order, tenant_of
+from serving.api.submitting import Order, accept, price_order, tenant_of
 from serving.api.wire.jobs import Explanation, Job, JobList, Quote
 from serving.api.wire.openapi import failures, job_body, storyboard_answer
 from serving.api.wire.reading import YAML_TYPES, StrictRoute, once, read_new_job
@@ -56,15 +57,7 @@ def quote(caller: AnyCaller, incoming: TheRequest, services: TheServices) -> Res
     """What a storyboard would cost and when it would be done; nothing is stored. Takes what `POST /v1/jobs` takes."""
     request, storyboard = read_new_job(incoming.body, incoming.content_type, incoming.query)
     order = Order(storyboard, request)
-    tenant = tenant_of(caller, order)
-
-    def price() -> Quote:
-        check_due(services, order)
-        planned = plan_order(services, order)
-        found = services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=services.clock())
-        return Quote.model_validate(found)
-
-    return answer_once(services, incoming.record, price)
+    return answer_once(services, incoming.record, partial(price_order, services, order, tenant_of(caller, order)))
 
 
 @router.get("/v1/jobs", summary="List jobs")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from serving.api import problem_document as document
 from serving.api.answer import Answer, GpuSeconds, Page, Percent, Usd, WholeSeconds, optional, shown
 from serving.errors import Problem
 from serving.store.records import Event, JobStatus
@@ -139,6 +140,14 @@ class Quote(Answer):
     seconds: float
     takes: list[QuoteTake]
     warnings: list[PlanWarning]
+
+
+class Check(Answer):
+    """What is wrong with a storyboard or, if nothing is, what it costs."""
+
+    object: Literal["check"] = "check"
+    quote: Quote | None = Field(description="null if there are problems.")
+    problems: list[document.Problem]
 
 
 class Job(Answer):
