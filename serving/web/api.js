@@ -3,6 +3,7 @@
 
 const KEY = "longtake.key";
 const TIMEOUT_MS = 30_000;
+const LINK_RENEWED_MS = 1_800_000; // half of the time for which the farm's links hold
 
 /** A refusal of the API, or that it could not be reached (status 0). */
 export class ApiProblem extends Error {
@@ -27,6 +28,7 @@ export const keptKey = () => sessionStorage.getItem(KEY);
 
 /** Keep a key while this tab is open; null forgets it. */
 export function keepKey(key) {
+  links.clear();
   if (key === null) sessionStorage.removeItem(KEY);
   else sessionStorage.setItem(KEY, key);
 }
@@ -51,10 +53,18 @@ export const patch = (path, body, options) => send("PATCH", path, { ...options, 
 /** An idempotency key: a request sent twice with it acts once. */
 export const onceKey = () => `studio-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
 
-/** The bytes of a picture or film as an object URL; who asked for it revokes it. Throws ApiProblem. */
-export async function fetchBlobUrl(path, { signal } = {}) {
-  const response = await open("GET", path, { signal, timeoutMs: 10 * TIMEOUT_MS });
-  return URL.createObjectURL(await response.blob());
+const links = new Map(); // path -> {url: a promise, atMs: when it was asked for}
+
+/** A URL by which an element of the page can load a film or picture. Behind a key that is a signed link, since an element
+ *  cannot send the key; it holds long enough for what is loaded soon. Throws ApiProblem. */
+export function mediaUrl(path) {
+  if (!keptKey()) return Promise.resolve(path);
+  const known = links.get(path);
+  if (known && Date.now() - known.atMs < LINK_RENEWED_MS) return known.url;
+  const url = get(`/v1/links?path=${encodeURIComponent(path)}`).then((link) => link.url);
+  links.set(path, { url, atMs: Date.now() });
+  url.catch(() => links.delete(path));
+  return url;
 }
 
 /** The text of an answer. Throws ApiProblem. */
@@ -62,12 +72,12 @@ export async function fetchText(path, accept) {
   return (await open("GET", path, { accept })).text();
 }
 
-async function open(method, path, { body, once, signal, accept, timeoutMs = TIMEOUT_MS }) {
+async function open(method, path, { body, once, signal, accept }) {
   const more = {};
   if (body !== undefined) more["Content-Type"] = "application/json";
   if (once) more["Idempotency-Key"] = once;
   if (accept) more.Accept = accept;
-  const limit = AbortSignal.timeout(timeoutMs);
+  const limit = AbortSignal.timeout(TIMEOUT_MS);
   let response;
   try {
     response = await fetch(path, {

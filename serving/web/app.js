@@ -11,6 +11,7 @@ import { Button, Dialog, Field, Notice, describeProblem } from "./components.js"
 import { FarmView, FilmsView } from "./views/farm.js";
 import { RenderView } from "./views/render.js";
 import { StoryboardView } from "./views/storyboard.js";
+import { learnStatuses } from "./statuses.js";
 import { say } from "./words.js";
 
 const THEME = "longtake.theme";
@@ -37,7 +38,8 @@ function Studio() {
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
   }, []);
-  const meet = () => get("/v1/me").then((found) => (setCaller(found), setProblem(null)), setProblem);
+  const meet = () =>
+    get("/v1/me").then((found) => (learnStatuses(found.statuses), setCaller(found), setProblem(null)), setProblem);
   useEffect(meet, []);
   useEffect(() => {
     if (!problem || problem.wantsKey) return undefined;

@@ -1,8 +1,10 @@
 // Components shared by several views: buttons, fields, badges, dialogs, notices. They hold no state of the farm.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { ApiProblem, fetchBlobUrl, keptKey } from "./api.js";
-import { say } from "./words.js";
+import { ApiProblem, mediaUrl } from "./api.js";
+import { say, sayState } from "./words.js";
+
+const MEDIA_RETRY_MS = 5000;
 
 /** A button; `busy` says that its action is under way. */
 export function Button({ kind = "plain", busy = false, disabled = false, type = "button", children, ...rest }) {
@@ -35,9 +37,9 @@ export function Field({ label, hint, problems = [], fix, hideLabel = false, cont
   </div>`;
 }
 
-/** The state of a job or take: a sign, a word and a colour. `words` is the beginning of its key in words.js. */
-export function Badge({ state, words = "status" }) {
-  return html`<span class="badge ${state}"><span class="sign" aria-hidden="true"></span>${say(`${words}.${state}`)}</span>`;
+/** The state of a job or take: a sign, a word and a colour. `words` is its key in words.js. */
+export function Badge({ state, words = `status.${state}` }) {
+  return html`<span class="badge ${state}"><span class="sign" aria-hidden="true"></span>${sayState(words)}</span>`;
 }
 
 /** A progress bar; `share` from 0 to 1. */
@@ -84,20 +86,26 @@ export function describeProblem(problem) {
 /** One of the API's problems in a line. */
 const problemLine = ({ path, message }) => (path ? `${path}: ${message}` : message);
 
-/** The address by which a picture or film can be shown: where keys are asked for its bytes are fetched first, since an element
- *  cannot send one. A new `stamp` fetches it again; what was shown stays until the new one is there. */
+/** The URL of a picture or film, null until it is known. A new `stamp` loads it again; the URL before stays until then. */
 export function useMedia(path, stamp = "") {
   const [url, setUrl] = useState(null);
   useEffect(() => {
     if (!path) return setUrl(null);
-    if (!keptKey()) return setUrl(stamp === "" ? path : `${path}?at=${encodeURIComponent(stamp)}`);
-    const ending = new AbortController();
-    fetchBlobUrl(path, { signal: ending.signal }).then(setUrl, () => {});
-    return () => ending.abort();
+    let isOver = false;
+    let timer = null;
+    const ask = () =>
+      mediaUrl(path).then(
+        (found) => !isOver && setUrl(withStamp(found, stamp)),
+        () => !isOver && (timer = setTimeout(ask, MEDIA_RETRY_MS)),
+      );
+    ask();
+    return () => ((isOver = true), clearTimeout(timer));
   }, [path, stamp]);
-  useEffect(() => () => (url?.startsWith("blob:") ? URL.revokeObjectURL(url) : undefined), [url]);
   return url;
 }
+
+const withStamp = (url, stamp) =>
+  stamp === "" ? url : `${url}${url.includes("?") ? "&" : "?"}at=${encodeURIComponent(stamp)}`;
 
 /** The request of a dialog: {busy, problem, carryOut}. It stays busy after a success, because the dialog closes then; a refusal
  *  is shown, and the request may be tried again. */

@@ -3,6 +3,7 @@
 
 import { createParser } from "./vendor/eventsource-parser.js";
 import { ApiProblem, get, headers } from "./api.js";
+import { isOver } from "./statuses.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15_000;
@@ -82,7 +83,7 @@ async function readOnce(id, seen, { onJob, onChange, onState }, signal) {
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
       parser.feed(value);
     }
-    return last !== null && ["completed", "failed", "cancelled"].includes(last.status);
+    return last !== null && isOver(last);
   } finally {
     clearTimeout(timer);
     removeEventListener("offline", cut);

@@ -16,8 +16,6 @@ const WORDS = {
   "error.unreachable": "The farm cannot be reached. Trying again; what you wrote is kept in this browser.",
   "error.timeout": "The farm did not answer in time.",
   "error.notFound": "There is no such film, or it is not yours.",
-  "error.unexpected": "Something went wrong: {detail}",
-  "action.retry": "Try again",
   "action.close": "Close",
   "action.back": "Back",
   "loading": "Loading…",
@@ -599,9 +597,8 @@ const WORDS = {
 
 /** The words of a key, with its places filled in. */
 export function say(key, values = {}) {
-  const text = WORDS[key];
-  if (text === undefined) throw new Error(`no words for ${key}`);
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+  if (!Object.hasOwn(WORDS, key)) throw new Error(`no words for ${key}`);
+  return WORDS[key].replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
 
 /** As `say`, in the form for a number: "key.one" or "key.other", which have a place {n}. */
@@ -610,8 +607,8 @@ export function sayNumber(key, n, values = {}) {
   return say(`${key}.${form}`, { n: number(n), ...values });
 }
 
-/** Whether there are words for a key. */
-export const hasWords = (key) => key in WORDS;
+/** The words of a state's key such as "status.queued"; the state itself if there are none, as a newer farm may have more. */
+export const sayState = (key) => (Object.hasOwn(WORDS, key) ? WORDS[key] : key.split(".").at(-1).replaceAll("_", " "));
 
 export const number = (value, digits = 0) =>
   new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: digits, minimumFractionDigits: 0 }).format(value);

@@ -1,7 +1,7 @@
 """A browser for tests of the studio: pages that fail their test where anything goes wrong that it did not expect.
 
-What goes wrong: an error of the page or on its console (the content security policy reports there too), and a request
-to another origin than the page's own.
+What goes wrong: an error of the page or on its console (the content security policy reports there too), a request that
+is refused, and a request to another origin than the page's own.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -25,9 +25,6 @@ LIMIT_MS = 20_000
 """Milliseconds that anything in a page may take on a busy machine."""
 
 expect.set_options(timeout=LIMIT_MS)
-
-UNFINISHED = r"status of 422 .*/v1/quote"
-"""The page asks the farm what is wrong with a storyboard that is not finished, and browsers log such answers."""
 
 _LOCAL = ("blob", "data", "about")
 
@@ -54,7 +51,7 @@ class Trouble:
     """What went wrong in the pages of a test."""
 
     found: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=lambda: [UNFINISHED])
+    expected: list[str] = field(default_factory=list)
     """Regular expressions; what one of them is found in is no trouble."""
 
     def expect(self, *patterns: str) -> None:
@@ -73,7 +70,12 @@ class Trouble:
             if message.type in ("error", "warning"):
                 self.found.append(f"console {message.type}: {message.text} at {message.location.get('url', '')}")
 
+        def response(one: Response) -> None:
+            if one.status >= 400:
+                self.found.append(f"an answer with a status of {one.status} to {one.request.method} {one.url}")
+
         page.on("request", request)
+        page.on("response", response)
         page.on("console", console)
         page.on("pageerror", lambda error: self.found.append(f"error: {error.stack or error.message}"))
         page.on("crash", lambda _: self.found.append("the page crashed"))

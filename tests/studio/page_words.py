@@ -11,7 +11,7 @@ WEB = Path(__file__).parents[2] / "serving" / "web"
 
 _KEY = re.compile(r'^  "([\w.]+)":', re.MULTILINE)
 _STRING = re.compile(r'"([\w.]+)"')
-_TEMPLATE = re.compile(r"`([\w.]*\$\{[^`]*)`")
+_TEMPLATE = re.compile(r"`([\w.]+\.\$\{[^`]*)`")
 _SHOWN = ("aria-label", "title", "alt", "placeholder", "label", "hint")
 _ATTRIBUTE = re.compile(rf'\b(?:{"|".join(_SHOWN)})="([^"\0]*[A-Za-z]{{2}}[^"\0]*)"')
 _FORMS = ("one", "other")

@@ -66,7 +66,6 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 def modules(browser: Browser, studio: Studio) -> Iterator[Page]:
     """A page that stays for the whole file, as nothing here changes it."""
     visitor = Visitor(browser)
-    visitor.trouble.expect("status of 422")  # of the film without words that the view begins with
     page = visitor.visit(studio.address)
     page.evaluate(
         """async () => {

@@ -1,5 +1,6 @@
 """The view of one film in a real browser: its timeline to scale, what it shows, steering, lost connections."""
 
+import hashlib
 import json
 import random
 import re
@@ -9,8 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
+from serving.api.links import LINK_LIFE_S
 from serving.planning.compile import compile_storyboard
 from serving.storyboard import parse_storyboard
 from sharding.capabilities import Capabilities
@@ -34,13 +36,11 @@ POCKET = Capabilities(
     guidance=(3.0,),
 )
 
-NEVER_YET = r"status of 404"
-"""A picture or a beginning of a take may be told of a moment before it is there."""
-
 REWRITTEN = r"ERR_CONTENT_LENGTH_MISMATCH|ERR_INCOMPLETE_CHUNKED_ENCODING"
 """A beginning of a take that is written anew while it is read breaks off."""
 
-WATCHING = (NEVER_YET, REWRITTEN)
+NOT_YET = r"status of 404 .*/takes/"
+"""A job may name the head or preview of a take a moment before it is there."""
 
 FARM_MS = 120_000
 """Milliseconds that a farm may take to begin its first film: it loads libraries and the model."""
@@ -279,7 +279,7 @@ def test_the_heat_map_has_the_pixels_of_the_screen_and_the_colours_of_the_theme(
 
 
 def test_what_a_gang_is_doing_is_seen_while_a_real_farm_renders(studio: Studio, visitor: Visitor) -> None:
-    visitor.trouble.expect(*WATCHING)
+    visitor.trouble.expect(REWRITTEN, NOT_YET)
     shots = [{"id": "ball", "prompt": "a red ball rolls", "seconds": 6.0}]
     job = studio.submit(make_board(seed=16, shots=shots, quality="standard"))
     page = visitor.visit(studio.address, f"#/jobs/{job['id']}")
@@ -336,9 +336,8 @@ def test_long_films_scroll_within_the_timeline_and_draw_in_a_frame(api: ApiDoubl
 
 
 def test_a_film_that_is_done_can_be_saved_compared_and_refined(
-    api: ApiDouble, page: Page, trouble: Trouble, axe: Callable[..., None]
+    api: ApiDouble, page: Page, axe: Callable[..., None]
 ) -> None:
-    trouble.expect("status of 404")
     board = make_board(seed=6)
     first = submit(api, board)
     api.complete(first["id"])
@@ -489,23 +488,47 @@ def test_a_film_that_is_not_there_is_said_to_be_missing(page: Page, trouble: Tro
     expect(page.get_by_role("alert")).to_contain_text("There is no such film, or it is not yours.")
 
 
-def test_a_film_behind_a_key_is_shown_with_its_pictures_and_no_key_in_any_address(
+def test_a_film_behind_a_key_streams_with_its_pictures_and_no_key_in_any_address(
     locked_studio: Studio, visitor: Visitor
 ) -> None:
-    visitor.trouble.expect(*WATCHING, "status of 401")
+    visitor.trouble.expect("status of 401")
     job = locked_studio.finished(locked_studio.submit(make_board(seed=13))["id"])
     page = visitor.visit(locked_studio.address, "#/nothing")
-    addresses: list[str] = []
-    page.on("request", lambda request: addresses.append(request.url))
+    asked: list[Request] = []
+    page.on("request", lambda one: asked.append(one))
     page.get_by_label("API key").fill(locked_studio.key)
     page.get_by_role("button", name="Use this key").click()
     watch(page, job)
-    expect(page.get_by_label("Film: Two balls")).to_have_attribute("src", re.compile("^blob:"))
+    video = page.get_by_label("Film: Two balls")
+    expect(video).to_have_attribute(
+        "src", re.compile(rf"^/v1/jobs/{job['id']}/film\?expires=\d+&key=key_\w+&signature=")
+    )
+    page.wait_for_function("() => document.querySelector('video').duration === 2")
+    picture = page.get_by_role("img", name="Shot red as it is now")
+    expect(picture).to_have_attribute("src", re.compile(r"/preview\?expires="))
+    assert picture.evaluate("image => image.naturalWidth") > 0
     with page.expect_download() as download:
         page.get_by_role("button", name="Download film").click()
-    assert download.value.suggested_filename == f"{job['id']}.mp4"
-    assert addresses
-    assert not [address for address in addresses if locked_studio.key in address]
+    assert hashlib.sha256(download.value.path().read_bytes()).hexdigest() == job["film"]["sha256"]
+    assert download.value.suggested_filename == "Two-balls.mp4"
+    films = [one for one in asked if f"/v1/jobs/{job['id']}/film?" in one.url and one.resource_type == "media"]
+    assert films
+    assert all("range" in one.all_headers() and "authorization" not in one.all_headers() for one in films)
+    assert not [one.url for one in asked if locked_studio.key in one.url]
+
+
+def test_a_film_whose_link_has_expired_goes_on_where_it_was(locked_studio: Studio, visitor: Visitor) -> None:
+    visitor.trouble.expect("status of 403 .*/film")
+    job = locked_studio.finished(locked_studio.submit(make_board(seed=13))["id"])
+    page = visitor.visit(locked_studio.address, f"#/jobs/{job['id']}", key=locked_studio.key)
+    page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+    page.evaluate("() => (document.querySelector('video').currentTime = 1.25)")
+    page.wait_for_function("() => !document.querySelector('video').seeking")
+    page.clock.install(time=time.time() + LINK_LIFE_S)
+    page.evaluate("() => document.querySelector('video').dispatchEvent(new Event('error'))")
+    page.clock.run_for(10_000)
+    expect(page.get_by_label("Film: Two balls")).to_have_attribute("src", re.compile(r"&at=\w+-1$"))
+    page.wait_for_function("() => document.querySelector('video').currentTime === 1.25")
 
 
 def test_axe_finds_nothing_while_a_film_waits_on_a_phone(

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from serving.store.records import LIVE, JobStatus
 from tests.studio import page_words
 from tests.studio.page_words import WEB, asked_for, keys, literals, scripts, used
 
@@ -18,6 +19,18 @@ def test_every_key_that_is_asked_for_is_there() -> None:
 def test_every_key_is_used() -> None:
     known = set(keys())
     assert sorted(known - used(known)) == []
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_every_job_status_has_words(status: JobStatus) -> None:
+    assert f"status.{status}" in keys()
+    assert status in LIVE or f"render.explain.{status}" in keys()
+
+
+def test_no_module_lists_job_statuses_of_its_own() -> None:
+    one = rf"\"(?:{'|'.join(JobStatus)})\""
+    lists = re.compile(rf"\[[^\]]*{one}[^\]]*{one}[^\]]*\]")
+    assert [path for path, text in scripts().items() if lists.search(text)] == []
 
 
 def test_no_key_is_there_twice() -> None:

@@ -37,8 +37,8 @@ TYPES = {
 HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "media-src 'self' blob:; connect-src 'self'; font-src 'self'; form-action 'none'; frame-ancestors 'none'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+        "connect-src 'self'; font-src 'self'; form-action 'none'; frame-ancestors 'none'; "
         "base-uri 'none'; manifest-src 'self'"
     ),
     "Referrer-Policy": "no-referrer",

@@ -4,7 +4,8 @@ import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact
 import { get, keepKey } from "../api.js";
 import { followJob } from "../job_events.js";
 import { Button, Notice, announce, describeProblem, useEvery } from "../components.js";
-import { say } from "../words.js";
+import { isLive } from "../statuses.js";
+import { say, sayState } from "../words.js";
 import { timelineOf } from "./render/heat_map.js";
 import { FilmFacts } from "./render/film_facts.js";
 import { Changes, Explain, Logs } from "./render/history.js";
@@ -20,8 +21,6 @@ const TIMELINE_EVERY_MS = 1000;
 const COSTS_EVERY_MS = 4000;
 const CLOCK_EVERY_MS = 5000;
 const USUAL_ASPECT = 16 / 9;
-
-const isMoving = (job) => job !== null && ["queued", "in_progress"].includes(job.status);
 
 export function RenderView({ id }) {
   const { job, changes, live, problem, take } = useJob(id);
@@ -60,7 +59,7 @@ function Film({ job, changes, live, take, board }) {
     <${Timeline} ...${{ job, layout, entries, onTime }} at=${timeline?.at ?? now_s} />
     <${ShotStrip} ...${{ job, layout, entries, costs, aspect }} />
     <${Versions} job=${job} />
-    <${Logs} job=${job} isLive=${isMoving(job)} />`;
+    <${Logs} job=${job} />`;
 }
 
 function CannotShow({ problem }) {
@@ -131,8 +130,8 @@ function useBoard(id) {
 function useTimeline(job) {
   const [timeline, setTimeline] = useState(null);
   const ask = () => get(`/v1/jobs/${encodeURIComponent(job.id)}/timeline`).then(setTimeline, () => {});
-  useEvery(TIMELINE_EVERY_MS, ask, [job.id], isMoving(job));
-  useEffect(() => void (isMoving(job) || ask()), [job.id, job.status]);
+  useEvery(TIMELINE_EVERY_MS, ask, [job.id], isLive(job));
+  useEffect(() => void (isLive(job) || ask()), [job.id, job.status]);
   return timeline;
 }
 
@@ -144,8 +143,8 @@ function useCosts(job) {
       (page) => setCosts(new Map(page.data.map((row) => [row.shot, row]))),
       () => {},
     );
-  useEvery(COSTS_EVERY_MS, ask, [job.id], isMoving(job));
-  useEffect(() => void (isMoving(job) || ask()), [job.id, job.status]);
+  useEvery(COSTS_EVERY_MS, ask, [job.id], isLive(job));
+  useEffect(() => void (isLive(job) || ask()), [job.id, job.status]);
   return costs;
 }
 
@@ -161,7 +160,7 @@ function useStatusSaid(job) {
   useEffect(() => {
     if (!job) return;
     if (before.current && before.current !== job.status) {
-      announce(say("render.nowIs", { state: say(`status.${job.status}`), reason: job.reason }));
+      announce(say("render.nowIs", { state: sayState(`status.${job.status}`), reason: job.reason }));
     }
     before.current = job.status;
   }, [job?.status]);

@@ -84,7 +84,7 @@ function Editor({ before, models }) {
 
   const body = useMemo(() => ({ storyboard: storyboardOf(draft), ...optionsOf(draft, Boolean(before)) }), [draft]);
   const path = before ? `${before.home}/revise` : "/v1/jobs";
-  const asked = useQuote(before ? `${path}?dry_run=true` : "/v1/quote", body, draft);
+  const asked = useQuote(before ? `${before.home}/check` : "/v1/check", body, draft);
   const [refusal, setRefusal] = useState(null);
   useEffect(() => setRefusal(null), [body]);
   const problems = refusal?.problems.length ? refusal.problems : asked.problems;
@@ -105,13 +105,14 @@ function Editor({ before, models }) {
     onDone: (job) => (forget(), (location.hash = `#/jobs/${encodeURIComponent(job.id)}`)),
     onRefused: (why) => (setRefusal(why), touchAll(), announce(describeProblem(why)), wants.wrong()),
   });
-  const send = () => {
-    touchAll();
-    if (isUnchanged || sending.state !== "idle") return;
-    // These problems may be of a draft that has been edited since; then sending it asks the farm again.
-    if (hasTwins || (problems.length && !asked.isPending)) return wants.wrong();
-    sending.send(body);
-  };
+  const [isWanted, setIsWanted] = useState(false); // to be sent as soon as the farm has checked what is written now
+  const send = () => (touchAll(), setIsWanted(!isUnchanged && sending.state === "idle"));
+  useEffect(() => {
+    if (!isWanted || asked.isPending) return;
+    setIsWanted(false);
+    if (hasTwins || problems.length) wants.wrong();
+    else sending.send(body);
+  }, [isWanted, asked.isPending]);
 
   const actions = useActions(change, wants, touch);
   const take = (storyboard, words) => {

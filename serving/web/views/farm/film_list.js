@@ -1,10 +1,9 @@
 // The logic of the list of films: filters and their address, which rows keep their places when the list is refreshed,
 // which actions a film allows. No DOM.
 
-const PAGE = 25;
+import { actionsOf, isLive, listStatuses } from "../../statuses.js";
 
-/** States in the order in which a film goes through them. */
-export const STATES = ["queued", "in_progress", "paused", "completed", "failed", "cancelled"];
+const PAGE = 25;
 
 export const PRIORITY_STEP = 10;
 const HIGHEST_PRIORITY = 100;
@@ -15,7 +14,7 @@ const NO_FILTERS = { status: [], tag: [], family: null, tenant: null };
 export function readFilters(hash) {
   const given = new URLSearchParams(hash.split("?")[1] || "");
   return {
-    status: given.getAll("status").filter((state) => STATES.includes(state)),
+    status: given.getAll("status").filter((state) => listStatuses().includes(state)),
     tag: given.getAll("tag").filter((tag) => tag.includes("=")),
     family: given.get("family"),
     tenant: given.get("tenant"),
@@ -74,21 +73,11 @@ export function mergePage(shown, answer) {
   return { rows, fresh: answer.data.filter((job) => !present.has(job.id)).length };
 }
 
-/** What a person may do with a film in this state. */
-export function allowedActions(job) {
-  switch (job.status) {
-    case "queued":
-    case "in_progress":
-      return [...(job.priority < HIGHEST_PRIORITY ? ["raise"] : []), "pause", "cancel"];
-    case "paused":
-      return ["resume", "cancel"];
-    case "failed":
-    case "cancelled":
-      return ["retry"];
-    default:
-      return [];
-  }
-}
+/** What a person may do with a film in its state. */
+export const allowedActions = (job) => [
+  ...(isLive(job) && job.priority < HIGHEST_PRIORITY ? ["raise"] : []),
+  ...actionsOf(job),
+];
 
 export const raised = (priority) => Math.min(HIGHEST_PRIORITY, priority + PRIORITY_STEP);
 

@@ -3,10 +3,11 @@
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { Button, Notice, announce, describeProblem, useEvery } from "../../components.js";
-import { number, say, sayNumber } from "../../words.js";
+import { listStatuses } from "../../statuses.js";
+import { number, say, sayNumber, sayState } from "../../words.js";
 import { useActions } from "./actions.js";
 import { FilmCards, FilmTable } from "./film_rows.js";
-import { STATES, isFiltered, listPath, mergePage, readFilters, toggle, withoutFilters, writeFilters } from "./film_list.js";
+import { isFiltered, listPath, mergePage, readFilters, toggle, withoutFilters, writeFilters } from "./film_list.js";
 import { usePlaces } from "./explanations.js";
 import { tryGet } from "./polling.js";
 
@@ -86,8 +87,8 @@ function Filters({ filters, counts, choose }) {
     <div class="chips" role="group" aria-label=${say("films.filter")}>
       <${Chip} label=${say("films.all")} count=${all} isOn=${!filters.status.length}
         onClick=${() => choose({ ...filters, status: [] })} />
-      ${STATES.map(
-        (state) => html`<${Chip} key=${state} label=${say(`status.${state}`)} count=${counts?.[state]}
+      ${listStatuses().map(
+        (state) => html`<${Chip} key=${state} label=${sayState(`status.${state}`)} count=${counts?.[state]}
           isOn=${filters.status.includes(state)} onClick=${() => choose(toggle(filters, "status", state))} />`,
       )}
     </div>

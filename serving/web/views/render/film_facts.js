@@ -1,7 +1,7 @@
 // Facts of a finished film: files to download, its hash, its seams.
 
 import { html, useEffect, useState } from "../../vendor/htm-preact.js";
-import { fetchBlobUrl, fetchText, keptKey } from "../../api.js";
+import { fetchText, keptKey, mediaUrl } from "../../api.js";
 import { Button, describeProblem } from "../../components.js";
 import { duration, number, say } from "../../words.js";
 
@@ -25,8 +25,8 @@ export function FilmFacts({ job }) {
   return html`<section class="card render-film" aria-labelledby="film-title">
     <h2 id="film-title">${say("render.film")}</h2>
     <div class="row">
-      <${Download} path=${job.links.film} name="${job.id}.mp4" kind="primary">${say("render.saveFilm")}<//>
-      <${Download} path=${job.links.manifest} name="${job.id}.json">${say("render.saveManifest")}<//>
+      <${Download} path=${job.links.film} kind="primary">${say("render.saveFilm")}<//>
+      <${Download} path=${job.links.manifest}>${say("render.saveManifest")}<//>
     </div>
     <dl class="job-facts numbers">
       ${facts
@@ -41,19 +41,16 @@ export function FilmFacts({ job }) {
   </section>`;
 }
 
-/** A link; where keys are asked for a button, since a link cannot send one. */
-function Download({ path, name, kind = "plain", children }) {
+/** A link; behind a key a button, which asks for a signed link first. The farm names the file. */
+function Download({ path, kind = "plain", children }) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState(null);
-  if (!keptKey()) return html`<a class="button ${kind}" href=${path} download=${name}>${children}</a>`;
+  if (!keptKey()) return html`<a class="button ${kind}" href=${path} download="">${children}</a>`;
   const save = async () => {
     setBusy(true);
     setProblem(null);
     try {
-      const url = await fetchBlobUrl(path);
-      const link = Object.assign(document.createElement("a"), { href: url, download: name });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      Object.assign(document.createElement("a"), { href: await mediaUrl(path), download: "" }).click();
     } catch (error) {
       setProblem(error);
     } finally {

@@ -1,6 +1,8 @@
 // The heat map of a take as numbers: which latents have reached which step, in columns of whole pixels, and its sums.
 // Pure: no DOM, no clock.
 
+import { isLive } from "../../statuses.js";
+
 /** Timeline entries of a job's takes: those that the farm reports, else derived from the job's counts. */
 export function timelineOf(timeline, job, steps) {
   const told = new Map((timeline?.takes ?? []).map((take) => [take.key, take]));
@@ -119,9 +121,8 @@ export function stepOf(entry, latent) {
   return 0;
 }
 
-/** The state that a take is shown in, as [state, prefix of its words]: if its job has stopped, so has an unfinished
- *  take. */
+/** The state that a take is shown in, and the key of its words: if its job has stopped, so has an unfinished take. */
 export function stateOf(job, take) {
-  const stopped = ["paused", "failed", "cancelled"].includes(job.status);
-  return stopped && ["waiting", "rendering"].includes(take.status) ? [job.status, "status"] : [take.status, "take"];
+  const hasStopped = !isLive(job) && ["waiting", "rendering"].includes(take.status);
+  return hasStopped ? [job.status, `status.${job.status}`] : [take.status, `take.${take.status}`];
 }

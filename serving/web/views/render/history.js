@@ -3,7 +3,8 @@
 import { html, useState } from "../../vendor/htm-preact.js";
 import { get } from "../../api.js";
 import { describeProblem, useEvery } from "../../components.js";
-import { clock, hasWords, money, number, say, timeOfDay } from "../../words.js";
+import { isLive } from "../../statuses.js";
+import { clock, money, number, say, sayState, timeOfDay } from "../../words.js";
 
 const EXPLAIN_EVERY_MS = 4000;
 const LOGS_EVERY_MS = 4000;
@@ -12,17 +13,17 @@ const SHOWN_AT_FIRST = 40;
 /** Why the job is in its state; polled while it waits or renders. */
 export function Explain({ job }) {
   const [told, setTold] = useState(null);
-  const isLive = ["queued", "in_progress"].includes(job.status);
+  const isAsked = isLive(job);
   const ask = () => get(`/v1/jobs/${encodeURIComponent(job.id)}/explain`).then(setTold, () => {});
-  useEvery(EXPLAIN_EVERY_MS, ask, [job.id, job.status, job.priority], isLive);
-  const words = isLive ? told?.words : say(`render.explain.${job.status}`);
+  useEvery(EXPLAIN_EVERY_MS, ask, [job.id, job.status, job.priority], isAsked);
+  const words = isAsked ? told?.words : sayState(`render.explain.${job.status}`);
   return html`<section class="card render-explain" aria-labelledby="explain-title">
     <h2 id="explain-title">${say(job.status === "queued" ? "render.whyWaiting" : "render.whatNow")}</h2>
     ${job.status === "queued" &&
     told?.position &&
     html`<p class="place numbers"><strong>${say("render.place", { n: number(told.position) })}</strong></p>`}
     <p>${words ?? say("loading")}</p>
-    ${isLive && html`<p class="soft">${say("render.explainWhy")}</p>`}
+    ${isAsked && html`<p class="soft">${say("render.explainWhy")}</p>`}
   </section>`;
 }
 
@@ -37,7 +38,7 @@ export function Changes({ changes }) {
       ${shown.map(
         (change) => html`<li key=${change.id} data-event=${change.id}>
           <time class="soft numbers" datetime=${new Date(change.at * 1000).toISOString()}>${timeOfDay(change.at)}</time>
-          <span><strong>${nameOf(change)}</strong><span class="soft">${reasonOf(change)}</span></span>
+          <span><strong>${sayState(`render.event.${change.kind}`)}</strong><span class="soft">${reasonOf(change)}</span></span>
         </li>`,
       )}
     </ol>
@@ -65,11 +66,9 @@ function reasonOf({ kind, reason, data }) {
   return ` ${words.join(", ")}`;
 }
 
-const nameOf = ({ kind }) =>
-  hasWords(`render.event.${kind}`) ? say(`render.event.${kind}`) : kind.replaceAll("_", " ");
 
 /** Log lines of the job; loaded while the section is open. */
-export function Logs({ job, isLive }) {
+export function Logs({ job }) {
   const [open, setOpen] = useState(false);
   const [lines, setLines] = useState(null);
   const [problem, setProblem] = useState(null);
@@ -78,7 +77,7 @@ export function Logs({ job, isLive }) {
       (page) => (setLines(page.data), setProblem(null)),
       (error) => setProblem(error),
     );
-  useEvery(isLive ? LOGS_EVERY_MS : 10 * LOGS_EVERY_MS, ask, [job.id, isLive], open);
+  useEvery(isLive(job) ? LOGS_EVERY_MS : 10 * LOGS_EVERY_MS, ask, [job.id, isLive(job)], open);
   return html`<details class="card render-logs" onToggle=${(event) => setOpen(event.currentTarget.open)}>
     <summary>${say("render.logs")}</summary>
     ${problem && html`<p class="soft">${problem.status === 404 ? say("render.noLogs") : describeProblem(problem)}</p>`}

@@ -3,9 +3,11 @@
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { Button, useMedia } from "../../components.js";
+import { isOver } from "../../statuses.js";
 import { duration, say } from "../../words.js";
 
 const RETRY_MS = 3000;
+const MOST_FAILURES = 5; // in a row
 
 /** `onTime(seconds of the film)` is called with the playback position. */
 export function Player({ job, layout, aspect, onTime }) {
@@ -24,18 +26,34 @@ export function Player({ job, layout, aspect, onTime }) {
 const shape = (aspect) => ({ aspectRatio: String(aspect) });
 
 function Empty({ job, aspect }) {
-  const key = ["failed", "cancelled"].includes(job.status) ? "render.noFrames" : "render.noFramesYet";
+  const key = isOver(job) ? "render.noFrames" : "render.noFramesYet";
   return html`<div class="screen empty" style=${shape(aspect)}><p>${say(key)}</p></div>
     <p class="screen-words soft"> </p>`;
 }
 
 function FilmPlayer({ job, aspect, onTime }) {
-  const film = useMedia(job.film.url, job.film.sha256.slice(0, 12));
-  const poster = useMedia(`/v1/jobs/${encodeURIComponent(job.id)}/thumbnail`, job.film.sha256.slice(0, 12));
+  const version = job.film.sha256.slice(0, 12);
+  const [attempt, setAttempt] = useState(0);
+  const film = useMedia(job.film.url, attempt ? `${version}-${attempt}` : version);
+  const poster = useMedia(`/v1/jobs/${encodeURIComponent(job.id)}/thumbnail`, version);
+  const failures = useRef(0);
+  const place = useRef({ seconds: 0, plays: false }); // where to continue after a failure, such as a link that has expired
+  const follow = ({ currentTarget: { currentTime, paused, readyState } }) => {
+    if (readyState === HTMLMediaElement.HAVE_NOTHING) return; // a new address begins with a jump to 0
+    place.current = { seconds: currentTime, plays: !paused };
+    onTime(currentTime);
+  };
+  const resume = ({ currentTarget: video }) => {
+    failures.current = 0;
+    if (!attempt) return;
+    video.currentTime = place.current.seconds;
+    if (place.current.plays) video.play().catch(() => {});
+  };
+  const retry = () => ++failures.current <= MOST_FAILURES && setTimeout(() => setAttempt(attempt + 1), RETRY_MS);
   return html`<div class="screen" style=${shape(aspect)}>
       ${film && html`<video class="front" src=${film} poster=${poster} controls playsinline preload="metadata"
-        aria-label=${say("render.filmOf", { title: job.title })}
-        onTimeUpdate=${(event) => onTime(event.currentTarget.currentTime)}></video>`}
+        aria-label=${say("render.filmOf", { title: job.title })} onTimeUpdate=${follow} onLoadedMetadata=${resume}
+        onError=${retry}></video>`}
     </div>
     <p class="screen-words soft">${say("render.isFinished", { length: duration(job.film.seconds) })}</p>`;
 }

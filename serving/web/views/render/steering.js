@@ -4,22 +4,11 @@
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
 import { ApiProblem, onceKey, patch, post } from "../../api.js";
 import { Button, Dialog, Field, announce, describeProblem, useRequest } from "../../components.js";
+import { actionsOf, isOver } from "../../statuses.js";
 import { clock, fromNow, money, number, say } from "../../words.js";
 import { localTime } from "../storyboard/draft.js";
 
 const PRIORITY_STEP = 10;
-
-/** What a person may ask of a job in each state, as the farm's lifecycle has it. */
-const ACTIONS = {
-  queued: ["pause", "cancel"],
-  in_progress: ["pause", "cancel"],
-  paused: ["resume", "cancel"],
-  failed: ["retry"],
-  cancelled: ["retry"],
-  completed: [],
-};
-
-const isOver = (job) => ["completed", "failed", "cancelled"].includes(job.status);
 
 /** `onJob(job)`: the farm's answer; `isFinal`: whether it has the best quality already. */
 export function Steering({ job, isFinal, onJob }) {
@@ -39,7 +28,7 @@ export function Steering({ job, isFinal, onJob }) {
       title: say("render.priorityTo", { n: number(priority) }),
     });
   return html`<div class="steering" ref=${bar} role="group" aria-label=${say("render.steering")}>
-      ${ACTIONS[job.status].map((name) =>
+      ${actionsOf(job).map((name) =>
         button(name, say(`render.action.${name}`), name === "cancel" ? () => setAsking("cancel") : () => act(name), {
           kind: name === "cancel" ? "danger" : "primary",
         }),

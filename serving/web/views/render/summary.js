@@ -2,6 +2,7 @@
 
 import { html } from "../../vendor/htm-preact.js";
 import { Badge, Notice, Progress } from "../../components.js";
+import { isLive, isOver } from "../../statuses.js";
 import { clock, duration, fromNow, money, number, percent, say } from "../../words.js";
 
 /** `live`: state of the connection; `now_s`: unix seconds. */
@@ -58,7 +59,7 @@ function Bar({ job }) {
 
 function describeReady(job, now_s) {
   if (job.status === "completed" && job.finished_at) return clock(job.finished_at, now_s * 1000);
-  if (!["queued", "in_progress"].includes(job.status)) return say("render.notWhile");
+  if (!isLive(job)) return say("render.notWhile");
   if (!job.eta) return say("render.notYet");
   return say("render.about", inTwoWays(Math.max(job.eta, now_s), now_s));
 }
@@ -78,7 +79,7 @@ function Due({ job, now_s }) {
 /** "late", "missed", "met", "intime", or "" if nothing is known. */
 function riskOf(job, now_s) {
   if (job.status === "completed") return job.finished_at > job.due_at ? "missed" : "met";
-  if (["failed", "cancelled"].includes(job.status)) return "";
+  if (isOver(job)) return "";
   if (job.due_at < now_s) return "missed";
   if (job.at_risk) return "late";
   return job.eta && job.eta <= job.due_at ? "intime" : "";

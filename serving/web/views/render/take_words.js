@@ -1,7 +1,7 @@
 // Takes in words: what their heat maps show, for those who cannot see them, and what a heat map cannot show.
 
 import { html, useState } from "../../vendor/htm-preact.js";
-import { duration, money, number, percent, say, sayNumber } from "../../words.js";
+import { duration, money, number, percent, say, sayNumber, sayState } from "../../words.js";
 import { stateOf, sumUp } from "./heat_map.js";
 
 const MOST_FLIGHTS = 5; // told in words; the timeline shows all
@@ -36,8 +36,8 @@ export function describeTake(job, take, entry) {
 }
 
 function stateWords(job, take) {
-  const [state, words] = stateOf(job, take);
-  return say(`${words}.${state}`);
+  const [, words] = stateOf(job, take);
+  return sayState(words);
 }
 
 const speak = ([name, value]) => [name, name === "share" ? percent(value) : number(value)];

@@ -10,8 +10,8 @@ const REFRESH_MS = 30_000; // finish times move while others render
 const RETRY_MS = 3000;
 
 /** {quote, problems, of, isPending, isCurrent, trouble}: the last quote and whether it is of the current draft, the
- *  problems that the farm found and the draft `of` which, and why the farm could not be asked. `body` is made of
- *  `draft`. */
+ *  problems that the farm found and the draft `of` which, and why the farm could not be asked. `path` is a check of the
+ *  API, `body` is made of `draft`. */
 export function useQuote(path, body, draft) {
   const unknown = { quote: null, problems: [], of: draft, isPending: true, isCurrent: false, trouble: null };
   const [state, setState] = useState(unknown);
@@ -24,13 +24,13 @@ export function useQuote(path, body, draft) {
     async function ask() {
       if (document.hidden) return later(RETRY_MS);
       try {
-        const quote = await post(path, JSON.parse(text), { signal: ending.signal });
+        const answer = await post(path, JSON.parse(text), { signal: ending.signal });
         if (ending.signal.aborted) return undefined;
-        setState({ quote, problems: [], of: draft, isPending: false, isCurrent: true, trouble: null });
-        return later(REFRESH_MS);
+        setState((before) => afterAnswer(before, answer, draft));
+        return answer.quote ? later(REFRESH_MS) : undefined;
       } catch (problem) {
         if (ending.signal.aborted) return undefined;
-        setState((before) => afterFailure(before, problem, draft));
+        setState((before) => ({ ...before, isPending: false, isCurrent: false, trouble: problem }));
         notBeforeMs.current = Date.now() + 1000 * (problem.retryAfterS || 0);
         return problem.isUnreachable || problem.status === 429 ? later(RETRY_MS) : undefined;
       }
@@ -42,11 +42,10 @@ export function useQuote(path, body, draft) {
   return state;
 }
 
-function afterFailure(before, problem, draft) {
-  if (problem.status === 422 && problem.problems?.length) {
-    return { ...before, problems: problem.problems, of: draft, isPending: false, isCurrent: false, trouble: null };
-  }
-  return { ...before, isPending: false, isCurrent: false, trouble: problem };
+/** The quote stays until there is a newer one. */
+function afterAnswer(before, { quote, problems }, draft) {
+  const isCurrent = quote !== null;
+  return { quote: quote ?? before.quote, problems, of: draft, isPending: false, isCurrent, trouble: null };
 }
 
 /** For each card, its take in the quote; null if the quote is of another storyboard. */
