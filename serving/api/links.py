@@ -18,9 +18,9 @@ from serving.store.keys import ApiKey, ApiKeys
 LINK_LIFE_S = 3600
 """Seconds for which a link holds. A player asks again by range while it plays, and the page renews its link then."""
 
-LINKED = re.compile(
-    r"/v1/jobs/(?P<job>[\w-]{1,64})/(film|manifest|thumbnail|spritesheet|takes/[\w-]{1,64}/(head|preview))"
-)
+_NAME = "[A-Za-z0-9_-]{1,64}"
+_FILE = f"film|manifest|thumbnail|spritesheet|takes/{_NAME}/(preview|head(/[0-9]{{1,10}})?)"
+LINKED = re.compile(rf"/v1/jobs/(?P<job>{_NAME})/({_FILE})")
 """The paths that can be linked: files of jobs."""
 
 _SIGNATURE = "signature"

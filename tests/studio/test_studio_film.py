@@ -31,8 +31,7 @@ def farm(shared_farm: Farm) -> Farm:
 
 @pytest.fixture
 def page(visitor: Visitor, farm: Farm) -> Page:
-    # A Director may answer late, and a picture may be asked for before it is there: the page asks again.
-    visitor.trouble.expect("status of 503", "status of 404 .*/takes/")
+    visitor.trouble.expect("status of 503")  # a Director may answer late: the page asks again
     return visitor.visit(farm.address)
 
 

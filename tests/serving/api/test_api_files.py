@@ -117,6 +117,24 @@ def test_a_file_that_is_rewritten_while_it_is_sent_ends_early(
     assert any("rewritten" in str(record.exc_info) for record in caplog.records)
 
 
+def test_a_picture_that_is_rewritten_while_it_is_looked_at_comes_whole(
+    api: ApiDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = api.submit()["id"]
+    api.complete(job)
+    real, newer = api.services.artifacts.get, [b"shorter", b"a picture that is longer than both"]
+
+    def rewrite(key: str) -> bytes:
+        if newer:
+            api.services.artifacts.put(key, newer.pop(0))
+        return real(key)
+
+    monkeypatch.setattr(api.services.artifacts, "get", rewrite)
+    answer = api.http.get(f"/v1/jobs/{job}/thumbnail")
+    assert answer.content == b"a picture that is longer than both"
+    assert answer.headers["content-length"] == str(len(answer.content))
+
+
 def test_a_finished_film_has_a_manifest_and_pictures(api: ApiDouble, path: str) -> None:
     job = path.removesuffix("/film")
     assert api.http.get(f"{job}/manifest").json() == {"frames": 32}
