@@ -24,7 +24,7 @@ FAULTS = {
 def test_the_linter_finds(tmp_path: Path, rule: str) -> None:
     (tmp_path / "words.js").write_text("export const say = String;\nexport const useState = Number;\n")
     (tmp_path / "view.js").write_text(FAULTS[rule] + "\n")
-    command = [OXLINT, "--config", ROOT / ".oxlintrc.json", "--format=unix", tmp_path]
+    command = [str(OXLINT), "--config", ".oxlintrc.json", "--format=unix", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "NO_COLOR": "1"})
     assert done.returncode == 1
     assert rule in done.stdout
