@@ -11,6 +11,7 @@ from torch import Tensor
 
 from serving.models.checkpoint import Checkpoint
 from serving.models.devices import GuidanceBatching, device_product
+from serving.models.libraries import load_library
 from serving.models.loading import load_module
 from serving.models.packed_prompts import PackedPrompts
 from serving.models.quiet import quiet_loading
@@ -143,10 +144,9 @@ class WanDenoiser:
 
     def _expert(self, index: int) -> Any:
         if index not in self._experts:
-            from diffusers import WanTransformer3DModel
-
+            owner = load_library("diffusers").WanTransformer3DModel
             folder = self._checkpoint.fetch(self._checkpoint.architecture.expert_components[index])
-            expert = load_module(WanTransformer3DModel, folder, dtype=self._dtype, device=self._device)
+            expert = load_module(owner, folder, dtype=self._dtype, device=self._device)
             with quiet_loading():  # else an environment variable of diffusers could choose other kernels
                 expert.set_attention_backend(ATTENTION)
             self._prompts[index] = PackedPrompts(expert, self._backend)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from serving.errors import ModelError
+from serving.models.libraries import load_library
 
 
 def load_module(owner: Any, folder: Path, *, dtype: torch.dtype, device: str) -> Any:
@@ -31,13 +32,12 @@ def load_module(owner: Any, folder: Path, *, dtype: torch.dtype, device: str) ->
 
 def load_tokenizer(folder: Path) -> Any:
     """transformers' tokenizer in a folder. Raises ModelError."""
-    from transformers import AutoTokenizer
-
     from serving.models.quiet import quiet_loading
 
     try:
         with quiet_loading():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizers = load_library("transformers").AutoTokenizer
+            return tokenizers.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"cannot load the tokenizer in {folder}: {reason}") from error

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from serving.models.checkpoint import Checkpoint
+from serving.models.libraries import load_library
 from serving.models.loading import load_module, load_tokenizer
 from serving.models.prompt_tokens import clean_prompt, read_token_limit
 
@@ -29,9 +30,7 @@ def encode_prompts(checkpoint: Checkpoint, texts: Sequence[str], *, dtype: torch
 
 def import_encoder(checkpoint: Checkpoint) -> Any:
     """transformers' class of its text encoder. Takes seconds, and loads no weights."""
-    import transformers
-
-    return getattr(transformers, checkpoint.architecture.text_encoder_class)
+    return getattr(load_library("transformers"), checkpoint.architecture.text_encoder_class)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from serving.errors import ModelError
+from serving.models.libraries import load_library
 from serving.models.quiet import quiet_loading
 from sharding.solver import History
 
@@ -123,11 +124,9 @@ class DiffusersSolver:
 
 def load_solver(folder: Path, class_name: str, num_steps: int) -> DiffusersSolver:
     """The solver described by a checkpoint's scheduler folder. Raises ModelError."""
-    import diffusers
-
     try:
         with quiet_loading():
-            scheduler = getattr(diffusers, class_name).from_pretrained(folder, local_files_only=True)
+            scheduler = getattr(load_library("diffusers"), class_name).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"cannot load {folder} as a {class_name}: {error}") from error
     return DiffusersSolver(scheduler, num_steps)

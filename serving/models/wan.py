@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.models.checkpoint import Checkpoint
+from serving.models.libraries import load_library
 from serving.models.prompt_tokens import PromptTokens
 from serving.models.transformer_size import TransformerSize, bytes_per_number, read_transformer_size
 from sharding.capabilities import Capabilities
@@ -140,10 +141,10 @@ class WanModel:
     @cached_property
     def _vae(self) -> Any:
         import torch
-        from diffusers import AutoencoderKLWan
 
         from serving.models.devices import default_device
         from serving.models.loading import load_module
 
         # Always fp32: Wan's VAE loses detail in bf16, and diffusers' own examples load it so.
-        return load_module(AutoencoderKLWan, self.checkpoint.fetch("vae"), dtype=torch.float32, device=default_device())
+        owner = load_library("diffusers").AutoencoderKLWan
+        return load_module(owner, self.checkpoint.fetch("vae"), dtype=torch.float32, device=default_device())

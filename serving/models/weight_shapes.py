@@ -10,6 +10,7 @@ import torch
 
 from serving.errors import ModelError
 from serving.models.checkpoint import Checkpoint
+from serving.models.libraries import load_library
 from serving.models.quiet import quiet_loading
 from serving.models.weight_files import read_weight_headers
 
@@ -52,14 +53,10 @@ def _build(folder: Path, checkpoint: Checkpoint) -> Any:
 
 
 def _build_text_encoder(folder: Path, class_name: str) -> Any:
-    import transformers
-
-    owner = getattr(transformers, class_name)
+    owner = getattr(load_library("transformers"), class_name)
     return owner(owner.config_class.from_pretrained(folder, local_files_only=True))
 
 
 def _build_of_diffusers(folder: Path) -> Any:
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
-
-    owner: Any = AutoencoderKLWan if folder.name == "vae" else WanTransformer3DModel
+    owner = getattr(load_library("diffusers"), "AutoencoderKLWan" if folder.name == "vae" else "WanTransformer3DModel")
     return owner.from_config(owner.load_config(folder, local_files_only=True))
