@@ -6,10 +6,10 @@ Each repeat measures, in turn, wall seconds and the CPU seconds of all processes
    (until it tells its first progress), and the film of a draft of three seconds.
 2. The floor: a bare ray.init, serve.start and one deployment that answers over HTTP, started as `longtake up` starts
    them. It imports Ray and nothing of Longtake.
-3. `longtake up --detach` until it returns; then, with a second of rest before each, two jobs of the draft with other
-   prompts: from submitting to the first call that a gang is sent, to the first that is done, and to the film.
+3. `longtake up --detach` until it returns; then, each after `--rest` seconds (0: at once), two jobs of the draft with
+   other prompts: from submitting to the first call that a gang is sent, to the first that is done, and to the film.
 
-    python -m benchmarks.startup [--repeats 5] [--longtake PATH] [--only commands|floor|farm] [--json FILE]
+    python -m benchmarks.startup [--repeats 5] [--rest 20] [--longtake PATH] [--only commands|floor|farm] [--json FILE]
 
 `--longtake` names the command of another installation, to compare two: this program imports nothing of either.
 """
@@ -34,11 +34,11 @@ from typing import Any
 import httpx
 import psutil
 
+POLL_S = 0.05
+"""Polling interval of a job, in seconds: what it costs is counted with the job."""
+
 LIMIT_S = 600.0
 """Seconds that anything that is waited for may take."""
-
-REST_S = 1.0
-"""Seconds of rest before a job, so that nothing of what was before is counted with it."""
 
 BOARD = """\
 version: 1
@@ -184,7 +184,7 @@ def measure_floor(results: Results) -> None:
         bare.communicate("\n", timeout=LIMIT_S)
 
 
-def measure_farm(longtake: str, results: Results) -> None:
+def measure_farm(longtake: str, results: Results, *, rest_s: float) -> None:
     with tempfile.TemporaryDirectory(prefix="longtake-startup-") as made:
         farm = Farm(longtake, Path(made))
         begun, spent = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -194,7 +194,7 @@ def measure_farm(longtake: str, results: Results) -> None:
             command = resource.getrusage(resource.RUSAGE_CHILDREN)
             results["up --detach"].add(wall, farm.cpu() + seconds_of(command) - seconds_of(spent))
             for number, which in enumerate(("first job", "second job"), start=1):
-                time.sleep(REST_S)
+                time.sleep(rest_s)
                 measure_job(farm, which, number, results)
         finally:
             farm.run("down")
@@ -234,7 +234,7 @@ def wait_for(look: Callable[[], Any]) -> Any:
         found = look()
         if found:
             return found
-        time.sleep(0.01)
+        time.sleep(POLL_S)
     raise TimeoutError("what was waited for did not come")
 
 
@@ -284,6 +284,7 @@ def show(results: Results) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rest", type=float, default=20.0, help="Seconds of rest before each job.")
     parser.add_argument("--longtake", default=str(Path(sys.executable).with_name("longtake")))
     parser.add_argument("--only", choices=("commands", "floor", "farm"))
     parser.add_argument("--json", type=Path, help="Also write all numbers here.")
@@ -296,7 +297,7 @@ def main() -> None:
         if options.only in (None, "floor"):
             measure_floor(results)
         if options.only in (None, "farm"):
-            measure_farm(options.longtake, results)
+            measure_farm(options.longtake, results, rest_s=options.rest)
     show(results)
     if options.json is not None:
         options.json.write_text(json.dumps({name: vars(took) for name, took in results.items()}, indent=2))
