@@ -45,9 +45,9 @@ Frames = npt.NDArray[np.uint8] | npt.NDArray[np.float32] | Tensor
 
 @dataclass(frozen=True)
 class Detection:
-    """What a clip shows; a name is "none" where nothing fits.
+    """What a clip shows; a name is "none" if nothing fits.
 
-    `track` holds the object's centre (x, y) in pixels for each frame, nan where it isn't seen; `motion_error` is its
+    `track` holds the object's centre (x, y) in pixels for each frame, nan if it isn't seen; `motion_error` is its
     mean distance in pixels from the best path of `motion`; `similarity` the mean resemblance (0..1) to `shape`.
     """
 

@@ -54,7 +54,7 @@ RATES = (10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 250, 300, 400)
 """Submissions per second, tried in this order."""
 
 CONNECTIONS = 64
-"""Connections of the client; a request waits where all are taken, and that counts."""
+"""Connections of the client; a request waits if all are taken, and that counts."""
 
 START_S = 60.0
 """Seconds that a server may take to answer for the first time."""

@@ -103,7 +103,7 @@ def play_queues(jobs: Sequence[DayJob], seed: int) -> Iterator[Outcome]:
 
 
 def best_queue(queues: Sequence[Outcome], at_most_missed: int) -> Outcome:
-    """The cheapest that misses no more than the planner; where all do, the one that misses the fewest."""
+    """The cheapest that misses no more than the planner; if all do, the one that misses the fewest."""
     return min(queues, key=lambda queue: (max(0, queue.missed - at_most_missed), queue.gang_hours))
 
 

@@ -82,7 +82,7 @@ REST_S = 5.0
 """Seconds that a farm is given to come to rest before a film, in which its CPU time is measured."""
 
 LOOK_S = 0.2
-"""Seconds between two looks at whether a film is there; its time is read from the store."""
+"""Interval, in seconds, of checking whether a film is there; its time is read from the store."""
 
 CALL_SHAPE_nChw = (5, 16, 125, 125)
 """Float32 latents of exactly 5 MB."""
@@ -559,7 +559,7 @@ def _say(what: str, repeat: int) -> None:
 
 
 def _check_films(measured: Measured) -> None:
-    """Raises ValueError where the same film came out in different bytes."""
+    """Raises ValueError if the same film came out in different bytes."""
     pairs: list[tuple[str, str, Mapping[str, Sequence[FarmFilm | RenderedFilm]]]]
     pairs = [(POCKET, POCKET, measured.alone), (LONG, LONG, measured.alone), (LONG, LONG_ON_TWO, measured.farm)]
     for ours, name, theirs in pairs:

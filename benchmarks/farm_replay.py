@@ -137,11 +137,11 @@ class Day:
     missed: Counter[int]
     """Of those the late ones."""
     hopeless: int
-    """Of the missed those that had too little room: see Room. 0 where that is not watched."""
+    """Of the missed those that had too little room: see Room. 0 if that is not watched."""
     other_s: float
     """Mean seconds from arrival to end of jobs without a due time."""
     fair_error: float | None
-    """None where no two tenants ever had calls waiting for half an hour."""
+    """None if no two tenants ever had calls waiting for half an hour."""
     seconds: float
 
 

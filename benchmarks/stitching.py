@@ -217,7 +217,7 @@ class Bench:
 
 
 def jerk(detection: Detection, seams: Sequence[FrameSpan]) -> tuple[float, float]:
-    """Mean third difference of the path (pixels per frame^3) at seams and elsewhere; nan where no object is seen."""
+    """Mean third difference of the path (pixels per frame^3) at seams and elsewhere; nan if no object is seen."""
     track = detection.track
     jumps = np.linalg.norm(np.diff(track, axis=0), axis=1) > WRAP_PIXELS
     third = np.linalg.norm(np.diff(track, 3, axis=0), axis=1)

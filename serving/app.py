@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 def build(args: dict[str, Any]) -> Application:
     """A whole farm as one application. `args` is FarmConfig.as_json(), or what farm.yaml may hold.
 
-    Raises UserError where a shape that is `auto` cannot be chosen.
+    Raises UserError if a shape that is `auto` cannot be chosen.
     """
     config = settle_shapes(FarmConfig.model_validate(args))
     return _front(config, [_renderer(pool) for pool in config.pools])
@@ -102,7 +102,7 @@ def _config_path(args: Mapping[str, Any]) -> Path:
 
 
 def _stored_terms(config: FarmConfig) -> Mapping[str, Any]:
-    """Nothing where the store does not answer: a farm must not fail to start for its sake."""
+    """Nothing if the store does not answer: a farm must not fail to start for its sake."""
     try:
         database = open_database(config.store_url)
     except StoreUnavailable as error:

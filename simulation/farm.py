@@ -32,7 +32,7 @@ TRUE_CURVE = Curve(linear_s=1.2, quadratic_s=0.012)
 FIRST_GUESS = Curve(linear_s=2.0)
 
 TICK_S = 0.5
-"""Least seconds between two looks at the farm when nothing happens, as the Director's."""
+"""Least polling interval, in seconds, of the farm when nothing happens, as the Director's."""
 
 NEW_GANG_S = 60.0
 """Seconds until a gang that had to be replaced is."""
@@ -263,7 +263,7 @@ class Simulation:
     # ------------------------------------------------------------------------------------------------ time
 
     def run(self) -> Totals:
-        """Until nothing happens any more. Raises AssertionError where the scheduler breaks a promise."""
+        """Until nothing happens any more. Raises AssertionError if the scheduler breaks a promise."""
         self._place()
         while True:
             wake = wake_at(self.state, self.now)

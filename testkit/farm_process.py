@@ -67,7 +67,7 @@ class Farm:
         )
 
     def run(self, *arguments: str) -> str:
-        """Its standard output. Raises AssertionError where it fails."""
+        """Its standard output. Raises AssertionError if it fails."""
         done = self.command(*arguments)
         assert done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}\n{self.log_tail()}"
         return done.stdout
@@ -97,7 +97,7 @@ class Farm:
     def wait_for(
         self, job_id: str, met: Callable[[Json], bool], *, within_s: float = TIME_LIMIT_S, every_s: float = 0.05
     ) -> Json:
-        """The job when `met` is true of it. Raises AssertionError where it fails or does not come so far in time."""
+        """The job when `met` is true of it. Raises AssertionError if it fails or does not come so far in time."""
         end = time.monotonic() + within_s
         while True:
             job = self.job(job_id)

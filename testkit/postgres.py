@@ -120,7 +120,7 @@ def find_program(name: str) -> str:
 
 @contextlib.contextmanager
 def private_postgres() -> Iterator[PrivatePostgres]:
-    """A running server, removed at the end. Raises FileNotFoundError where Postgres is not installed."""
+    """A running server, removed at the end. Raises FileNotFoundError if Postgres is not installed."""
     find_program("initdb")
     # Not below pytest's folders: a socket's path may have about 100 characters, and others may not look into those.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))

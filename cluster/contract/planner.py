@@ -179,7 +179,7 @@ def _slack(demand: PoolDemand, supply: PoolSupply, due: int) -> str:
 
 def _late(demand: PoolDemand, supply: PoolSupply, targets: ScalingTargets) -> int:
     """A quarter more than are there, where calls wait too long though every gang works and none is on its way: then
-    the work takes longer than it was thought to. 0 where all is well.
+    the work takes longer than it was thought to. 0 if all is well.
     """
     is_late = demand.calls_ready > 0 and demand.oldest_wait_s > targets.drain_within_s
     if not is_late or supply.starting or supply.idle or not supply.ready:
@@ -195,7 +195,7 @@ def _asked(terms: PoolTerms, held: int) -> _Need:
 
 
 def _trouble(demand: PoolDemand | None, memory: PlannerMemory, targets: ScalingTargets, now: float) -> str | None:
-    """Why nothing can be decided from a measurement; None where something can."""
+    """Why nothing can be decided from a measurement; None if something can."""
     if demand is None:
         return "what there is to do has not been measured"
     numbers = (demand.measured_at, demand.backlog_gpu_s, demand.oldest_wait_s, demand.required_gangs)
@@ -214,7 +214,7 @@ def _trouble(demand: PoolDemand | None, memory: PlannerMemory, targets: ScalingT
 def _keep(need: _Need, held: int, memory: PlannerMemory, hold_s: float, targets: ScalingTargets) -> _Need:
     """Not fewer than were needed a while ago, nor than had calls just now; never more than there were.
 
-    What is starting has no call. It is let go like an idle gang: who waited longer than a cold start may wait for ever.
+    What is starting has no call. It is let go like an idle gang: who waited longer than a cold start may wait forever.
     """
     needed, in_use = memory.needed[0][1], memory.in_use[0][1]
     kept = min(held, max(needed, in_use))

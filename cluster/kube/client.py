@@ -104,7 +104,7 @@ class Kube:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> WatchStream:
-        """Changes after the version `since`, with bookmarks, for `watch_s` seconds at most. Raises Gone where the
+        """Changes after the version `since`, with bookmarks, for `watch_s` seconds at most. Raises Gone if the
         server has forgotten that version (it may also say so in the stream), and other KubeErrors."""
         query = {
             "watch": "true",

@@ -130,7 +130,7 @@ class Election:
             log.exception("a change of leadership was not handled", extra={"action": "election_bug"})
 
     def _release(self) -> None:
-        """Give back what we hold. Where that fails it runs out by itself."""
+        """Give back what we hold. If that fails it runs out by itself."""
         self._known = resigned(self._known)
         self._tell()
         try:

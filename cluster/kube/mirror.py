@@ -100,7 +100,7 @@ def decide_next(end: KubeError | None, *, worked: bool, failures: int, random: R
     """After a watch or list ended with `end`, None if as agreed. `worked`: it lasted HEALTHY_S, or brought something.
 
     A watch that ends as agreed, or worked until its connection broke, goes on at once. A version that is gone is listed
-    anew at once. Anything that fails again and again waits longer and longer, at random, so that many controllers do
+    anew at once. Anything that fails repeatedly waits longer and longer, at random, so that many controllers do
     not come back at the same moment after an outage; never less than the server asked for.
     """
     asked_s = end.retry_after_s if isinstance(end, Unavailable) else None

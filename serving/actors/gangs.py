@@ -86,7 +86,7 @@ class Renderer:
         self._keeping: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:
-        """Called by Serve again and again, first when the replica starts. Serve itself looks at the leader's node only;
+        """Called by Serve repeatedly, first when the replica starts. Serve itself looks at the leader's node only;
         where another rank's node is drained, raising makes it start the gang elsewhere."""
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.ensure_future(self._keep())

@@ -12,7 +12,7 @@ NAMESPACE = "longtake"
 APP = "longtake"
 DIRECTOR = "director"
 ENDED_POLL_S = 0.05
-"""Seconds between two looks at whether an actor has ended."""
+"""Interval, in seconds, of checking whether an actor has ended."""
 
 _SHARE = 0.001
 """Of CONTROL_RESOURCE, that one of them takes."""

@@ -21,7 +21,7 @@ _REASON = "DRAIN_NODE_REASON_PREEMPTION"
 
 
 def draining_nodes() -> dict[str, float]:
-    """Ray's ids of the nodes that are about to go, and the Unix seconds until which each stays; 0 where Ray was told
+    """Ray's ids of the nodes that are about to go, and the Unix seconds until which each stays; 0 if Ray was told
     none."""
     nodes = _control_service().get_draining_nodes()
     return {node if isinstance(node, str) else node.hex(): until_ms / 1000 for node, until_ms in nodes.items()}
@@ -40,7 +40,7 @@ class RayNodes:
         return draining_nodes()
 
     def drain(self, node: str, *, reason: str, until: float) -> None:
-        """Have a node go: nothing new is put there, and by `until`, in Unix seconds, it may be gone. Raises Fault where
+        """Have a node go: nothing new is put there, and by `until`, in Unix seconds, it may be gone. Raises Fault if
         Ray refuses."""
         protocol: Any = autoscaler_pb2  # it has no types
         kind = protocol.DrainNodeReason.Value(_REASON)

@@ -35,16 +35,16 @@ class Asked(Protocol):
     def done(self) -> bool: ...
 
     def result(self) -> ScalingInputs | None:
-        """The answer; None while the Director has not begun. Raises where there is none."""
+        """The answer; None while the Director has not begun. Raises if there is none."""
         ...
 
 
 Ask = Callable[[Mapping[str, Any]], Asked | None]
-"""Sends a question with what stands now, without waiting; None where there is nobody to ask."""
+"""Sends a question with what stands now, without waiting; None if there is nobody to ask."""
 
 
 class PoolScaler:
-    """Decides for one pool again and again. Until the Director has said by what, nothing changes. `clock` gives Unix
+    """Decides for one pool repeatedly. Until the Director has said by what, nothing changes. `clock` gives Unix
     seconds."""
 
     def __init__(self, *, ask: Ask, clock: Callable[[], float] = time.time) -> None:

@@ -88,7 +88,7 @@ def warm_up() -> None:
 
 
 class LiveDirector:
-    """The running Director as the API calls it, from threads. Every method raises Fault where it does not answer."""
+    """The running Director as the API calls it, from threads. Every method raises Fault if it does not answer."""
 
     def poke(self) -> None:
         self._ask("poke")

@@ -72,7 +72,7 @@ class Decoder:
         self._pruning: asyncio.Task[None] | None = None
 
     async def check_health(self) -> None:
-        """Called by Serve again and again; it does not wait for what is being decoded."""
+        """Called by Serve repeatedly; it does not wait for what is being decoded."""
         idle = self._pruning is None or self._pruning.done()
         if idle and time.monotonic() - self._pruned_at >= settings.DECODE_PRUNE_S:
             self._pruned_at = time.monotonic()

@@ -68,7 +68,7 @@ def find_target(url: str, *, allow_private: bool, look_up: Resolve = resolve) ->
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  # raises where it is no port
+        parts.port  # noqa: B018  # raises if it is no port
     except ValueError as error:
         raise ForbiddenAddress("it is not a URL") from error
     if parts.scheme not in ("http", "https"):

@@ -30,7 +30,7 @@ def shown(text: str, *, is_admin: bool) -> str:
 
 
 def optional(description: str | None = None) -> Any:
-    """A field that is left out of the answer where it is None; all others are always there."""
+    """A field that is left out of the answer if it is None; all others are always there."""
     return Field(default=None, description=description, exclude_if=lambda value: value is None)
 
 

@@ -52,7 +52,7 @@ class Channel:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def after(self, event_id: int) -> list[Event] | None:
-        """The events after one; None where they are forgotten."""
+        """The events after one; None if they are forgotten."""
         if event_id < self.first_id:
             return None
         return [event for event in self.events if event.id > event_id]

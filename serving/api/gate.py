@@ -213,7 +213,7 @@ def check_host(headers: Headers, *, own_host: str) -> None:
 
 
 def check_length(headers: Headers, most_bytes: int) -> None:
-    """Raises ApiError where the body is announced as too large."""
+    """Raises ApiError if the body is announced as too large."""
     length = headers.get("content-length", "")
     if length.isdigit() and len(length) < 20 and int(length) <= most_bytes:
         return
@@ -251,7 +251,7 @@ def _too_large(most_bytes: int) -> ApiError:
 
 
 def _limited(receive: Receive, most_bytes: int) -> Receive:
-    """The body as it comes, which ends in 413 where it is longer than allowed, announced or not."""
+    """The body as it comes, which ends in 413 if it is longer than allowed, announced or not."""
     received = 0
 
     async def limited() -> Message:

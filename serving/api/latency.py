@@ -99,7 +99,7 @@ class Stopwatch:
 
 
 async def report_forever(latencies: Latencies, live: Live, *, every_s: float) -> None:
-    """Tell the Director again and again; while there is none, keep what was measured."""
+    """Tell the Director repeatedly; while there is none, keep what was measured."""
     told = True
     while True:
         await asyncio.sleep(every_s)

@@ -40,7 +40,7 @@ class Incoming:
     content_type: str
     query: tuple[tuple[str, str], ...]
     record: IdempotencyRecord | None
-    """What it is known by, where it has a key."""
+    """What it is known by, if it has a key."""
 
 
 async def read_incoming(request: Request, caller: AnyCaller, idempotency_key: _Key = None) -> Incoming:
@@ -53,7 +53,7 @@ async def read_incoming(request: Request, caller: AnyCaller, idempotency_key: _K
 
 
 def name_request(tenant: str, route: str, key: str | None, content: bytes) -> IdempotencyRecord | None:
-    """What a request is known by; None where it has no key. Raises ApiError for a key that cannot be one."""
+    """What a request is known by; None if it has no key. Raises ApiError for a key that cannot be one."""
     if key is None:
         return None
     if not (key.isascii() and key.isprintable() and 0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARS):

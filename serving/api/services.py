@@ -33,16 +33,16 @@ log = logging.getLogger(__name__)
 
 
 class Live(Protocol):
-    """The running Director. Every method raises Fault where it cannot be reached."""
+    """The running Director. Every method raises Fault if it cannot be reached."""
 
     def poke(self) -> None:
         """Have it look at the store now."""
 
     def explain(self, job_id: str) -> dict[str, Any] | None:
-        """Why a job is where it is; None where the Director does not know it."""
+        """Why a job is where it is; None if the Director does not know it."""
 
     def timeline(self, job_id: str) -> list[dict[str, Any]] | None:
-        """How far the latents of each take of a job are, and which calls of it gangs have now; None where the Director
+        """How far the latents of each take of a job are, and which calls of it gangs have now; None if the Director
         does not hold it. See schemas.TimelineTake."""
 
     def metrics(self) -> bytes:

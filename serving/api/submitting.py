@@ -75,14 +75,14 @@ class Accepted:
 
 
 def check_due(services: Services, order: Order) -> None:
-    """Raises ApiError where the film is wanted in the past."""
+    """Raises ApiError if the film is wanted in the past."""
     due_at = order.options.due_at
     if due_at is not None and due_at <= services.clock():
         raise refuse([Problem("due_at", "must be in the future", value=f"{due_at:.0f}")])
 
 
 def plan_order(services: Services, order: Order) -> Any:
-    """The order as a Planned. Raises StoryboardError, UserError where it cannot be rendered like that."""
+    """The order as a Planned. Raises StoryboardError, UserError if it cannot be rendered like that."""
     return services.admission.plan(order.storyboard, **order.place(), now=services.clock())
 
 
@@ -129,7 +129,7 @@ def accept(
 
 
 def tenant_of(caller: Caller, order: Order) -> str:
-    """Whose the job will be. Raises ApiError where it may not be theirs."""
+    """Whose the job will be. Raises ApiError if it may not be theirs."""
     wanted = order.options.tenant or (order.previous.tenant if order.previous else caller.tenant)
     if wanted != caller.tenant and not caller.is_admin:
         raise ApiError(403, "only an administrator may submit for another tenant", code="admin_only")
@@ -137,7 +137,7 @@ def tenant_of(caller: Caller, order: Order) -> str:
 
 
 def check_room(services: Services, tenant: str) -> None:
-    """Raises ApiError where the tenant has as many waiting jobs as it may. Requests at the same moment may pass it by
+    """Raises ApiError if the tenant has as many waiting jobs as it may. Requests at the same moment may pass it by
     one each."""
     most = services.config.limits.queued_jobs_per_tenant
     waiting = services.jobs.count(tenant=tenant, statuses=(JobStatus.QUEUED,))[JobStatus.QUEUED]

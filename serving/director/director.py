@@ -305,13 +305,13 @@ class Director:
         ]
 
     async def nodes(self) -> list[NodeState]:
-        """The machines of the farm and what is on them. Raises Fault where the cluster does not answer."""
+        """The machines of the farm and what is on them. Raises Fault if the cluster does not answer."""
         found, places = await asyncio.gather(asyncio.to_thread(self._nodes.nodes), self._moves.places())
         return [describe_node(node, gangs=self.gangs, places=places) for node in found]
 
     async def drain(self, node_id: str, request: DrainRequest) -> tuple[NodeState, bool]:
         """Have a node emptied; returns it, and whether that changed anything: one that is gone, or goes as soon, stays
-        as it is. Raises NotFound, WrongState for the head, Fault where the cluster does not answer."""
+        as it is. Raises NotFound, WrongState for the head, Fault if the cluster does not answer."""
         node = find_node(await asyncio.to_thread(self._nodes.nodes), node_id)
         until = self._clock() + request.deadline_s
         changes = node.state == "alive" or (node.state == "draining" and until < (node.until or float("inf")) - 1)

@@ -18,13 +18,13 @@ from serving.errors import HostLost, LongtakeError
 log = logging.getLogger(__name__)
 
 NODE_WATCH_S = 1.0
-"""Seconds between two looks at which nodes are about to go."""
+"""Interval, in seconds, of reviewing which nodes are about to go."""
 
 NODE_CALL_S = 5.0
 """Seconds in which Ray, or a timeline host, must say which node is which."""
 
 MOVE_LOOK_S = 0.05
-"""Seconds between two looks at whether the calls of takes that move are done."""
+"""Interval, in seconds, of checking whether the calls of takes that move are done."""
 
 MOVE_MARGIN_S = 10.0
 """Seconds before a node may be gone at which the timelines on it are saved, whatever calls of them are still out."""

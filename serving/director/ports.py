@@ -54,7 +54,7 @@ class ClusterNode:
     takes_hosts: bool
     """Timeline hosts may be on it."""
     until: float | None
-    """Unix seconds at which it may be gone, where it drains; 0 where that was not told."""
+    """Unix seconds at which it may be gone, where it drains; 0 if that was not told."""
 
 
 class NodesPort(Protocol):
@@ -63,11 +63,11 @@ class NodesPort(Protocol):
     def nodes(self) -> Sequence[ClusterNode]: ...
 
     def draining(self) -> Mapping[str, float]:
-        """Ids of the nodes that are about to go, and until when they stay, in Unix seconds; 0 where it is not known."""
+        """Ids of the nodes that are about to go, and until when they stay, in Unix seconds; 0 if it is not known."""
         ...
 
     def drain(self, node: str, *, reason: str, until: float) -> None:
-        """Raises Fault where it is refused."""
+        """Raises Fault if it is refused."""
         ...
 
 

@@ -289,7 +289,7 @@ class LocalFarm:
         )
 
     async def until(self, met: Callable[[], Any], *, within_s: float = 60.0) -> None:
-        """Wait for a condition. Raises AssertionError where it does not come."""
+        """Wait for a condition. Raises AssertionError if it does not come."""
         end = time.monotonic() + within_s
         while not met():
             assert time.monotonic() < end, "it did not happen in time"

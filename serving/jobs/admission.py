@@ -68,7 +68,7 @@ class Quote:
     finishes_at: float | None
     """Unix seconds, if it were submitted now at default priority; None while the pool has no gang."""
     due_feasible: bool | None
-    """None where no due time was given or nothing is known."""
+    """None if no due time was given or nothing is known."""
     frames: int
     seconds: float
     takes: tuple[TakeQuote, ...]
@@ -157,7 +157,7 @@ class Admission:
         return Planned(storyboard, steps, self._choose_pool(fitting, plan, due_at=due_at, now=now), plan)
 
     def plan_job(self, job: Job) -> Planned:
-        """The plan of a job as it was accepted. Raises UserError where its pool or model is gone."""
+        """The plan of a job as it was accepted. Raises UserError if its pool or model is gone."""
         return self.plan(Storyboard.model_validate(job.storyboard), pool=job.pool, steps=job.steps)
 
     def content_keys(self, planned: Planned, numerics: Mapping[str, str], *, tenant: str) -> list[str]:
@@ -207,7 +207,7 @@ class Admission:
         previous: Job | None = None,
         now: float,
     ) -> tuple[Job, list[Take]]:
-        """The records of a job that is about to be accepted; a version of `previous` where that is given."""
+        """The records of a job that is about to be accepted; a version of `previous` if that is given."""
         identity = new_id("job", now)
         plan = planned.plan
         job = Job(
@@ -270,7 +270,7 @@ class Admission:
         return min(pools, key=lambda pool: priced[pool.name])
 
     def _serving(self, storyboard: Storyboard, name: str | None) -> list[PoolConfig]:
-        """The pools that may render it: one where it is named."""
+        """The pools that may render it: one if it is named."""
         serving = [pool for pool in self._config.pools if pool.model == storyboard.model]
         if name is not None:
             return [self._named_pool(storyboard, name)]

@@ -30,7 +30,7 @@ TRANSITIONS: Mapping[tuple[JobStatus, Action], JobStatus] = {
     (JobStatus.IN_PROGRESS, "complete"): JobStatus.COMPLETED,
     (JobStatus.IN_PROGRESS, "fail"): JobStatus.FAILED,
     (JobStatus.IN_PROGRESS, "cancel"): JobStatus.CANCELLED,
-    (JobStatus.PAUSED, "resume"): JobStatus.QUEUED,  # or in_progress, where it had started
+    (JobStatus.PAUSED, "resume"): JobStatus.QUEUED,  # or in_progress, if it had started
     (JobStatus.PAUSED, "cancel"): JobStatus.CANCELLED,
     (JobStatus.FAILED, "retry"): JobStatus.QUEUED,
     (JobStatus.CANCELLED, "retry"): JobStatus.QUEUED,
@@ -84,7 +84,7 @@ class Lifecycle:
         """Take an action; returns the job as it is then.
 
         A Director names the `token` of its lease. A job that is not live any more is held by nobody. Raises NotFound,
-        WrongState, Fenced where the job is another's, and StoreUnavailable; nothing is changed then.
+        WrongState, Fenced if the job is another's, and StoreUnavailable; nothing is changed then.
         """
 
         def decide(job: Job) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine for one farm alone, and the application in it. Ray is imported only where it is used.
+"""A Ray cluster of this machine for one farm alone, and the application in it. Ray is imported only if it is used.
 
 It disturbs no other cluster and is found by none: its own folder, its own token, ports that the system chooses.
 """

@@ -1,6 +1,6 @@
 """What a Wan checkpoint can do: from its configs, the defaults of its family, and `longtake.json` in its folder.
 
-`longtake.json` says what a model was made for where that differs from the published Wan models. All keys are optional:
+`longtake.json` says what a model was made for if that differs from the published Wan models. All keys are optional:
 `{"window": 8, "width": 96, "height": 64, "fps": 16, "guidance": [3.0]}`.
 """
 

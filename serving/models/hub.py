@@ -1,7 +1,7 @@
 """Fetches checkpoints from a Hugging Face hub: configs first, then one component at a time.
 
 Only JSON, tokenizer files and safetensors are ever asked for, so that nothing pickled reaches the disk. The first
-request carries a timeout of our own: the hub client's default is to wait for ever.
+request carries a timeout of our own: the hub client's default is to wait forever.
 """
 
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ class KnownModel:
     name: str
     description: str
     is_local: bool
-    """True where rendering with it needs no download."""
+    """True if rendering with it needs no download."""
 
 
 def known_models() -> list[KnownModel]:
@@ -87,7 +87,7 @@ def _pocket_folder() -> Path:
 
 
 def _local_folder(name: str) -> Path | None:
-    """The folder of that name, if there is one. Raises ModelError where it can only have been meant as a path."""
+    """The folder of that name, if there is one. Raises ModelError if it can only have been meant as a path."""
     try:
         folder = Path(name).expanduser()
         if folder.is_dir():

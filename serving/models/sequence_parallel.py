@@ -40,7 +40,7 @@ class SplitSequences:
         self._sizes.clear()
 
     def split(self, whole: Tensor, dim: int) -> Tensor:
-        """This rank's part of a sequence. Raises ModelError where parts could be taken for those of another one."""
+        """This rank's part of a sequence. Raises ModelError if parts could be taken for those of another one."""
         total = whole.shape[dim]
         if total not in self._sizes:
             sizes = split_sizes(total, self.groups.shape.sequence)
@@ -85,7 +85,7 @@ def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) 
     """Make a transformer of diffusers compute a sequence together with the other ranks of a gang.
 
     All ranks then call it with the same arguments at once, and all get the whole result. It cannot be undone; where the
-    gang is formed anew, give the answer its new groups. Returns None where the shape splits no sequence. Raises
+    gang is formed anew, give the answer its new groups. Returns None if the shape splits no sequence. Raises
     ModelError for a model that publishes no plan, or one that this version does not understand.
     """
     if groups.sequence is None:
@@ -115,7 +115,7 @@ def split_by_diffusers(model: nn.Module, groups: GangGroups) -> None:
     """Hand a transformer's sequences to diffusers' own context parallelism: a rival to compare ours with, on GPUs.
 
     All ranks of the gang call it at once. It cannot be undone: a gang that is formed anew must load the model anew.
-    Raises ModelError where diffusers refuses, as it does on a CPU.
+    Raises ModelError if diffusers refuses, as it does on a CPU.
     """
     if groups.sequence is None:
         return

@@ -63,7 +63,7 @@ class TakePlan:
     tail: int
     """Frames after the last shot, seen only through the dissolve out of this take."""
     dissolve_in: int
-    """Frames of the dissolve into this take, centred on the cut; 0 where it begins with a cut."""
+    """Frames of the dissolve into this take, centred on the cut; 0 if it begins with a cut."""
     prompts: tuple[TakePrompt, ...]
     """By start_latent, which ascends from 0."""
     chunks_per_step: tuple[int, ...]

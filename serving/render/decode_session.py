@@ -90,7 +90,7 @@ class DecodeSession:
             log.warning("the head of a take was not shown: %s", error, extra={"action": "publish_head"})
 
     def _keep(self) -> None:
-        """Make the take durable. Its frames come last: where they are, everything is."""
+        """Make the take durable. Its frames come last: if they are, everything is."""
         self.close()
         self._keep_head()
         self._keep_rgb()

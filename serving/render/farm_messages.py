@@ -74,7 +74,7 @@ class TakeProgress:
     calls_done: int
     """Calls that need not be done again."""
     reached: Runs = ()
-    """The step that each latent has reached, in the order of latents; empty where only the counts are known."""
+    """The step that each latent has reached, in the order of latents; empty if only the counts are known."""
 
     has_preview: bool = False
     """A picture of its latents can be looked at."""
@@ -149,7 +149,7 @@ class CallReport:
     """Calls that became ready through it."""
     progress: TakeProgress
     times: CallTimes | None = None
-    """Where it was done."""
+    """Only if the call was done."""
     checkpoints: CheckpointCounts = CheckpointCounts()
 
 
@@ -204,10 +204,10 @@ class Assembled:
 
 @dataclass(frozen=True)
 class GangHello:
-    """From a renderer to the Director, again and again: this gang is here."""
+    """From a renderer to the Director, repeatedly: this gang is here."""
 
     gang: str
-    """Unique for ever: a gang that was rebuilt has a new name."""
+    """Unique forever: a gang that was rebuilt has a new name."""
     pool: str
     numerics: dict[str, str]
     """What the bytes of its predictions depend on, weights included."""
@@ -219,15 +219,15 @@ class GangHello:
     nodes: tuple[str, ...] = ()
     """Ray's ids of the nodes that they are on."""
     leader: str = ""
-    """Unique for ever; gangs that it forms one after the other share it."""
+    """Unique forever; gangs that it forms one after the other share it."""
     moves: bool = False
-    """Where it drains: because of a node that is emptied, and not because it is one too many."""
+    """If it drains: because of a node that is emptied, and not because it is one too many."""
 
 
 def encode_runs(steps: Sequence[int], *, most: int) -> Runs:
     """The step that each latent has reached, in at most `most` runs (at least 1).
 
-    Where that takes more, neighbours are put together in groups of 2, 4, ... and each group counts as the least of its
+    If that takes more, neighbours are put together in groups of 2, 4, ... and each group counts as the least of its
     steps: a latent is never told to be further than it is.
     """
     size, code = 1, _runs(steps)

@@ -24,8 +24,8 @@ from serving.store.artifacts import Artifacts
 def assemble_film(order: AssembleOrder, artifacts: Artifacts, scratch: Path) -> Assembled:
     """Make a job's film from its takes' frames. Done twice it is the same film.
 
-    The manifest is kept last: where it is, everything else is. Of temporary files in `scratch` none is left.
-    Raises ArtifactsUnavailable, OutOfSpace, and ArtifactMissing where a take must be decoded again: frames that turn
+    The manifest is kept last: if it is, everything else is. Of temporary files in `scratch` none is left.
+    Raises ArtifactsUnavailable, OutOfSpace, and ArtifactMissing if a take must be decoded again: frames that turn
     out to be damaged are deleted.
     """
     plan = order.plan

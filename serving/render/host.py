@@ -288,7 +288,7 @@ class TimelineHost:
         return CallReport(outcome, seconds, detail, held.announce(), held.progress(), times, checkpoints)
 
     def _after_call(self, held: _HeldTake) -> None:
-        """Begin a preview and a checkpoint where they are due."""
+        """Begin a preview and a checkpoint if they are due."""
         showing = held.showing is not None and not held.showing.done()  # a store that fails gets one at a time
         if not showing and time.monotonic() - held.shown_at >= PREVIEW_EVERY_S:
             self._show(held)
@@ -382,7 +382,7 @@ class TimelineHost:
 
     async def finish_take(self, take_id: TakeId, token: int) -> str:
         """Make the latents of a take that is done durable and drop its checkpoints; returns their sha256. It stays
-        held until it is closed. Raises StaleToken, ValueError where it is not done.
+        held until it is closed. Raises StaleToken, ValueError if it is not done.
         """
         held = self._held(take_id, token)
         if not held.timeline.done:

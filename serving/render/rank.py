@@ -128,7 +128,7 @@ class Rank:
             self._prompts.popitem(last=False)
 
     def know_prompts(self, key: str) -> None:
-        """Raises UnknownPrompts where they are not here."""
+        """Raises UnknownPrompts if they are not here."""
         if key not in self._prompts:
             raise UnknownPrompts(key)
         self._prompts.move_to_end(key)

@@ -166,7 +166,7 @@ class CostModel:
 
 
 def _parse(value: Any) -> _Measured:
-    """Raises KeyError, TypeError, ValueError where it is not what `dump` wrote."""
+    """Raises KeyError, TypeError, ValueError if it is not what `dump` wrote."""
     curve = Curve(*_numbers([value["curve"][name] for name in ("linear_s", "quadratic_s", "overhead_s")]))
     if min(curve.linear_s, curve.quadratic_s, curve.overhead_s) < 0 or curve.seconds(1) <= 0:
         raise ValueError(f"not a curve of a cost: {curve}")

@@ -38,7 +38,7 @@ def least_s(pool: PoolQueues, job: JobState) -> float:
 
 def gangs_for(due: Sequence[DueWork], *, most: int, now: float) -> tuple[float, float | None]:
     """Gangs that are needed from now on for every due time that `most` gangs could keep, and the seconds to spare of
-    the tightest of those; 0 and None where there is none. The same rule as above, for gangs that need not be there."""
+    the tightest of those; 0 and None if there is none. The same rule as above, for gangs that need not be there."""
     kept: list[DueWork] = []
     total_s = 0.0
     for one in sorted(due, key=lambda work: work.due_at):

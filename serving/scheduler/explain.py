@@ -24,7 +24,7 @@ class JobEstimate:
     ahead_s: float
     """Gang-seconds of its pool that are served before its first call."""
     starts_at: float | None
-    """Unix seconds; when it began, where it has. None where no gang serves its pool."""
+    """Unix seconds; when it began, if it has. None if no gang serves its pool."""
     finishes_at: float | None
     at_risk: bool
     """It has a due time and will probably miss it."""
@@ -41,7 +41,7 @@ class Explanation:
     """Work of its pool that goes before it."""
     starts_at: float | None
     finishes_at: float | None
-    """Unix seconds; None where no gang serves its pool, or it is held."""
+    """Unix seconds; None if no gang serves its pool, or it is held."""
     at_risk: bool
     reasons: tuple[str, ...]
     """The sentences of `words` but the first: what keeps it, or speeds it up."""

@@ -2,7 +2,7 @@
 
 A call is idempotent, so trying again costs only time. What must never happen is that one call empties the farm: a call
 under which several gangs died fails its job, with the evidence. And a job whose calls all fail must not have every gang
-replaced: a gang is blamed only where others do better. Drains, preemptions and lost hosts are nobody's fault and count
+replaced: a gang is blamed only if others do better. Drains, preemptions and lost hosts are nobody's fault and count
 for nothing.
 """
 
@@ -68,7 +68,7 @@ class CallVerdict:
     """What follows from a failure."""
 
     retry_at: float | None
-    """Unix seconds from which the call may be given out again; None where its job fails."""
+    """Unix seconds from which the call may be given out again; None if its job fails."""
     replace_gang: bool
     code: str = ""
     """Why the job fails: `poison_call` or `call_failed`."""
@@ -121,7 +121,7 @@ class GangRecord:
                 strikes.others_succeeded = True
 
     def failed(self, call_class: str, gang: str) -> bool:
-        """The gang has failed a call of the class. True where the gang is to blame: it does so again and again, and
+        """The gang has failed a call of the class. True if the gang is to blame: it does so repeatedly, and
         others do not.
         """
         failing = self._strikes.setdefault(call_class, {})

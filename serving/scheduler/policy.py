@@ -112,7 +112,7 @@ def _is_held(call: WaitingCall, free: Sequence[GangState]) -> bool:
 
 
 def next_call(job: JobState) -> WaitingCall:
-    """The call of a job that goes next: the head of its film, or its longest path where that would be left over."""
+    """The call of a job that goes next: the head of its film, or its longest path if that would be left over."""
     by_path = job.by_path.first()
     assert by_path is not None, "a job without a ready call is not asked"
     gangs = max(1, min(job.in_flight, job.share.of.pool.ready_gangs))
@@ -126,7 +126,7 @@ def next_call(job: JobState) -> WaitingCall:
 def _choose_gang(pool: PoolQueues, call: WaitingCall, free: Sequence[GangState], now: float) -> GangState | None:
     """Of the gangs that are free one that holds the take's prompts and expert, else one with the expert, else the best.
 
-    None where every gang that is free has failed the call and some other has not.
+    None if every gang that is free has failed the call and some other has not.
     """
     if call.avoid:  # look at enough that one of them has not failed it, if any has not
         free = _free_gangs(pool, now, len(call.avoid) + EQUAL_CHOICES)

@@ -113,7 +113,7 @@ class JobState:
     work_s: float
     """Gang-seconds still to do."""
     held: str = ""
-    """Why it gets nothing; empty where it may."""
+    """Why it gets nothing; empty if it may."""
     takes: dict[str, int] = field(default_factory=dict)
     """Order of its takes as they were first told of."""
     waiting: dict[CallKey, WaitingCall] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class JobState:
     pressing: bool = False
     """It goes before its turn, to be done in time."""
     start_by: float = 0.0
-    """When it must start at the latest, where it has a due time: who presses is served in the order of that."""
+    """When it must start at the latest, if it has a due time: who presses is served in the order of that."""
     at_risk: bool = False
     """It cannot be done in time, so far as is known."""
     started_at: float | None = None
@@ -159,7 +159,7 @@ class JobState:
 
     @property
     def steps_left(self) -> int:
-        """Steps of the longest path that is known; 0 where none is."""
+        """Steps of the longest path that is known; 0 if none is."""
         first = self.by_path.first()
         step = first.call.key.step if first is not None else min((key.step for key in self.flights), default=None)
         return 0 if step is None else max(0, self.spec.steps - step)
@@ -278,7 +278,7 @@ class PoolQueues:
     """When due times were last looked at."""
 
     def share_of(self, tenant: TenantState, priority: int) -> Share:
-        """A tenant's share of a priority class, made where it is missing."""
+        """A tenant's share of a priority class, made if it is missing."""
         of = self.classes.setdefault(priority, PriorityClass(self, priority))
         share = of.shares.get(tenant.spec.name)
         if share is None:

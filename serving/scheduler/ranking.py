@@ -49,7 +49,7 @@ class Ranking(Generic[T]):
         return None
 
     def first_key(self) -> Any:
-        """The least key; None where there is no member."""
+        """The least key; None if there is no member."""
         return None if (member := self.first()) is None else self._places[member][0]
 
     def key(self, member: T) -> Any:

@@ -158,7 +158,7 @@ class FarmState:
     def gang_left(self, gang: str, now: float) -> list[CallKey]:
         """It is gone: its calls may be given out again. Returns them, the one that it was working on first.
 
-        Where it died under a call, tell call_failed of that one first: what is left counts against nobody.
+        If it died under a call, tell call_failed of that one first: what is left counts against nobody.
         """
         self._tell(now)
         if (state := self.gangs.get(gang)) is None:
@@ -254,7 +254,7 @@ class FarmState:
         return Assignment(call.key, gang.id, expected, deadline_s)
 
     def call_finished(self, key: CallKey, gang: str, seconds: float) -> bool:
-        """It is done; `seconds` is what the gang worked, without the wait in its slot. False where nothing was known of
+        """It is done; `seconds` is what the gang worked, without the wait in its slot. False if nothing was known of
         it: it was taken back before.
         """
         flight = self._land_from(key, gang)
@@ -271,7 +271,7 @@ class FarmState:
         return True
 
     def call_failed(self, key: CallKey, gang: str, kind: FailureKind, detail: str, now: float) -> CallVerdict | None:
-        """It failed: what follows. None where nothing was known of it: it was taken back before.
+        """It failed: what follows. None if nothing was known of it: it was taken back before.
 
         A gang that must be replaced is given nothing more; a job that fails is held until it is dropped.
         """
@@ -377,7 +377,7 @@ class FarmState:
         ]
 
     def check_invariants(self) -> None:
-        """Raises AssertionError where the counts do not fit what they count. Looks at everything."""
+        """Raises AssertionError if the counts do not fit what they count. Looks at everything."""
         check(self.pools, self.gangs, self.jobs, self.tenants, self.calls)
 
     # ------------------------------------------------------------------------------------------------ inner

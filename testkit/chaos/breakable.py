@@ -94,7 +94,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk]:
-    """A small file system mounted on `folder`. Raises PermissionError where this user may not."""
+    """A small file system mounted on `folder`. Raises PermissionError if this user may not."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "none", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)

@@ -58,7 +58,7 @@ class Testbed:
 def cloud_testbed(folder: Path) -> Iterator[Testbed]:
     """A farm of two hosts and two decoders on Postgres and a bucket.
 
-    Raises FileNotFoundError where Postgres is not installed.
+    Raises FileNotFoundError if Postgres is not installed.
     """
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(private_postgres())
@@ -80,7 +80,7 @@ def cloud_testbed(folder: Path) -> Iterator[Testbed]:
 
 @contextlib.contextmanager
 def local_testbed(folder: Path) -> Iterator[Testbed]:
-    """A farm on SQLite and a folder, on a small disk. Raises PermissionError where none can be mounted."""
+    """A farm on SQLite and a folder, on a small disk. Raises PermissionError if none can be mounted."""
     with contextlib.ExitStack() as stack:
         disk = stack.enter_context(small_disk(folder / "disk"))
         farm = Farm(disk.folder / "home", extra=SETTINGS)

@@ -10,7 +10,7 @@ from testkit.test_tools import NO_PROMETHEUS
 
 
 def promtool(*arguments: str | Path, text: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    """What promtool says; skips where it is not installed."""
+    """What promtool says; skips if it is not installed."""
     binary = shutil.which("promtool")
     if binary is None:
         pytest.skip(NO_PROMETHEUS)

@@ -1,4 +1,4 @@
-"""How a ring's blocks are merged: ours bit for bit as ever, xformers' where it is there and a trial agrees, else ours.
+"""How a ring's blocks are merged: ours bit for bit as ever, xformers' if it is there and a trial agrees, else ours.
 
 No GPU is needed: `merge_attentions` is written out here as xformers documents it, and its own kernel runs in Triton's
 interpreter where Triton is installed.

@@ -1,4 +1,4 @@
-"""Seam measures find a planted seam and say one where there is none."""
+"""Seam measures find a planted seam and say one if there is none."""
 
 import numpy as np
 import pytest

@@ -165,7 +165,7 @@ def test_a_ring_holds_two_blocks_of_keys_at_most_even_if_all_results_are_kept(ra
 
 
 def exchange(groups: GangGroups, times: int) -> str:
-    """In a rank: attend again and again; the answer is the error that ended it."""
+    """In a rank: attend repeatedly; the answer is the error that ended it."""
     tensors = inputs(0, batch=1, queries=16, keys=16, heads=4, width=8, dtype=torch.float32)
     try:
         for _ in range(times):

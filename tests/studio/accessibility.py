@@ -15,7 +15,7 @@ def _axe() -> str:
 
 
 def check_accessible(page: Page, *, schemes: tuple[str, ...] = ("light", "dark")) -> None:
-    """Raises AssertionError where axe-core finds something in the page as it is now, in each scheme of colours."""
+    """Raises AssertionError if axe-core finds something in the page as it is now, in each scheme of colours."""
     found = []
     for scheme in schemes:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ def change_job(job_id: JobId, changes: JobChanges, caller: AnyCaller, services: 
 
 @router.delete("/v1/jobs/{job_id}", summary="Delete a job", responses=failures(404, 409))
 def delete_job(job_id: JobId, caller: AnyCaller, services: TheServices) -> Deleted:
-    """Hides a job that is over for ever; its film goes after a while."""
+    """Hides a job that is over forever; its film goes after a while."""
     job = find_job(services, caller, job_id)
     if job.status not in ENDED:
         detail = f"job {job_id} is {job.status}; cancel it first"

@@ -53,7 +53,7 @@ class PoolScaling:
         self.target = target
 
     def gang_came(self, leader: str, now: float) -> bool:
-        """A gang takes calls. True where that is the first heard of its leader and says how long a start takes."""
+        """A gang takes calls. True if that is the first heard of its leader and says how long a start takes."""
         if leader in self._leaders:
             return False
         self._leaders[leader] = None

@@ -20,7 +20,7 @@ from serving.store.records import WaitingJob
 log = logging.getLogger(__name__)
 
 WAITING_LOOK_S = 1.0
-"""Seconds between two looks at the jobs that wait to be taken up."""
+"""Polling interval, in seconds, of the jobs that wait to be taken up."""
 
 WAITING_PLANNED = 200
 """Jobs that wait to be taken up whose work is known exactly; that of others is taken to be alike."""

@@ -45,13 +45,13 @@ class Journal(logging.Handler):
         self._most = most
         self._kept: deque[_Kept] = deque()
         self._said: dict[tuple[str, str, str | None], _Kept] = {}
-        """Kept lines by what they say: a store that is away fails the same way again and again."""
+        """Kept lines by what they say: a store that is away fails the same way repeatedly."""
         self._next = 0
         """Number of the next line to be written, were none lost."""
         self._last = -1
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record that is worth it, in the place of the oldest where there is no room."""
+        """Keep a record that is worth it, in the place of the oldest if there is no room."""
         try:
             line = read_record(record)
         except Exception:

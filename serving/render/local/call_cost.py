@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from serving.planning.plan import FilmPlan
 
 SAMPLES = 3
-"""Calls measured where nothing is known; the first, which loads weights, is not counted."""
+"""Calls measured if nothing is known; the first, which loads weights, is not counted."""
 
 
 @dataclass

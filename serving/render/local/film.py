@@ -55,7 +55,7 @@ def render_film(
 ) -> dict[str, Any]:
     """Render the film to `out` and its manifest beside it; returns the manifest.
 
-    `gangs` of `shape`, a process for each rank (default: as many as there are GPUs for, or cores where there is none).
+    `gangs` of `shape`, a process for each rank (default: as many as there are GPUs for, or cores if there is none).
     `keep_latents` is for the finished latents of each take. On any error or interrupt before the film is complete no
     file is left. Raises ModelError for weights that are not the model's, before any gang starts; OutOfSpace; Fault.
     """
@@ -100,7 +100,7 @@ def render_film(
 
 
 def gangs_of_this_machine(shape: GangShape) -> int:
-    """Gangs of a shape that this machine has GPUs for, or cores where it has no GPU; at least one."""
+    """Gangs of a shape that this machine has GPUs for, or cores if it has no GPU; at least one."""
     if torch.cuda.is_available():
         places = torch.cuda.device_count()
     else:

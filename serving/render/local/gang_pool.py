@@ -1,7 +1,7 @@
 """The gangs of one render: starts their processes, gives out calls, and replaces a gang that dies.
 
 A call is idempotent, so the call of a dead gang is simply given out again. Deaths are bounded: a call that kills every
-gang it meets must end the render instead of restarting gangs for ever. A gang dies as a whole: without one of its ranks
+gang it meets must end the render instead of restarting gangs forever. A gang dies as a whole: without one of its ranks
 the others are of no use.
 """
 

@@ -173,7 +173,7 @@ def serving_at(app: Any) -> Iterator[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Returns once it holds; fails where it does not in time."""
+    """Returns once it holds; fails if it does not in time."""
     until = time.monotonic() + WAIT_S
     while not condition():
         assert time.monotonic() < until

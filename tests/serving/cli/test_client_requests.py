@@ -21,7 +21,7 @@ Answer = httpx.Response | Exception
 
 
 class Clock:
-    """Time that passes only where somebody sleeps."""
+    """Time that passes only if somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Farm:
-    """Answers requests in turn, the last answer for ever, and remembers them."""
+    """Answers requests in turn, the last answer forever, and remembers them."""
 
     def __init__(self, *answers: Answer | Callable[[httpx.Request], Answer]) -> None:
         self.answers = list(answers)

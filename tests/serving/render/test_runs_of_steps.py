@@ -1,4 +1,4 @@
-"""The run-length code of a timeline: exact while it is short, and never too far where it is not."""
+"""The run-length code of a timeline: exact while it is short, and never too far if it is not."""
 
 import itertools
 

@@ -26,7 +26,7 @@ def test_sums_of_the_ledger_equal_those_of_jobs_and_takes(
         if with_progress:
             one = JobProgress(job.id, held.lease_token, 1.0, 20, 1, None, False, ())
             assert store.save_progress([one], [entry], now=NOW) == set()
-        ledger.add([entry])  # again where it was written above: it counts once
+        ledger.add([entry])  # again if it was written above: it counts once
     after, shots = store.get(job.id), ledger.by_job(job.id)
     assert after is not None
     for name in ("gpu_seconds", "wasted_gpu_seconds", "usd"):
