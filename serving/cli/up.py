@@ -49,8 +49,9 @@ def up(
     """Start a farm on this machine; it goes on with the jobs that an earlier one left."""
     told = _read_config(config, port=port, host=host)
 
-    from serving.local_farm.home import FarmHome
+    from serving.local_farm.home import OTHERS, FarmHome
 
+    os.umask(OTHERS)  # of the supervisor and of Ray too, which inherit it
     farm = FarmHome(home().absolute())
     if detach:
         _start_detached(farm, told, with_prometheus=with_prometheus)

@@ -25,7 +25,7 @@ import psutil
 from serving.config.farm import FarmConfig
 from serving.config.gang_shapes import settle_shapes
 from serving.errors import Fault, LongtakeError, UserError
-from serving.local_farm.home import OTHERS, FarmHome, FarmRecord
+from serving.local_farm.home import FarmHome, FarmRecord
 from serving.local_farm.leftovers import end_farm, is_living
 from serving.local_farm.prometheus import Prometheus, check_prometheus, start_prometheus
 from serving.local_farm.ray_cluster import (
@@ -55,7 +55,6 @@ def run_farm(
     home: FarmHome, config: FarmConfig, *, with_prometheus: bool = False, on_ready: Callable[[FarmRecord], None]
 ) -> None:
     """Runs a farm until a signal ends it. Raises UserError if it cannot start here, Fault if it fails."""
-    os.umask(OTHERS)
     with home.lock():
         clear_leftovers(home)
         check_port(config)
