@@ -25,6 +25,7 @@ from serving.actors.director import keep_director
 from serving.actors.gangs import Renderer
 from serving.actors.pool_policy import PoolPolicy
 from serving.actors.ports import LiveDirector, warm_up
+from serving.actors.replicas import set_up_replica
 from serving.actors.workers import Decoder, Encoder
 from serving.config.farm import FarmConfig, PoolConfig, load_config
 from serving.config.gang_shapes import settle_shapes
@@ -33,7 +34,6 @@ from serving.documents.places import find_nearest
 from serving.errors import Problem, StoreUnavailable, UserError
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
-from serving.telemetry.logs import set_up_logs
 
 log = logging.getLogger(__name__)
 
@@ -201,5 +201,5 @@ class Api:
     """The HTTP ingress. Holds the other parts, so that they belong to the application."""
 
     def __init__(self, *parts: Any) -> None:
-        set_up_logs()
+        set_up_replica()
         self._parts = parts

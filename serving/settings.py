@@ -52,6 +52,15 @@ def ray_auth_is_off() -> bool:
     return os.environ.get("RAY_AUTH_MODE", "token").lower() == "disabled"
 
 
+RAY_OF_MANY_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's variable; with 0 its processes have the address 127.0.0.1 and listen there alone, on any system."""
+
+
+def ray_is_local() -> bool:
+    """True if the farm's Ray is of this machine alone, as that of `longtake up` is."""
+    return os.environ.get(RAY_OF_MANY_MACHINES) == "0"
+
+
 def debug() -> bool:
     """True if LONGTAKE_DEBUG asks for tracebacks on the terminal."""
     return os.environ.get("LONGTAKE_DEBUG", "") not in ("", "0")

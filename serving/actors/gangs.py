@@ -23,10 +23,10 @@ from serving import settings
 from serving.actors.named import find_director
 from serving.actors.nodes import draining_nodes
 from serving.actors.ranks import Pulse, RankActor
+from serving.actors.replicas import set_up_replica
 from serving.config.farm import PoolConfig
 from serving.errors import GangBroken, ModelError
 from serving.render.farm_messages import GangHello
-from serving.telemetry.logs import set_up_logs
 
 GANG_HELLO_S = 1.0
 """Seconds between two messages by which a gang says that it is there."""
@@ -67,7 +67,7 @@ class Renderer:
 
     def __init__(self, pool: dict[str, Any]) -> None:
         """`pool` is PoolConfig.for_gangs()."""
-        set_up_logs()
+        set_up_replica()
         self._pool = PoolConfig.model_validate(pool)
         self._name = serve.get_replica_context().replica_id.unique_id
         self._incarnation = itertools.count()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from serving import settings
+from serving.actors.replicas import set_up_replica
 from serving.actors.warmup import load_ahead, models_of
 from serving.config.farm import FarmConfig
 from serving.errors import ArtifactsUnavailable
@@ -21,7 +22,6 @@ from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, Deco
 from serving.render.messages import Array
 from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
-from serving.telemetry.logs import set_up_logs
 
 if TYPE_CHECKING:
     from serving.render.take_decoder import TakeDecoder
@@ -31,7 +31,7 @@ class Encoder:
     """Turns prompts into embeddings, once each, and keeps them among the artifacts."""
 
     def __init__(self, args: dict[str, Any]) -> None:
-        set_up_logs()
+        set_up_replica()
         config = FarmConfig.model_validate(args)
         self._artifacts = Artifacts.open(config.artifacts_url)
         self._thread = ThreadPoolExecutor(max_workers=1)  # models must not be loaded in two threads at once
@@ -60,7 +60,7 @@ class Decoder:
     """Decodes finished latents and assembles films, on one thread."""
 
     def __init__(self, args: dict[str, Any]) -> None:
-        set_up_logs()
+        set_up_replica()
         config = FarmConfig.model_validate(args)
         self._artifacts = Artifacts.open(config.artifacts_url)
         self._scratch = scratch_of(config, "decoder")

@@ -22,7 +22,7 @@ from serving.config.farm import FarmConfig
 from serving.errors import Fault, ModelError, UserError
 from serving.local_farm.home import RAY_INNER_FOLDER, FarmHome, write_secret
 from serving.local_farm.leftovers import end_farm
-from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_SHUTDOWN_S
+from serving.settings import CONTROL_RESOURCE, FARM_DRAIN_S, FARM_START_S, RAY_OF_MANY_MACHINES, RAY_SHUTDOWN_S
 
 log = logging.getLogger("serving.local_farm.supervisor")
 
@@ -41,13 +41,13 @@ def set_environment(home: FarmHome, folder: Path) -> None:
     """What Ray and every process of the farm inherit."""
     os.environ.update(
         RAY_TMPDIR=str(folder),
-        RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # Ray's name for a cluster of one machine: it binds to 127.0.0.1 alone
         RAY_USAGE_STATS_ENABLED="0",
         RAY_SERVE_LOG_TO_STDERR="0",
         OMP_NUM_THREADS="1",
         MKL_NUM_THREADS="1",
         OPENBLAS_NUM_THREADS="1",
     )
+    os.environ[RAY_OF_MANY_MACHINES] = "0"
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(int(FARM_START_S)))  # Ray's default is 30
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.5")  # 0.1 takes 3 % of a core for nothing
     os.environ.pop("RAY_ADDRESS", None)

@@ -8,12 +8,13 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
 
-from testkit.farm_process import LONGTAKE, TIME_LIMIT_S, Farm
+from testkit.farm_process import LONGTAKE, TIME_LIMIT_S, Farm, free_port
 
 ONE_GANG = {"LONGTAKE_POOLS__0__GANGS": "1", "LONGTAKE_POOLS__0__MIN_GANGS": "0"}
 BOARD = "version: 1\ntitle: A ball\nquality: draft\nshots:\n  - {id: ball, prompt: a red ball, seconds: 1}\n"
@@ -39,6 +40,13 @@ def test_a_farm_starts_goes_on_after_kills_and_leaves_nothing(farm: Farm) -> Non
     assert farm.run("up", "--detach") == f"http://127.0.0.1:{farm.port}\n"
     assert "ready at" in farm.run("status")
     first, folder = farm.processes(), Path(farm.state["ray_folder"])
+
+    # others: the home is closed to them, and no port of it or of Ray's leaves this machine
+    assert stat.S_IMODE(farm.home.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in farm.home.glob("**/*")} == {0}
+    ports = [found for one in first for found in one.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+    assert len(ports) > 5
+    assert all(ip_address(found.laddr.ip.removeprefix("::ffff:")).is_loopback for found in ports), ports
     assert len(first) > 8
     assert all(process.terminal() is None for process in first)
     assert len(str(folder)) < 40
@@ -83,7 +91,7 @@ def test_a_farm_starts_goes_on_after_kills_and_leaves_nothing(farm: Farm) -> Non
 
 
 def test_a_farm_in_the_foreground_ends_in_good_order_on_a_signal(farm: Farm) -> None:
-    environment = {**farm.environment, "LONGTAKE_AUTH": "on"}
+    environment = {**farm.environment, "LONGTAKE_AUTH": "on", "LONGTAKE_METRICS_PORT": str(free_port())}
     del environment["RAY_AUTH_MODE"]
     beside = ["--with-prometheus"] if shutil.which("prometheus") else []
     with subprocess.Popen(
