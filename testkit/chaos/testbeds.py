@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from serving.config.farm import load_config
+from serving.settings import RAY_OF_MANY_MACHINES
 from serving.store.artifacts import Artifacts
 from testkit.chaos.breakable import CutConnection, SmallDisk, small_disk
 from testkit.farm_process import Farm, title
@@ -107,7 +108,8 @@ def ray_inventory(farm: Farm) -> Json:
     raylet = title(next(process for process in farm.processes("raylet/raylet")))
     address = next(part.partition("=")[2] for part in raylet.split() if part.startswith("--gcs-address"))
     command = [sys.executable, "-m", "testkit.chaos.ray_inventory", address]
-    done = subprocess.run(command, env=farm.environment, capture_output=True, text=True, timeout=120, check=False)
+    environment = farm.environment | {RAY_OF_MANY_MACHINES: "0"}  # else it looks for the farm at another address
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found: Json = json.loads(done.stdout.splitlines()[-1])
     return found
