@@ -112,15 +112,12 @@ class Farm:
         with contextlib.suppress(httpx.TransportError):
             answer = httpx.get(f"{self.address}/metrics", timeout=10, trust_env=False)
             if answer.is_success:
-                families = text_string_to_metric_families(answer.text)
-                samples = (sample for family in families for sample in family.samples)
-                return Counter(
-                    {
-                        sample.labels["outcome"]: int(sample.value)
-                        for sample in samples
-                        if sample.name == "longtake_calls_total"
-                    }
-                )
+                counts: Counter[str] = Counter()
+                for family in text_string_to_metric_families(answer.text):
+                    for sample in family.samples:
+                        if sample.name == "longtake_calls_total":  # of each pool and reason one
+                            counts[sample.labels["outcome"]] += int(sample.value)
+                return counts
         return Counter()
 
     # ------------------------------------------------------------------------------------------------ processes
