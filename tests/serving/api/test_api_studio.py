@@ -1,5 +1,6 @@
 """The studio's page as it is served, and what it asks: who am I, the timeline, the storyboard, counts, models."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from serving.api.app import openapi_document
 from serving.api.routes import studio
+from serving.errors import StoryboardError
 from serving.store.records import JobStatus
-from serving.storyboard import Storyboard, parse_storyboard, write_yaml
+from serving.storyboard import parse_storyboard, write_yaml
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 from tests.serving.api.test_api_document import check
 
@@ -198,13 +200,10 @@ def test_a_storyboard_written_as_yaml_is_read_as_the_same(
     ]
     given_one = {"version": 1, "title": title, "style": style, "identity": identity, "shots": shots}
     try:
-        text = write_yaml(Storyboard.model_validate(given_one))
-    except ValueError:
-        return  # not a storyboard
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        return
-    again = parse_storyboard(text.encode())
-    assert again.model_dump(mode="json") == Storyboard.model_validate(given_one).model_dump(mode="json")
+        expected = parse_storyboard(json.dumps(given_one).encode(), form="json")
+    except StoryboardError:
+        return  # not a storyboard: a control character, a title of two lines, half a surrogate pair
+    assert parse_storyboard(write_yaml(expected).encode()) == expected
 
 
 def test_jobs_are_counted_by_status_whatever_is_listed(tmp_path: Path) -> None:
