@@ -34,7 +34,7 @@ _NOW = Row(
         ),
         Panel(
             "Spent",
-            "Money charged to jobs in the time shown. 0 where farm.yaml gives pools no price.",
+            "Money charged to jobs in the time shown. 0 if farm.yaml gives pools no price.",
             "currencyUSD",
             "stat",
             (Query(increase("longtake_spent_usd_total", window=RANGE)),),

@@ -205,11 +205,11 @@ class TakeRun:
     def count(self, written: Take) -> tuple[int, Source | None]:
         """A record of it is in the store: returns the latents that were finished for it since the last, and, once in
         its life, by which way its latents came to be there. A take that was in work before was not found."""
-        latents = 0 if self.cached else max(0, written.latents_finished - self.latents_counted)
+        found = self.cached and (self.progress is None or self.progress.calls_done == 0)
+        latents = 0 if found else max(0, written.latents_finished - self.latents_counted)
         self.latents_counted += latents
         if self.counted_as is not None or written.status not in ("rendered", "decoded"):
             return latents, None
-        found = self.cached and (self.progress is None or self.progress.calls_done == 0)
         self.counted_as = "cache" if found else "rendered"
         return latents, self.counted_as
 

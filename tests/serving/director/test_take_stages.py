@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from serving.director.runs import NEXT, Stage, TakeRun
 from serving.planning.plan import TakePlan
-from serving.render.farm_messages import TakeId
+from serving.render.farm_messages import TakeId, TakeProgress
 
 EVENTS: dict[str, Callable[[TakeRun], None]] = {
     "open_on": lambda take: take.open_on(1),
@@ -79,3 +79,18 @@ def test_a_take_that_is_found_was_not_rendered_for_its_job_until_it_is_begun_aga
     assert (take.stage, take.cached, take.decoded.complete) == (Stage.DECODED, True, True)
     take.begin_again()
     assert (take.stage, take.cached, take.decoded.complete) == (Stage.WAITING, False, False)
+
+
+def test_a_take_that_was_in_work_when_its_director_died_counts_as_rendered_with_all_its_latents() -> None:
+    before = new_take()
+    before.open_on(1)
+    before.opened(moves=False)
+    before.report(TakeProgress((3, 2, 3), 0, 1), now=0.0)
+    after = TakeRun.claimed("job", 0, before.plan, "content", before.record())
+    after.found(frames=False)  # what its host had finished meanwhile is in the artifact store
+    assert after.count(after.record()) == (5, "rendered"), "3 of 8 were counted from the record"
+    assert after.count(after.record()) == (0, None)
+
+    elsewhere = TakeRun.claimed("job", 0, before.plan, "content", None)
+    elsewhere.found(frames=False)
+    assert elsewhere.count(elsewhere.record()) == (0, "cache")
