@@ -38,7 +38,5 @@ def test_a_farm_follows_its_work_over_nodes_that_come_are_drained_and_are_lost(t
     command = in_own_namespace(sys.executable, "-m", "tests.e2e.scaled_farm", str(tmp_path))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
-    grown, drained, lost = done.stdout.splitlines()[-3:]
-    assert "s after the film" in grown
-    assert "nothing was wasted" in drained
-    assert "a node was lost" in lost
+    for said in ("s after the film", "nothing was wasted", "a node was lost"):  # Ray may speak between them
+        assert said in done.stdout
