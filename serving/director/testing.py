@@ -210,8 +210,7 @@ class LocalFarm:
             store_url=f"sqlite:///{folder / 'farm.db'}",
             artifacts_url=str(folder / "artifacts"),
             scratch=str(folder / "scratch"),
-            poll_s=0.02,
-            **dict(config or {}),
+            **{"poll_s": 0.02, **(config or {})},
         )
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
         self.artifacts = Artifacts.open(self.config.artifacts_url)
@@ -278,7 +277,7 @@ class LocalFarm:
                     gang.dead = True
                     del self.gangs[name]
                     self.gangs[f"{name}'"] = LocalGang(self._rank, gang.fault)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(self.config.poll_s)
 
     def _make_host(self) -> TimelineHost:
         return TimelineHost(

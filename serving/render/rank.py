@@ -5,6 +5,7 @@ rank is given every call, and all answer with the whole prediction.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import time
 from collections import OrderedDict
@@ -36,6 +37,11 @@ RANK_EXCHANGE_S = 30.0
 
 _LIBRARIES = ("torch", "diffusers")
 """Libraries whose release may change the bytes of a prediction."""
+
+
+@functools.cache
+def _library_versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ class Rank:
             **self._denoiser.numerics,
             "threads_per_rank": str(self._shape.threads),
             "weights": self._model.weights_hash(),
-            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+            **_library_versions(),
         }
 
     def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:

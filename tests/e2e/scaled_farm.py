@@ -7,7 +7,9 @@ another:
 grow    nothing to do -> a film -> gangs on new nodes -> the film is done -> the nodes are gone
 drain   the pool is told to avoid spot nodes and to stay in one zone; a gang's node is drained by the API, and a
         timeline host's by `ray drain-node`, while the film renders
-lose    a gang's node vanishes while the film renders
+change  what no gang depends on is deployed, and a pool more, while the film renders; no gang is replaced
+lose    and then a gang's node vanishes
+move    the new pool's gang stands on two nodes; that of its second rank is drained while the gang renders
 
 Prints a line for each. Fails with an AssertionError.
 """
@@ -19,7 +21,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,11 @@ version: 1
 title: On nodes that come and go
 quality: draft
 shots:
-  - {id: day, prompt: "a red ball moves right, day", seconds: 24}
-  - {id: dusk, prompt: "a blue ball moves left, night", seconds: 24}
+  - {id: day, prompt: "a red ball moves right, day", seconds: 12}
+  - {id: dusk, prompt: "a blue ball moves left, night", seconds: 12}
 """
 
+TWO_RANKS = "ulysses=2"
 WORKER: dict[str, Any] = {"gpus": 1, "cpu": 2, "memory": "4Gi", "maxReplicas": MOST}
 CHART_VALUES: dict[str, Any] = {
     "pools": [
@@ -59,7 +61,16 @@ CHART_VALUES: dict[str, Any] = {
                 {**WORKER, "name": "on-demand", "labels": {"zone": "a"}},
                 {**WORKER, "name": "elsewhere", "labels": {"zone": "b"}},
             ],
-        }
+        },
+        {
+            "name": "later",
+            "model": "pocket",
+            "gangShape": TWO_RANKS,
+            "ranksPerNode": 1,
+            "maxGangs": 1,
+            "minGangs": 1,
+            "workers": [{**WORKER, "name": "later"}],
+        },
     ],
     "ray": {"control": {"replicas": 2}},
     "controller": {"enabled": False},
@@ -74,15 +85,18 @@ class ScaledFarm:
     """A farm in this process's cluster, asked over HTTP."""
 
     def __init__(self, folder: Path, applications: Sequence[Json]) -> None:
-        """`applications` are those of the chart's RayService, the front first, and one pool."""
+        """`applications` are those of the chart's RayService: the front, a pool, and one that is deployed later."""
         self.board = folder / "film.yaml"
         self.board.write_text(BOARD)
         self._takes = folder / "artifacts" / "takes"
         self._takes.parent.mkdir()
-        self._front, self._pool = applications
-        self._front["args"] |= {**places(folder), "auth": "off"}
+        self._front, self._pool, self._later = applications
+        *_, self._told_later = self._front["args"]["pools"]
+        self._front["args"] |= {**places(folder), "auth": "off", "pools": self._front["args"]["pools"][:1]}
         self.config = FarmConfig.model_validate(self._front["args"])
-        deploy(self.config, applications)
+        deploy(self.config, [self._front, self._pool])
+        self._undisturbed: dict[str, str] = {}
+        """Sha256 of the film by shape of gang."""
 
     def avoid_spot(self, zone: str) -> None:
         """Deploy it again with a pool that stands on nodes of this zone alone, none of them spot."""
@@ -92,25 +106,42 @@ class ScaledFarm:
         deploy(self.config, [self._front, self._pool])
         wait_for(lambda: self.pool()["spot_applied"] == "avoid", "the farm was deployed again")
 
+    def change_what_no_gang_depends_on(self) -> None:
+        """Deploy it again with another price, other limits, a timeline host and a pool more."""
+        [pool] = self._front["args"]["pools"]
+        told = {**pool, "price_per_gpu_second": 0.5, "slots": 3}
+        self._front["args"] |= {"pools": [told, self._told_later], "limits": {"active_jobs": 2}, "timeline_hosts": 2}
+        deploy(self.config, [self._front, self._pool, self._later])
+        wait_for(lambda: self.pool("later"), "the new Director is there")
+
     def ask(self, method: str, path: str, **what: Any) -> Json:
         return request(self.config.address, method, path, within_s=LIMIT_S, **what)
 
-    def pool(self) -> Json:
-        [pool] = self.ask("GET", "/v1/pools")["data"]
-        return dict(pool)
+    def pool(self, name: str = "default") -> Json:
+        """As it is shown; nothing of one that the Director does not know."""
+        return next((dict(pool) for pool in self.ask("GET", "/v1/pools")["data"] if pool["name"] == name), {})
 
-    def gangs(self) -> list[Json]:
+    def gangs(self, pool: str = "default") -> list[Json]:
         """Those that take calls."""
-        gangs = (self.pool()["live"] or {}).get("gangs", [])
+        gangs = (self.pool(pool).get("live") or {}).get("gangs", [])
         return [gang for gang in gangs if not gang["draining"]]
+
+    def pids(self) -> set[int]:
+        """Processes of its gangs."""
+        return {pid for gang in self.gangs() for pid in gang["pids"]}
 
     def nodes(self) -> list[Json]:
         return list(self.ask("GET", "/v1/nodes")["data"])
 
-    def submit(self) -> str:
+    def drain(self, node: str) -> None:
+        """Announce that a node goes."""
+        asked = {"cause": "spot", "reason": "it was sold", "deadline_s": LIMIT_S}
+        assert self.ask("POST", f"/v1/nodes/{node}/drain", json=asked)["state"] == "draining"
+
+    def submit(self, pool: str = "default") -> str:
         """The same film anew: nothing of it is kept."""
         shutil.rmtree(self._takes, ignore_errors=True)
-        return str(self.ask("POST", "/v1/jobs", json={"storyboard": self.board.read_text()})["id"])
+        return str(self.ask("POST", "/v1/jobs", json={"storyboard": self.board.read_text(), "pool": pool})["id"])
 
     def job(self, job_id: str) -> Json:
         job = self.ask("GET", f"/v1/jobs/{job_id}")
@@ -121,16 +152,14 @@ class ScaledFarm:
         job = self.job(job_id)
         return calls_done(job) > share * max(1, calls_planned(job))
 
-    def finish(self, job_id: str) -> Json:
-        """The job when it is completed, and its film the undisturbed one."""
+    def finish(self, job_id: str, *, gang: str = "1") -> Json:
+        """The job when it is completed, and its film the one that an undisturbed gang of this shape makes."""
         wait_for(lambda: self.job(job_id)["status"] == "completed", "the film is done")
         job = self.job(job_id)
-        assert job["film"]["sha256"] == self.undisturbed
+        if gang not in self._undisturbed:
+            self._undisturbed[gang] = render(self.board, gang=gang)
+        assert job["film"]["sha256"] == self._undisturbed[gang]
         return job
-
-    @cached_property
-    def undisturbed(self) -> str:
-        return render(self.board)
 
 
 def places(folder: Path) -> dict[str, Any]:
@@ -188,29 +217,51 @@ def drain(farm: ScaledFarm, cluster: str) -> str:
     wait_for(lambda: farm.has_done(job_id, 0.1), "the film has begun")
     before = {node["id"]: node for node in farm.nodes()}
     drained = farm.gangs()[0]["node"]
-    asked = {"cause": "spot", "reason": "it was sold", "deadline_s": LIMIT_S}
-    assert farm.ask("POST", f"/v1/nodes/{drained}/drain", json=asked)["state"] == "draining"
+    farm.drain(drained)
     [holder] = [node for node in before if before[node]["timeline_hosts"]]
     drain_by_command(cluster, holder)
     wait_for(lambda: hosts_elsewhere(farm, holder), "the timeline host has moved")
     assert farm.job(job_id)["status"] == "in_progress", "it moved in mid-render"
     film = farm.finish(job_id)
     assert drained not in {gang["node"] for gang in farm.gangs()}
-    assert sum(take["retries"] for take in film["takes"]) == 0, "a drain is nobody's failure"
-    assert film["cost"]["wasted_gpu_seconds"] == 0, film["cost"]
+    nothing_was_wasted(film)
     return "a gang and a timeline host have moved; nothing was wasted"
 
 
-def lose(farm: ScaledFarm) -> str:
+def change_and_lose(farm: ScaledFarm) -> str:
     job_id = farm.submit()
     wait_for(lambda: farm.has_done(job_id, 0.1) and len(farm.gangs()) > 1, "two gangs render")
     used = [node["labels"] for node in farm.nodes() if node["gangs"]]
     assert all((labels[MARKET_LABEL], labels["zone"]) == ("on-demand", "a") for labels in used), used
+    before = farm.pids()
+    farm.change_what_no_gang_depends_on()
+    wait_for(lambda: len(farm.pids() & before) > 1, "the new Director knows the gangs that were there")
+    assert before <= farm.pids(), "no gang goes because of what does not concern it"
+    assert farm.job(job_id)["status"] == "in_progress", "it was changed in mid-render"
     victim = farm.gangs()[0]["node"]
     kill_node(victim)
     film = farm.finish(job_id)
     wait_for(lambda: next(node for node in farm.nodes() if node["id"] == victim)["state"] == "dead", "it is dead")
-    return f"a node was lost, {sum(take['retries'] for take in film['takes'])} of its calls were done again"
+    retries = sum(take["retries"] for take in film["takes"])
+    return f"no gang was replaced; a node was lost, {retries} of its calls were done again"
+
+
+def move(farm: ScaledFarm) -> str:
+    wait_for(lambda: farm.gangs("later"), "the pool that was new has its gang")
+    job_id = farm.submit("later")
+    wait_for(lambda: farm.has_done(job_id, 0.1), "the film has begun")
+    [gang] = farm.gangs("later")
+    [drained] = set(gang["nodes"]) - {gang["node"]}
+    farm.drain(drained)
+    wait_for(lambda: any(drained not in gang["nodes"] for gang in farm.gangs("later")), "the gang has moved")
+    assert farm.job(job_id)["status"] == "in_progress", "it moved in mid-render"
+    nothing_was_wasted(farm.finish(job_id, gang=TWO_RANKS))
+    return "a gang left the node of one of its ranks"
+
+
+def nothing_was_wasted(film: Json) -> None:
+    assert sum(take["retries"] for take in film["takes"]) == 0, "a drain is nobody's failure"
+    assert film["cost"]["wasted_gpu_seconds"] == 0, film["cost"]
 
 
 def hosts_elsewhere(farm: ScaledFarm, node: str) -> bool:
@@ -232,10 +283,12 @@ def alive() -> int:
 
 
 def wait_for(met: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + LIMIT_S
+    begun = time.monotonic()
+    end = begun + LIMIT_S
     while not met():
         assert time.monotonic() < end, f"it did not happen: {what}"
         time.sleep(0.2)
+    print(f"{time.monotonic() - begun:6.1f} s until {what}", flush=True)
 
 
 def main(folder: Path) -> None:
@@ -245,7 +298,8 @@ def main(folder: Path) -> None:
         farm = ScaledFarm(folder, serve_config(manifests)["applications"])
         print(grow(farm), flush=True)
         print(drain(farm, cluster), flush=True)
-        print(lose(farm), flush=True)
+        print(change_and_lose(farm), flush=True)
+        print(move(farm), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tests.e2e.fake_autoscaler import in_own_namespace
 pytestmark = pytest.mark.farm
 
 LIMIT_S = 900.0
-"""Seconds, for the busiest machine; on a free one it takes about three minutes."""
+"""Seconds, for the busiest machine; on a free one it takes about four minutes."""
 
 
 def _namespaces_work() -> bool:
@@ -38,5 +38,5 @@ def test_a_farm_follows_its_work_over_nodes_that_come_are_drained_and_are_lost(t
     command = in_own_namespace(sys.executable, "-m", "tests.e2e.scaled_farm", str(tmp_path))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
-    for said in ("s after the film", "nothing was wasted", "a node was lost"):  # Ray may speak between them
-        assert said in done.stdout
+    parts = ("s after the film", "nothing was wasted", "a node was lost", "a gang left the node of one of its ranks")
+    assert [part for part in parts if part not in done.stdout] == []  # Ray may speak between them

@@ -143,7 +143,8 @@ class Studio:
 def running_studio(folder: Path, *, model: str = "pocket", gangs: int = 1, **config: Any) -> Iterator[Studio]:
     """A farm with one pool and its studio, for as long as the block lasts. `config` as in farm.yaml; `auth="on"` asks
     for keys."""
-    config = {"limits": LimitsConfig(requests_per_minute=100_000), "checkpoint_every_s": 1.0, **config}
+    quick = {"limits": LimitsConfig(requests_per_minute=100_000), "checkpoint_every_s": 1.0, "poll_s": 0.2}
+    config = {**quick, **config}
     farm = LocalFarm(folder, model=model, gangs=gangs, config=config)
     with _directing(farm) as live:
         services = open_services(farm.config, live)

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def test_ctrl_c_is_one_line(tmp_path: Path, reached: Callable[[str, psutil.Proce
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(theirs), os.O_RDWR)),  # it becomes the terminal of its session
+        preexec_fn=lambda: _take_terminal(theirs),
     )
     os.close(theirs)
     shown, until = "", time.monotonic() + LIMIT_S
@@ -65,6 +66,11 @@ def test_ctrl_c_is_one_line(tmp_path: Path, reached: Callable[[str, psutil.Proce
     assert "Traceback" not in shown
     assert "KeyboardInterrupt" not in shown
     assert not (tmp_path / "film.mp4").exists()
+
+
+def _take_terminal(theirs: int) -> None:
+    os.close(os.open(os.ttyname(theirs), os.O_RDWR))  # it becomes the terminal of its session
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell has its background jobs ignore
 
 
 def _read(terminal: int) -> str:
