@@ -17,7 +17,7 @@ demo: .venv/ready
 test: export SKIPPED := .venv/skipped
 test: check
 	@rm -f $(SKIPPED)
-	$(BIN)/pytest -m "not farm" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not farm" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pytest -m farm
 
 test-fast: .venv/ready

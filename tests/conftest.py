@@ -51,8 +51,15 @@ def shared_farm(_running_farm: Farm) -> Farm:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts tests that share the farm last, so that it does not run beside those that start one of their own."""
-    items.sort(key=lambda item: "shared_farm" in getattr(item, "fixturenames", ()))
+    """Puts files that take long first, so that no worker is left alone with one at the end, and tests that share the
+    farm last, so that it does not run beside those that start one of their own."""
+
+    def place(item: pytest.Item) -> int:
+        if "shared_farm" in getattr(item, "fixturenames", ()):
+            return 2
+        return 0 if item.get_closest_marker("slow") or item.get_closest_marker("browser") else 1
+
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

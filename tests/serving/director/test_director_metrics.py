@@ -117,7 +117,7 @@ def test_every_metric_moves_in_a_farm_that_meets_everything(
     async def body() -> None:
         director = farm.director()
         watcher = Watcher(director)
-        first = farm.submit(director, board(model), due_at=time.time() + 0.01, budget_usd=1e5)
+        first = farm.submit(director, board(model), due_at=time.time() + 3600, budget_usd=1e5)
         async with farm.running(director):
             await farm.until(watcher.seen(lambda: farm.job(first.id).calls_done > 8))
             fail_once(monkeypatch, farm)
@@ -125,7 +125,8 @@ def test_every_metric_moves_in_a_farm_that_meets_everything(
             farm.decoder.free.clear()
             await farm.until(watcher.seen(lambda: all(take.status == "rendered" for take in farm.jobs.takes(first.id))))
             spent = farm.job(first.id).usd
-            farm.jobs.set_terms(first.id, actor="ada", now=time.time(), budget_usd=spent * 1.1)
+            late = time.time()
+            farm.jobs.set_terms(first.id, actor="ada", now=late, budget_usd=spent * 1.1, due_at=late)
             await farm.until(watcher.seen(lambda: value(director, "longtake_jobs_near_budget") == 1))
             farm.decoder.free.set()
             await farm.until(watcher.seen(lambda: farm.status(first) == "completed"))
