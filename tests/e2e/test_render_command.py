@@ -64,7 +64,7 @@ def accept_interrupts() -> None:
 def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A long render that has begun to write its film, and the processes that it started."""
     with subprocess.Popen(
-        command(tiny, films, steps=200, gangs=2),
+        command(tiny, films, steps=80, gangs=2),
         env=environment(films),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
