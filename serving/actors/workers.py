@@ -116,7 +116,7 @@ class Decoder:
         return TakeDecoder(self._artifacts, self._scratch, sessions=self._sessions)
 
     def _assemble(self, order: AssembleOrder) -> Assembled:
-        from serving.render.film_assembler import assemble_film
+        from serving.render.assemble_film import assemble_film
 
         return assemble_film(order, self._artifacts, self._scratch)
 

@@ -19,8 +19,8 @@ from serving.director.ports import ClusterNode
 from serving.errors import GangDied, HostLost
 from serving.jobs.lifecycle import Lifecycle
 from serving.models.registry import open_model
+from serving.render.assemble_film import assemble_film
 from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
-from serving.render.film_assembler import assemble_film
 from serving.render.host import TimelineHost
 from serving.render.messages import Array, CallInput, CallOutput
 from serving.render.rank import Rank

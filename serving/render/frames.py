@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.errors import Fault
-from serving.render.assemble import Frame
+from serving.render.assembler import Frame
 
 _PIXELS = "bgr0"
 """The 8-bit RGB that FFV1 takes; getting there from rgb24 and back only moves bytes."""

@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from serving.planning.plan import FilmPlan
-from serving.render.assemble import Frame
+from serving.render.assembler import Frame
 
 THUMBNAIL_PIXELS = 640
 """Pixels; the greatest width of a film's thumbnail."""

@@ -62,7 +62,7 @@ def play(testbed: Testbed, number: int, faults: Sequence[Fault], *, seed: int) -
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         board = Path(folder) / "film.yaml"
         film_seed = seed * 10_000 + number
-        board.write_text(BOARD.format(seed=film_seed, first=rng.randint(4, 8), second=rng.randint(4, 8)))
+        board.write_text(BOARD.format(seed=film_seed, first=rng.randint(3, 6), second=rng.randint(3, 6)))
         run = FaultRun(testbed, rng, board)
         moments: list[int] = []
         violations: list[str] = []

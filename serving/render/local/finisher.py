@@ -16,7 +16,7 @@ from torch import Tensor
 
 from serving.errors import ModelError
 from serving.planning.plan import FilmPlan, TakePlan
-from serving.render.assemble import FilmAssembler
+from serving.render.assembler import FilmAssembler
 from serving.render.frames import to_pixels
 from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished
 from serving.render.scratch import is_disk_full

@@ -18,8 +18,8 @@ from serving.models.testing import write_tiny_checkpoint
 from serving.models.wan import WanModel
 from serving.planning.compile import compile_storyboard
 from serving.planning.plan import FilmPlan
+from serving.render.assemble_film import assemble_film
 from serving.render.farm_messages import AssembleOrder, Decoded, DecodeOrder
-from serving.render.film_assembler import assemble_film
 from serving.render.frames import read_frames
 from serving.render.latent_preview import learned_rgb
 from serving.render.local.film import render_film

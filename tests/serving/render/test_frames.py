@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.render.assemble import Frame
+from serving.render.assembler import Frame
 from serving.render.frames import DamagedFrames, FramesWriter, read_frames
 
 

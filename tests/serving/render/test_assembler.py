@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.render.assemble import Frame, TakeAssembler, blend
+from serving.render.assembler import Frame, TakeAssembler, blend
 
 
 def frame(value: int) -> Frame:

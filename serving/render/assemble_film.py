@@ -10,7 +10,7 @@ from pathlib import Path
 
 from serving.errors import ArtifactMissing
 from serving.models.registry import open_model
-from serving.render.assemble import FilmAssembler
+from serving.render.assembler import FilmAssembler
 from serving.render.farm_messages import Assembled, AssembleOrder
 from serving.render.frames import DamagedFrames, read_frames
 from serving.render.manifest import MANIFEST_NAME, build_manifest, manifest_bytes
