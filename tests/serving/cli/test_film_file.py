@@ -16,6 +16,8 @@ from serving.errors import OutOfSpace, UserError
 from serving.models.testing import write_tiny_checkpoint
 
 LONGTAKE = Path(sys.executable).parent / "longtake"
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""A process that may write only small files would leave bytecode that is cut short: Python 3.11 does not notice."""
 BOARD = """\
 version: 1
 model: MODEL
@@ -124,7 +126,7 @@ def render(
     return subprocess.run(
         [str(LONGTAKE), "render", *arguments],
         cwd=folder,
-        env={**os.environ, "LONGTAKE_HOME": str(folder / "home"), "TMPDIR": str(folder)},
+        env={**os.environ, **NO_BYTECODE, "LONGTAKE_HOME": str(folder / "home"), "TMPDIR": str(folder)},
         input=None if text is None else text.encode(),
         capture_output=True,
         preexec_fn=limit,
