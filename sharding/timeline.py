@@ -4,6 +4,8 @@ A take of N latents is denoised by many gangs as if by one machine. At step i ov
 turns a call (step, chunk) into a prediction; overlapping predictions are fused with weights that sum to one; then
 each latent takes one solver step, with a history of its own. There is no barrier: a latent advances as soon as every
 chunk that covers or reads it has reported, and a call is ready as soon as every latent it reads has reached its step.
+A latent may be given, and is finished from the start; a call may have context, latents beside its span that it reads
+and does not denoise.
 
 The result is a function of the noise, the solver and the cover alone. Whoever calls may run ready calls in any order,
 on any gang, twice or again after a loss: predictions are fused in the order of their chunks, and what comes late or
@@ -26,13 +28,26 @@ from sharding.spans import LatentSpan
 
 @dataclass(frozen=True, order=True)
 class Call:
-    """One unit of work: predict `span` at `step`. `reads` is what the model is given; a causal slot precedes the
-    span."""
+    """One unit of work: predict `span` at `step`. `reads` is what the model is given: the span and its context."""
 
     step: int
     chunk: int
     span: LatentSpan
     reads: LatentSpan
+
+
+@dataclass(frozen=True)
+class Context:
+    """Latents beside a span that its call reads and does not denoise, as many as there are in the take."""
+
+    before: int = 0
+    after: int = 0
+    finished: bool = True
+    """They must have taken their last step, and are given clean. Else they are read at the call's own step, as the span
+    is (a causal slot), and take none before that call has reported."""
+
+
+NO_CONTEXT = Context()
 
 
 @dataclass(frozen=True)
@@ -54,9 +69,14 @@ class _Row:
     """The chunks of one step."""
 
     calls: tuple[Call, ...]
+    """One for each chunk, also for those that have nothing to denoise."""
     weights: tuple[Tensor, ...]
+    present: tuple[tuple[int, ...], ...]
+    """Per call: the latents that must have reached its step; none: all of its span is given, and it is not done."""
+    clean: tuple[tuple[int, ...], ...]
+    """Per call: the latents that must have taken their last step."""
     readers: tuple[tuple[int, ...], ...]
-    """Per latent: the chunks that cover or read it, ascending."""
+    """Per latent: the chunks that cover it or read it at this step, ascending."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +88,28 @@ class Recipe:
     """Names the spans of a step."""
     weigh_spans: Callable[[Sequence[LatentSpan]], Sequence[Tensor]] = weigh
     """Fusing weights of the spans of a step, summing to one at every latent."""
-    causal_slot: bool = False
-    """Whether a chunk is also given the latent before it, whose prediction is dropped."""
+    context: Callable[[int, LatentSpan], Context] = lambda step, span: NO_CONTEXT
+    """What the call for a span of this step reads beside it. Finished context must be covered by no chunk that waits,
+    directly or not, for the span itself; else the take never ends."""
+    shares: tuple[float, ...] = ()
+    """Per latent: its noise level as a share of the step's, 0..1; empty: 1 for all. A latent with 0 is given: it never
+    changes. One between is denoised along with the rest, from the noise that it begins with (Euler solvers only)."""
     step_noise: Callable[[int, int], Tensor] | None = None
     """Unit normal noise [C, h, w] of (latent, step) for solvers that add some."""
 
 
 class Timeline:
-    """The state of one take while it is denoised by `recipe`; `noise`, float32 [N, C, h, w], is what it starts from."""
+    """The state of one take while it is denoised by `recipe`; `noise`, float32 [N, C, h, w], is what it starts from.
+
+    At given latents `noise` holds what is given, and between: (1 - share) of that and `share` of noise.
+    """
 
     def __init__(self, noise: Tensor, recipe: Recipe) -> None:
         self._recipe = recipe
         self._num_steps = recipe.solver.num_steps
         self._latents = noise.clone()
-        self._steps = [0] * len(noise)
+        self._shares = recipe.shares or (1.0,) * len(noise)
+        self._steps = [self._num_steps if share == 0 else 0 for share in self._shares]
         self._histories: list[History] = [()] * len(noise)
         self._predictions: dict[tuple[int, int], Tensor] = {}
         self._rows: dict[int, _Row] = {}
@@ -130,7 +158,13 @@ class Timeline:
 
     def num_reported(self) -> int:
         """How many calls of all steps need not be done any more. Walks over every step: ask once and count on."""
-        return sum(self._has_reported(call) for step in range(self._num_steps) for call in self._row(step).calls)
+        rows = ((step, self._row(step)) for step in range(self._num_steps))
+        return sum(self._has_reported(call) for _, row in rows for call in row.calls if row.present[call.chunk])
+
+    def shares_of(self, call: Call) -> tuple[float, ...]:
+        """The share of the step's noise level that each latent has which a call reads; 0: it is clean."""
+        clean = self._row(call.step).clean[call.chunk]
+        return tuple(0.0 if n in clean else self._shares[n] for n in call.reads)
 
     def latent(self, n: int) -> Tensor:
         """A copy of latent n as it is now, float32 [C, h, w]."""
@@ -163,7 +197,8 @@ class Timeline:
             )
         if not bool(torch.isfinite(prediction).all()):
             raise ValueError(f"prediction of {call} holds numbers that are not finite")
-        self._predictions[call.step, call.chunk] = prediction[len(call.reads) - len(call.span) :].clone()
+        first = call.span.start - call.reads.start
+        self._predictions[call.step, call.chunk] = prediction[first : first + len(call.span)].clone()
         self._ready.discard(call)
         self._advance(call)
         return True
@@ -173,11 +208,15 @@ class Timeline:
     def _advance(self, call: Call) -> None:
         """Step every latent of the call whose chunks have all reported, then free what no latent needs any more."""
         row = self._row(call.step)
-        moved = [n for n in call.reads if all((call.step, k) in self._predictions for k in row.readers[n])]
+        present = row.present[call.chunk]
+        moved = [n for n in present if all((call.step, k) in self._predictions for k in row.readers[n])]
         for n in moved:
             noise = self._recipe.step_noise(n, call.step) if self._recipe.step_noise else None
+            fused = self._fused(n, row)
+            if self._shares[n] != 1:  # its noise level, and so each step of it, is this share of the others'
+                fused = self._shares[n] * fused
             self._latents[n], self._histories[n] = self._recipe.solver.step(
-                call.step, self._latents[n].clone(), self._fused(n, row), self._histories[n], noise
+                call.step, self._latents[n].clone(), fused, self._histories[n], noise
             )
             self._steps[n] += 1
             if self._steps[n] == self._num_steps:
@@ -186,9 +225,21 @@ class Timeline:
             later = self._row(call.step + 1)
             touched = {k for n in moved for k in later.readers[n]}
             self._ready.update(later.calls[k] for k in touched if self._is_ready(later.calls[k]))
+        if moved and self._steps[moved[0]] == self._num_steps:
+            self._ready.update(self._ready_by_context(moved))
         for k in {k for n in moved for k in row.readers[n]}:
-            if all(self._steps[n] > call.step for n in row.calls[k].reads):
+            if all(self._steps[n] > call.step for n in row.present[k]):
                 self._predictions.pop((call.step, k), None)
+
+    def _ready_by_context(self, finished: Sequence[int]) -> set[Call]:
+        """The calls that are ready, among those that have waited for one of these latents to be finished."""
+        rows = [self._row(step) for step in set(self._steps) if step < self._num_steps]
+        return {
+            call
+            for row in rows
+            for call in row.calls
+            if not set(row.clean[call.chunk]).isdisjoint(finished) and self._is_ready(call)
+        }
 
     def _fused(self, n: int, row: _Row) -> Tensor:
         """The weighted mean of the predictions of latent n, added up in the order of their chunks."""
@@ -203,13 +254,16 @@ class Timeline:
         return total
 
     def _is_ready(self, call: Call) -> bool:
-        arrived = all(self._steps[n] == call.step for n in call.reads)
-        return arrived and (call.step, call.chunk) not in self._predictions
+        row = self._row(call.step)
+        present = row.present[call.chunk]
+        arrived = bool(present) and all(self._steps[n] == call.step for n in present)
+        clean = all(self._steps[n] == self._num_steps for n in row.clean[call.chunk])
+        return arrived and clean and (call.step, call.chunk) not in self._predictions
 
     def _has_reported(self, call: Call) -> bool:
         if not 0 <= call.step < self._num_steps or call not in self._row(call.step).calls:
             return False
-        done = all(self._steps[n] > call.step for n in call.reads)
+        done = all(self._steps[n] > call.step for n in self._row(call.step).present[call.chunk])
         return done or (call.step, call.chunk) in self._predictions
 
     def _find_ready(self) -> set[Call]:
@@ -219,15 +273,25 @@ class Timeline:
     def _row(self, step: int) -> _Row:
         if step not in self._rows:
             spans = self._recipe.cover(step)
-            slot = 1 if self._recipe.causal_slot else 0
-            calls = tuple(
-                Call(step, k, span, LatentSpan(max(0, span.start - slot), span.stop)) for k, span in enumerate(spans)
-            )
+            calls, present, clean = [], [], []
             readers: list[list[int]] = [[] for _ in range(self.num_latents)]
-            for call in calls:
-                for n in call.reads:
-                    readers[n].append(call.chunk)
-            self._rows[step] = _Row(calls, tuple(self._recipe.weigh_spans(spans)), tuple(map(tuple, readers)))
+            for k, span in enumerate(spans):
+                context = self._recipe.context(step, span)
+                reads = LatentSpan(
+                    max(0, span.start - context.before), min(self.num_latents, span.stop + context.after)
+                )
+                calls.append(Call(step, k, span, reads))
+                beside = tuple(n for n in reads if n not in span)
+                moving = [n for n in (span if context.finished else reads) if self._shares[n] > 0]
+                needed = any(n in span for n in moving)
+                present.append(tuple(moving) if needed else ())
+                clean.append(beside if context.finished and needed else ())
+                for n in present[k]:
+                    readers[n].append(k)
+            self._rows[step] = _Row(
+                tuple(calls), tuple(self._recipe.weigh_spans(spans)), tuple(present), tuple(clean),
+                tuple(map(tuple, readers)),
+            )  # fmt: skip
         return self._rows[step]
 
 

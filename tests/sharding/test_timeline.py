@@ -15,7 +15,7 @@ from sharding.fusion import weigh
 from sharding.noise import initial_noise, unit_normal
 from sharding.solver import EulerSolver, History, Solver, TwoStepSolver, flow_sigmas
 from sharding.spans import LatentSpan
-from sharding.timeline import Call, Recipe, Timeline, head_first
+from sharding.timeline import Call, Context, Recipe, Timeline, head_first
 
 SHAPE = (2, 2, 3)
 
@@ -42,6 +42,12 @@ class Case:
     recipe: Recipe
 
 
+def shares_for(num_latents: int) -> st.SearchStrategy[tuple[float, ...]]:
+    """Nothing given, or any latents; often a few, sometimes nearly all."""
+    some = st.lists(st.sampled_from([0.0, 0.0, 0.3, 1.0, 1.0, 1.0]), min_size=num_latents, max_size=num_latents)
+    return st.one_of(st.just(()), some.map(tuple))
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     window = draw(st.integers(3, 12))
@@ -60,11 +66,13 @@ def cases(draw: st.DrawFn) -> Case:
     def shifted(step: int) -> tuple[LatentSpan, ...]:
         return shifted_chunks(num_latents, window=window, overlap=min(2, window - 1), step=step)
 
+    beside = draw(st.builds(Context, before=st.integers(0, 2), after=st.integers(0, 2), finished=st.just(False)))
     recipe = Recipe(
         solver=solver,
         cover=draw(st.sampled_from([ours, shifted])),
         weigh_spans=draw(st.sampled_from([weigh, lambda spans: weigh(spans, "pyramid")])),
-        causal_slot=draw(st.booleans()),
+        context=lambda step, span: beside,
+        shares=draw(shares_for(num_latents)),
         step_noise=lambda n, step: unit_normal(SHAPE, "step", n, step),
     )
     noise = initial_noise(
@@ -87,17 +95,63 @@ def synchronous_reference(case: Case) -> Tensor:
         spans = recipe.cover(i)
         fused: list[Tensor | None] = [None] * len(x)
         for span, weights in zip(spans, recipe.weigh_spans(spans), strict=True):
-            start = max(0, span.start - 1) if recipe.causal_slot else span.start
-            v = toy_prediction(x[start : span.stop], i)[span.start - start :]
+            beside = recipe.context(i, span)
+            start = max(0, span.start - beside.before)
+            v = toy_prediction(x[start : span.stop + beside.after], i)[span.start - start :]
             for at, n in enumerate(span):
                 part = weights[at] * v[at]
                 before = fused[n]
                 fused[n] = part if before is None else before + part
         for n in range(len(x)):
-            v_n = fused[n]
+            v_n, share = fused[n], recipe.shares[n] if recipe.shares else 1.0
             assert v_n is not None
             assert recipe.step_noise is not None
-            x[n], histories[n] = recipe.solver.step(i, x[n].clone(), v_n, histories[n], recipe.step_noise(n, i))
+            if share > 0:
+                v_n = share * v_n if share < 1 else v_n
+                x[n], histories[n] = recipe.solver.step(i, x[n].clone(), v_n, histories[n], recipe.step_noise(n, i))
+    return x
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Case:
+    """Spans that do not overlap, each with finished latents beside it as context: of the one before, or of those on
+    both its sides, between which it is filled in."""
+    length, count = draw(st.integers(2, 5)), draw(st.integers(1, 6))
+    num_latents = length * count - draw(st.integers(0, length - 1))
+    spans = tuple(LatentSpan(start, min(start + length, num_latents)) for start in range(0, num_latents, length))
+    size, keyed = draw(st.integers(1, 2)), draw(st.booleans())
+
+    def context(step: int, span: LatentSpan) -> Context:
+        index = spans.index(span)
+        if not keyed:
+            return Context(before=size)
+        return Context(before=size, after=size) if index % 2 else Context()
+
+    solvers: list[Callable[[tuple[float, ...]], Solver]] = [EulerSolver, TwoStepSolver]
+    recipe = Recipe(
+        solver=draw(st.sampled_from(solvers))(flow_sigmas(draw(st.integers(1, 5)), shift=3.0)),
+        cover=lambda step: spans,
+        context=context,
+        shares=draw(shares_for(num_latents)),
+    )
+    noise = torch.stack([unit_normal(SHAPE, "chain", n) for n in range(num_latents)])
+    return Case(noise, recipe)
+
+
+def chained_reference(case: Case) -> Tensor:
+    """Span after span through all its steps, those without context first; no timeline."""
+    x, recipe = case.noise.clone(), case.recipe
+    shares = recipe.shares or (1.0,) * len(x)
+    for span in sorted(recipe.cover(0), key=lambda span: (recipe.context(0, span).after, span.start)):
+        beside = recipe.context(0, span)
+        start, stop = max(0, span.start - beside.before), span.stop + beside.after
+        histories: dict[int, History] = dict.fromkeys(span, ())
+        for i in range(recipe.solver.num_steps if any(shares[n] > 0 for n in span) else 0):
+            v = toy_prediction(x[start:stop], i)
+            for n in span:
+                if shares[n] > 0:
+                    v_n = shares[n] * v[n - start] if shares[n] < 1 else v[n - start]
+                    x[n], histories[n] = recipe.solver.step(i, x[n].clone(), v_n, histories[n], None)
     return x
 
 
@@ -136,11 +190,54 @@ def test_any_order_with_losses_repeats_and_restarts_gives_the_same_bits(case: Ca
     assert torch.equal(run(case, order), synchronous_reference(case))
 
 
+@settings(max_examples=80)
+@given(chains(), st.integers(0, 2**32).map(random.Random))
+def test_chunks_that_wait_for_finished_context_give_the_same_bits_in_any_order(
+    case: Case, order: random.Random
+) -> None:
+    assert torch.equal(run(case, order), chained_reference(case))
+
+
+@settings(max_examples=40)
+@given(cases())
+def test_given_latents_are_finished_from_the_start_and_never_change(case: Case) -> None:
+    timeline = Timeline(case.noise, case.recipe)
+    given_latents = [n for n, share in enumerate(case.recipe.shares) if share == 0]
+    assert timeline.num_finished == len(given_latents)
+    while not timeline.done:
+        call = timeline.ready()[0]
+        shares = timeline.shares_of(call)
+        assert [share == 0 for share in shares] == [n in given_latents for n in call.reads]
+        timeline.accept(call, toy_prediction(timeline.input_of(call), call.step))
+    assert all(torch.equal(timeline.latent(n), case.noise[n]) for n in given_latents)
+
+
+def test_a_take_whose_every_latent_is_given_is_done_and_has_no_call() -> None:
+    recipe = Recipe(EulerSolver(flow_sigmas(3, shift=1)), lambda step: (LatentSpan(0, 3),), shares=(0.0,) * 3)
+    timeline = Timeline(torch.ones(3, *SHAPE), recipe)
+    assert timeline.done
+    assert timeline.ready() == ()
+    assert timeline.num_reported() == 0
+
+
+def test_finished_context_is_read_clean_and_what_is_denoised_is_not() -> None:
+    spans = (LatentSpan(0, 3), LatentSpan(3, 6))
+    recipe = Recipe(
+        EulerSolver(flow_sigmas(2, shift=1)), lambda step: spans, context=lambda step, span: Context(before=2)
+    )
+    timeline = Timeline(torch.ones(6, *SHAPE), recipe)
+    while (call := timeline.ready()[0]).span == spans[0]:
+        assert timeline.shares_of(call) == (1.0, 1.0, 1.0)
+        timeline.accept(call, torch.ones(3, *SHAPE))
+    assert call == Call(0, 1, spans[1], LatentSpan(1, 6))
+    assert timeline.shares_of(call) == (0.0, 0.0, 1.0, 1.0, 1.0)
+
+
 @settings(max_examples=40)
 @given(cases(), st.integers(0, 2**32).map(random.Random))
 def test_counts_only_grow_and_end_at_all_latents(case: Case, order: random.Random) -> None:
     timeline = Timeline(case.noise, case.recipe)
-    head = finished = 0
+    head, finished = timeline.finished_head, timeline.num_finished
     calls = 0
     while not timeline.done:
         call = order.choice(timeline.ready())
@@ -150,7 +247,9 @@ def test_counts_only_grow_and_end_at_all_latents(case: Case, order: random.Rando
         assert timeline.num_finished >= max(finished, timeline.finished_head)
         head, finished = timeline.finished_head, timeline.num_finished
     assert timeline.ready() == ()
-    assert calls == sum(len(case.recipe.cover(i)) for i in range(case.recipe.solver.num_steps))
+    assert calls == timeline.num_reported()
+    if not case.recipe.shares:
+        assert calls == sum(len(case.recipe.cover(i)) for i in range(case.recipe.solver.num_steps))
     assert finished == timeline.num_latents
     assert timeline.snapshot().predictions == {}
 
