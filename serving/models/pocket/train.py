@@ -1,9 +1,10 @@
 """Trains pocket from nothing and exports its checkpoint.
 
-    python -m serving.models.pocket.train --out DIR --seed 0 [--minutes M]
+    python -m serving.models.pocket.train --out DIR --seed 0 [--minutes M] [--start CHECKPOINT]
 
-Stages: VAE, latents, transformer with text encoder, sharper decoder, export. What a stage left in DIR is used again,
-so an interrupted run goes on with the stage it was in. The checkpoint is DIR/checkpoint.
+With --start the VAE of that checkpoint is kept and the transformer goes on from its weights. Stages: VAE, latents,
+transformer with text encoder, sharper decoder, export. What a stage left in DIR is used again, so an interrupted run
+goes on with the stage it was in. The checkpoint is DIR/checkpoint.
 """
 
 import argparse
@@ -25,9 +26,15 @@ SHARES = {"vae": 0.25, "latents": 0.03, "transformer": 0.62, "decoder": 0.1}
 """How a time budget is divided."""
 
 
-def train(*, out: Path, seed: int, minutes: float | None = None) -> Path:
-    """Run every stage that has no result in `out` yet; returns the checkpoint folder."""
+def train(*, out: Path, seed: int, minutes: float | None = None, start: Path | None = None) -> Path:
+    """Run every stage that has no result in `out` yet; returns the checkpoint folder.
+
+    `start` is a checkpoint folder whose VAE is kept and whose transformer and text encoder are trained further.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    if start is not None and not (out / "vae").exists():
+        for kept in ("vae", "vae-sharp"):
+            AutoencoderKLWan.from_pretrained(start / "vae").float().save_pretrained(out / kept)
     seconds = {stage: None if minutes is None else 60 * minutes * share for stage, share in SHARES.items()}
     torch.manual_seed(seed)
     if not (out / "vae").exists():
@@ -45,6 +52,7 @@ def train(*, out: Path, seed: int, minutes: float | None = None) -> Path:
             seed=seed,
             out=out,
             seconds=seconds["transformer"],
+            start=start,
         )
     if not (out / "vae-sharp").exists():
         sharpen_decoder(vae, seed=seed + 2, out=out / "vae-sharp", seconds=seconds["decoder"])
@@ -73,8 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for every stage's result")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="stop after about this time instead of the full number of steps")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to go on from")
     options = parser.parse_args(arguments)
-    print(f"checkpoint in {train(out=options.out, seed=options.seed, minutes=options.minutes)}")
+    trained = train(out=options.out, seed=options.seed, minutes=options.minutes, start=options.start)
+    print(f"checkpoint in {trained}")
 
 
 if __name__ == "__main__":

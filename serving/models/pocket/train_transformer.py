@@ -1,7 +1,9 @@
 """Trains pocket's transformer together with its text encoder: flow matching on crops of encoded clips.
 
-Captions are drawn afresh at every step. Muon updates the hidden matrices (clearly more sample efficient here than
-AdamW), AdamW the rest; the result is the exponential average of the weights.
+Every latent has a noise level of its own, as in Wan 2.2's 5B model (`expand_timesteps`: one timestep a token): in most
+samples some latents are given clean, as pictures or as a run of the clip, and do not count in the loss
+(serving/models/pocket/given.py draws them). Captions are drawn afresh at every step. Muon updates the hidden matrices
+(clearly more sample efficient here than AdamW), AdamW the rest; the result is the exponential average of the weights.
 
 Legend: B batch, C latent channels, N latents, H height, W width (latent cells), L tokens, A heads, D head size.
 """
@@ -18,6 +20,7 @@ from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
+from serving.models.pocket.given import Given, draw_given
 from serving.models.pocket.latents import LatentSet
 from serving.models.pocket.muon import BatchedMuon
 from serving.models.pocket.prompts import TEXT_DIM, draw_prompt, embed
@@ -27,7 +30,7 @@ WINDOW = 8
 SHORTEST = 3
 """Latents of the shortest chunk that a take may hold (ceil(3 * WINDOW / 8))."""
 SHORT_RATE = 0.15
-START_RATE = 0.15
+START_RATE = 0.35
 """Share of crops that start with a clip's first latent, which encodes one frame and looks different."""
 DROP_RATE = 0.1
 """Share of prompts dropped for classifier-free guidance."""
@@ -143,18 +146,20 @@ def train_transformer(
     seed: int,
     out: Path,
     seconds: float | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train both models and write `out`/transformer and `out`/text_encoder; until then the newest to `out`/partial,
-    from where an interrupted run goes on.
+    from where an interrupted run goes on. Without either it begins from the checkpoint folder `start`, if one is named.
 
     With `seconds` the run ends after that time instead of after `STEPS`.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    transformer, partial = build_transformer(latents.tensor_kcnhw.shape[1]), out / "partial"
-    if partial.exists():  # an interrupted run goes on from its averaged weights
-        transformer.load_state_dict(WanTransformer3DModel.from_pretrained(partial / "transformer").state_dict())
-        text_encoder.load_state_dict(UMT5EncoderModel.from_pretrained(partial / "text_encoder").state_dict())
+    transformer, partial = build_transformer(latents.clips_KCNHW.shape[1]), out / "partial"
+    origin = partial if partial.exists() else start  # an interrupted run goes on from its averaged weights
+    if origin is not None:
+        transformer.load_state_dict(WanTransformer3DModel.from_pretrained(origin / "transformer").float().state_dict())
+        text_encoder.load_state_dict(UMT5EncoderModel.from_pretrained(origin / "text_encoder").float().state_dict())
     models = nn.ModuleDict({"transformer": transformer, "text_encoder": text_encoder}).train()
     average = copy.deepcopy(models).eval()
     transformer.set_attn_processor(PlainAttention())
@@ -169,10 +174,12 @@ def train_transformer(
         muon.lr, adamw.param_groups[0]["lr"] = MUON_RATE * factor, ADAMW_RATE * factor
         length = rng.randint(SHORTEST, WINDOW - 1) if rng.random() < SHORT_RATE else WINDOW
         crops = [latents.crop(rng, length=length, start_rate=START_RATE) for _ in range(BATCH * WINDOW // length)]
-        texts = [draw_prompt(clip, rng, drop_rate=DROP_RATE) for clip, _ in crops]
-        clean_BCNHW = torch.stack([crop for _, crop in crops])
+        texts = [draw_prompt(clip, rng, drop_rate=DROP_RATE) for clip, _, _ in crops]
+        clean_BCNHW = torch.stack([crop for _, crop, _ in crops])
+        stills_BCNHW = torch.stack([stills for _, _, stills in crops])
+        given = [draw_given(rng, length) for _ in crops]
         model = compiled if length == WINDOW else transformer
-        loss = flow_loss(model, clean_BCNHW, embed(text_encoder, tokenizer, texts))
+        loss = flow_loss(model, clean_BCNHW, stills_BCNHW, given, embed(text_encoder, tokenizer, texts))
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(models.parameters(), 1.0)
         muon.step()
@@ -191,12 +198,31 @@ def train_transformer(
     _save(average, out)
 
 
-def flow_loss(transformer: WanTransformer3DModel, clean_BCNHW: Tensor, text_BSD: Tensor) -> Tensor:
-    """Mean squared error of the predicted flow (noise minus clean) at random noise levels."""
-    level = draw_noise_level(len(clean_BCNHW))
+def flow_loss(
+    transformer: WanTransformer3DModel,
+    clean_BCNHW: Tensor,
+    stills_BCNHW: Tensor,
+    given: list[Given],
+    text_BSD: Tensor,
+) -> Tensor:
+    """Mean squared error of the predicted flow (noise minus clean) over the latents that are not given.
+
+    Noise levels are random, lower at context; given latents have level 0, and a still stands for what it shows.
+    """
+    level_BN = draw_noise_level(len(clean_BCNHW)).unsqueeze(1) * torch.tensor([sample.level_share for sample in given])
+    still_BN = torch.tensor([sample.still for sample in given])
+    clean_BCNHW = torch.where(_over_cells(still_BN), stills_BCNHW, clean_BCNHW)
     noise = torch.randn_like(clean_BCNHW)
-    mix = level.view(-1, 1, 1, 1, 1)
+    mix = _over_cells(level_BN)
+    tokens = clean_BCNHW.shape[3] * clean_BCNHW.shape[4] // 4
     with torch.autocast("cpu", torch.bfloat16):
         noisy = (1 - mix) * clean_BCNHW + mix * noise
-        flow: Tensor = transformer(noisy, level * 1000, text_BSD, return_dict=False)[0]
-    return (flow.float() - (noise - clean_BCNHW)).square().mean()
+        timestep_BL = (level_BN * 1000).repeat_interleave(tokens, 1)
+        flow: Tensor = transformer(noisy, timestep_BL, text_BSD, return_dict=False)[0]
+    error_BN = (flow.float() - (noise - clean_BCNHW)).square().mean((1, 3, 4))
+    counts_BN = (level_BN > 0).float()
+    return (error_BN * counts_BN).sum() / counts_BN.sum()
+
+
+def _over_cells(value_BN: Tensor) -> Tensor:
+    return value_BN[:, None, :, None, None]
