@@ -6,6 +6,33 @@ from sharding.spans import Grid
 
 
 @dataclass(frozen=True)
+class PictureSupport:
+    """What a model takes beside prompts."""
+
+    first: bool = False
+    """A picture at a take's first frame."""
+    last: bool = False
+    """A picture at a take's last frame."""
+    keyframes: bool = False
+    """Pictures at any time of a take."""
+    sections: bool = False
+    """A picture at the start of a shot inside a take, as what the rest of the take begins from."""
+    references: bool = False
+    """Pictures of a character, at no particular time."""
+    strength: bool = False
+    """Keyframes that the film follows only so far."""
+    context: bool = False
+    """Finished latents beside those that it denoises."""
+    needs_first: bool = False
+    """Every take must have a first picture."""
+    needs_last: bool = False
+    """Every take must have a last picture."""
+    given: bool = False
+    """Pictures become latents of the take, which are finished from the start. Else the model reads them beside its
+    latents, and a window that does not begin with a picture is shown one in a latent of its own, before the others."""
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What a model can do, as far as planning needs it."""
 
@@ -28,6 +55,7 @@ class Capabilities:
     """Guidance scale per expert, from the noisiest; one entry for a model without experts. 1.0 means no guidance."""
     global_positions: bool = False
     """True if a window must be told its place in the take; else positions are local to the window."""
+    pictures: PictureSupport = PictureSupport()
     max_width: int | None = None
     """Pixels; the model has no positions beyond. None: there is no such limit."""
     max_height: int | None = None

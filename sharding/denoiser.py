@@ -6,13 +6,17 @@ model.
 Legend: N latents, C latent channels, h, w latent height and width; F frames, H, W height and width in pixels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from torch import Tensor
 
 from sharding.capabilities import Capabilities
+
+NOTHING_BESIDE: Mapping[str, Tensor] = MappingProxyType({})
+"""Of a take without pictures."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class PromptPart:
     weights: Tensor
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What the pictures of a take became for its model; made once per take."""
+
+    given: Mapping[int, Tensor] = field(default_factory=dict)
+    """Clean latents, float32 [C, h, w], by their index in the take: they are the take's own."""
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the model reads with every call; only its adapter knows the names."""
+
+
 class WindowDenoiser(Protocol):
     """A model that predicts a window of latents at one noise level.
 
@@ -37,11 +51,21 @@ class WindowDenoiser(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def predict(self, latents_NChw: Tensor, *, timestep: float, parts: Sequence[PromptPart], start: int) -> Tensor:
+    def predict(
+        self,
+        latents_NChw: Tensor,
+        *,
+        timestep: float,
+        parts: Sequence[PromptPart],
+        start: int,
+        shares: Sequence[float] = (),
+        beside: Mapping[str, Tensor] = NOTHING_BESIDE,
+    ) -> Tensor:
         """The model's prediction after guidance, parts mixed by their weights: float32 [N, C, h, w].
 
-        `timestep` is the scheduler's (0..1000, large = noisy). `start` is the index in the take of the window's first
-        latent; only a model with global positions uses it.
+        `timestep` is the scheduler's (0..1000, large = noisy), of which `shares` says how much each latent has; empty:
+        all of it. `start` is the index in the take of the window's first latent. `beside` is that of the take's
+        Condition.
         """
         ...
 

@@ -1,20 +1,20 @@
 """What a Wan checkpoint can do: from its configs, the defaults of its family, and `longtake.json` in its folder.
 
 `longtake.json` says what a model was made for if that differs from the published Wan models. All keys are optional:
-`{"window": 8, "width": 96, "height": 64, "fps": 16, "guidance": [3.0]}`.
+`{"window": 8, "width": 96, "height": 64, "fps": 16, "guidance": [3.0], "pictures": ["first", "last"]}`.
 """
 
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.errors import ModelError, Problem
 from serving.models.checkpoint import Architecture, Checkpoint
 from serving.models.config_files import read_config
-from sharding.capabilities import Capabilities
+from sharding.capabilities import Capabilities, PictureSupport
 from sharding.spans import Grid
 
 FILE = "longtake.json"
@@ -51,6 +51,8 @@ class MadeForFile(BaseModel):
     """Pixels."""
     fps: Annotated[int, Field(ge=1, le=240)] | None = None
     """Frames per second."""
+    pictures: list[Literal["first", "last", "keyframes", "strength", "context"]] | None = None
+    """What it takes beside prompts."""
     guidance: Annotated[list[Annotated[float, Field(ge=1, le=100)]], Field(min_length=1, max_length=2)] | None = None
     """Guidance scale per expert, from the noisiest; one number serves all. 1.0 means no guidance."""
 
@@ -69,11 +71,30 @@ def describe_capabilities(checkpoint: Checkpoint) -> Capabilities:
         height=file.height or family.height,
         fps=file.fps or family.fps,
         guidance=_guidance_per_expert(checkpoint, tuple(file.guidance or family.guidance)),
+        pictures=_pictures_of(checkpoint, file),
         max_width=architecture.max_positions * architecture.pixels_per_cell * architecture.patch[1],
         max_height=architecture.max_positions * architecture.pixels_per_cell * architecture.patch[0],
     )
     _refuse_unfit(checkpoint, capabilities)
     return capabilities
+
+
+def _pictures_of(checkpoint: Checkpoint, file: MadeForFile) -> PictureSupport:
+    """What the family takes, unless the file says otherwise: the 5B was trained for a first picture alone."""
+    architecture = checkpoint.architecture
+    if architecture.reads_pictures:
+        last = architecture.image_dim is None or architecture.reads_two_embeddings
+        return PictureSupport(
+            first=True, last=last, sections=True, needs_first=True, needs_last=architecture.reads_two_embeddings
+        )
+    if not architecture.expand_timesteps:
+        if file.pictures:
+            raise ModelError(f"{checkpoint.name!r}: {FILE}: pictures are for models with expand_timesteps")
+        return PictureSupport()
+    taken = set(file.pictures if file.pictures is not None else ["first"])
+    if "strength" in taken and architecture.scheduler_class != "FlowMatchEulerDiscreteScheduler":
+        raise ModelError(f"{checkpoint.name!r}: {FILE}: a strength needs a FlowMatchEulerDiscreteScheduler")
+    return PictureSupport(given=True, **dict.fromkeys(taken, True))
 
 
 def _family_of(architecture: Architecture) -> MadeFor:

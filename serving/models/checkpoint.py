@@ -23,13 +23,21 @@ COMPONENT_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
     "transformer_2": ("WanTransformer3DModel",),
     "vae": ("AutoencoderKLWan",),
     "text_encoder": ("UMT5EncoderModel", "T5EncoderModel"),
+    "image_encoder": ("CLIPVisionModel", "CLIPVisionModelWithProjection"),
+    "image_processor": ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"),
     "scheduler": ("FlowMatchEulerDiscreteScheduler", "UniPCMultistepScheduler"),
 }
 SIZES: Final = (
     "patch_size", "in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim",
-    "text_dim", "freq_dim", "rope_max_seq_len",
+    "text_dim", "freq_dim", "rope_max_seq_len", "image_dim", "added_kv_proj_dim", "pos_embed_seq_len",
 )  # fmt: skip
 """Keys of a transformer's config in which two experts must agree."""
+
+PIPELINE_CLASSES: Final = ("WanPipeline", "WanImageToVideoPipeline")
+"""What a checkpoint may say that it is."""
+
+MASK_CHANNELS: Final = 4
+"""Channels of the mask that image-to-video models read: one for each frame of a latent."""
 
 HASHED: Final = (".safetensors", ".json", ".model", ".txt")
 
@@ -54,11 +62,23 @@ class Architecture:
     """Of the timesteps; the first expert takes those at or above it. None: one expert."""
     expand_timesteps: bool
     """True if the model takes one timestep per token (Wan 2.2 5B)."""
+    reads_pictures: bool
+    """True if it reads a mask and encoded pictures beside its latents (Wan image-to-video)."""
+    image_dim: int | None
+    """Dimension of the picture embeddings that it reads too (Wan 2.1 image-to-video)."""
+    reads_two_embeddings: bool
+    """True if those are of a first and a last picture (Wan 2.1 FLF2V)."""
 
     @property
     def expert_components(self) -> tuple[str, ...]:
         """The transformers, from the noisiest."""
         return ("transformer",) if self.boundary_ratio is None else ("transformer", "transformer_2")
+
+    @property
+    def weighty_components(self) -> tuple[str, ...]:
+        """What has weights."""
+        pictures = () if self.image_dim is None else ("image_encoder",)
+        return (*self.expert_components, "vae", "text_encoder", *pictures)
 
     def expert_of(self, timestep: float) -> int:
         """Index of the expert that predicts at this noise level."""
@@ -83,13 +103,14 @@ class Checkpoint:
         if self.snapshot is not None:
             self.snapshot.fetch(component)
         folder = self.folder / component
-        if component not in ("scheduler", "tokenizer"):
+        if component not in ("scheduler", "tokenizer", "image_processor"):
             read_weight_headers(folder, self.name)
         return folder
 
     def weights_hash(self) -> str:
         """sha256 over every weight and config, in order of their paths. Fetches what is missing. Raises ModelError."""
-        components = (*self.architecture.expert_components, "vae", "text_encoder", "tokenizer", "scheduler")
+        pictures = () if self.architecture.image_dim is None else ("image_processor",)
+        components = (*self.architecture.weighty_components, "tokenizer", "scheduler", *pictures)
         for component in components:
             self.fetch(component)
         total = hashlib.sha256()
@@ -101,18 +122,20 @@ class Checkpoint:
 def read_checkpoint(name: str, folder: Path, snapshot: Snapshot | None = None) -> Checkpoint:
     """Reads the configs of a checkpoint and refuses what Longtake cannot render with. Raises ModelError."""
     index = read_config(folder / "model_index.json", name, mark_allowed=True)
-    if index.get("_class_name") != "WanPipeline":
+    if index.get("_class_name") not in PIPELINE_CLASSES:
         raise ModelError(
-            f"{name!r} is a {index.get('_class_name')!r} by its model_index.json; Longtake renders text-to-video"
-            " checkpoints of the class 'WanPipeline'"
+            f"{name!r} is a {index.get('_class_name')!r} by its model_index.json; Longtake renders checkpoints of the"
+            f" classes {' and '.join(map(repr, PIPELINE_CLASSES))}"
         )
-    boundary = index.share("boundary_ratio")
-    components = [part for part in COMPONENT_CLASSES if part != "transformer_2" or boundary is not None]
+    left_out = set() if index.share("boundary_ratio") is not None else {"transformer_2"}
+    if read_config(folder / "transformer" / "config.json", name).get("image_dim") is None:
+        left_out |= {"image_encoder", "image_processor"}
+    components = [part for part in COMPONENT_CLASSES if part not in left_out]
     classes = {component: _class_of(index, component, name) for component in components}
     architecture = _read_architecture(name, folder, index, classes)
     checkpoint = Checkpoint(name=name, folder=folder, architecture=architecture, snapshot=snapshot)
     if snapshot is None:
-        for component in (*architecture.expert_components, "vae", "text_encoder"):
+        for component in architecture.weighty_components:
             checkpoint.fetch(component)
     return checkpoint
 
@@ -134,7 +157,7 @@ def _read_architecture(name: str, folder: Path, index: ConfigFile, classes: Mapp
     # What a config leaves out is the default of diffusers' class.
     channels = vae.integer("z_dim", 16)
     patch = _read_patch(transformer)
-    _refuse_other_inputs(transformer, channels)
+    reads_pictures = _reads_pictures(transformer, channels)
     _check_statistics(vae, channels)
     for key in ("shift", "flow_shift"):
         scheduler.positive(key, 1.0)
@@ -150,6 +173,9 @@ def _read_architecture(name: str, folder: Path, index: ConfigFile, classes: Mapp
         num_train_timesteps=scheduler.integer("num_train_timesteps", 1000),
         boundary_ratio=boundary,
         expand_timesteps=index.flag("expand_timesteps", default=False),
+        reads_pictures=reads_pictures,
+        image_dim=None if transformer.get("image_dim") is None else transformer.integer("image_dim", 1280),
+        reads_two_embeddings=transformer.get("pos_embed_seq_len") is not None,
     )
     if boundary is not None:
         _refuse_unlike(transformer, read_config(folder / "transformer_2" / "config.json", name))
@@ -168,15 +194,19 @@ def _read_patch(transformer: ConfigFile) -> tuple[int, int]:
     return patch[1], patch[2]
 
 
-def _refuse_other_inputs(transformer: ConfigFile, channels: int) -> None:
-    """Raises ModelError for a transformer that does not take latents, and nothing else, to latents."""
-    if transformer.integer("in_channels", 16) != channels or transformer.get("image_dim") is not None:
+def _reads_pictures(transformer: ConfigFile, channels: int) -> bool:
+    """Whether a transformer reads a mask and encoded pictures beside its latents. Raises ModelError for one that takes
+    other things than latents, or those, to latents."""
+    beside = transformer.integer("in_channels", 16) - channels
+    if beside not in (0, MASK_CHANNELS + channels) or (transformer.get("image_dim") is not None and not beside):
         raise ModelError(
-            f"{transformer.model!r} wants an image beside the prompt; Longtake renders from text alone for now"
+            f"{transformer.model!r}: its transformer reads {channels + beside} channels; Longtake knows those that read"
+            f" {channels}, latents alone, and {2 * channels + MASK_CHANNELS}, with a mask and pictures beside them"
         )
     predicted = transformer.get("out_channels", 16)
     if predicted and transformer.integer("out_channels", 16) != channels:  # null: as many as come in
         raise transformer.unfit("out_channels", f"{channels}, the channels of the VAE's latents")
+    return bool(beside)
 
 
 def _refuse_unlike(first: ConfigFile, second: ConfigFile) -> None:

@@ -4,11 +4,13 @@ Legend: N latents, C latent channels, h, w latent height and width; B batch; L t
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from serving.models.beside import read_beside
 from serving.models.checkpoint import Checkpoint
 from serving.models.devices import GuidanceBatching, device_product
 from serving.models.libraries import load_library
@@ -18,7 +20,7 @@ from serving.models.quiet import quiet_loading
 from serving.models.sequence_parallel import SplitSequences, split_by_diffusers, split_over
 from sharding.attention import choose_backend
 from sharding.capabilities import Capabilities
-from sharding.denoiser import PromptPart
+from sharding.denoiser import NOTHING_BESIDE, PromptPart
 from sharding.gang_groups import GangGroups
 from sharding.guidance import guide, share_branches
 
@@ -27,6 +29,20 @@ ATTENTION = "native"
 
 ContextParallel = Literal["longtake", "diffusers"]
 """Who splits sequences over the ranks of a gang. diffusers' own way is a rival to compare ours with, on GPUs alone."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One window as the transformer is given it, without the prompts."""
+
+    latents_1CNhw: Tensor
+    """With what is read beside them."""
+    timesteps_1L: Tensor
+    """[1], or one per token."""
+    embedding: Tensor | None
+    """Of pictures, [pictures, tokens, dim]."""
+    shown: int
+    """Latents before the window's own, of which nothing is predicted."""
 
 
 class WanDenoiser:
@@ -92,55 +108,83 @@ class WanDenoiser:
         self._expert(0)
 
     @torch.no_grad()
-    def predict(self, latents_NChw: Tensor, *, timestep: float, parts: Sequence[PromptPart], start: int) -> Tensor:
+    def predict(
+        self,
+        latents_NChw: Tensor,
+        *,
+        timestep: float,
+        parts: Sequence[PromptPart],
+        start: int,
+        shares: Sequence[float] = (),
+        beside: Mapping[str, Tensor] = NOTHING_BESIDE,
+    ) -> Tensor:
         """The prediction after guidance, parts mixed by their weights: float32 [N, C, h, w] where the latents are."""
-        assert latents_NChw.shape[0] <= self._capabilities.window, "a window longer than the model holds"
-        latents_1CNhw = latents_NChw.to(self._device, self._dtype).transpose(0, 1)[None].contiguous()
+        window = self._read_window(latents_NChw, timestep, start, shares, beside)
         mixed_NChw = torch.zeros(latents_NChw.shape, device=self._device)
         for part in parts:
             if part.weights.any():
-                prediction_1CNhw = self._predict_guided(latents_1CNhw, timestep, part)
+                prediction_1CNhw = self._predict_guided(window, timestep, part)[:, :, window.shown :]
                 weights_N111 = part.weights.to(self._device, torch.float32).view(-1, 1, 1, 1)
                 mixed_NChw += weights_N111 * prediction_1CNhw[0].transpose(0, 1)
         return mixed_NChw.to(latents_NChw.device)
 
-    def _predict_guided(self, latents_1CNhw: Tensor, timestep: float, part: PromptPart) -> Tensor:
+    def _read_window(
+        self, latents_NChw: Tensor, timestep: float, start: int, shares: Sequence[float], beside: Mapping[str, Tensor]
+    ) -> "_Window":
+        """What the transformer is given for these latents, but the prompts."""
+        architecture = self._checkpoint.architecture
+        latents_NChw, embedding, shown = latents_NChw.to(self._device, self._dtype), None, 0
+        if beside:
+            level = timestep / architecture.num_train_timesteps
+            read = read_beside(beside, start=start, latents=len(latents_NChw), level=level)
+            if read.shown_Chw is not None:
+                latents_NChw, shown = torch.cat([read.shown_Chw[None].to(latents_NChw), latents_NChw]), 1
+            latents_NChw = torch.cat([latents_NChw, read.channels_NChw.to(latents_NChw)], 1)
+            embedding = read.embedding.to(latents_NChw) if read.embedding is not None else None
+        assert len(latents_NChw) <= self._capabilities.window, "a window longer than the model holds"
+        latents_1CNhw = latents_NChw.transpose(0, 1)[None].contiguous()
+        return _Window(latents_1CNhw, self._timesteps(latents_1CNhw, timestep, shares), embedding, shown)
+
+    def _predict_guided(self, window: "_Window", timestep: float, part: PromptPart) -> Tensor:
         index = self._checkpoint.architecture.expert_of(timestep)
         scale = self._capabilities.guidance[index]
         texts = [text.to(self._device, self._dtype) for text in (part.embedding, part.negative)]
         if scale == 1.0:
-            return self._forward(index, latents_1CNhw, timestep, texts[:1])
+            return self._forward(index, window, texts[:1])
         if self._groups.cfg is not None:
             mine = self._groups.shape.coordinates(self._groups.rank).cfg
-            mine_1CNhw = self._forward(index, latents_1CNhw, timestep, texts[mine : mine + 1])
+            mine_1CNhw = self._forward(index, window, texts[mine : mine + 1])
             return guide(*share_branches(mine_1CNhw, group=self._groups.cfg), scale)
         if self._guidance_batching == "batched":
-            both_2CNhw = self._forward(index, latents_1CNhw.expand(2, -1, -1, -1, -1), timestep, texts)
+            both_2CNhw = self._forward(index, window, texts)
         else:
-            both_2CNhw = torch.cat([self._forward(index, latents_1CNhw, timestep, [text]) for text in texts])
+            both_2CNhw = torch.cat([self._forward(index, window, [text]) for text in texts])
         return guide(both_2CNhw[:1], both_2CNhw[1:], scale)
 
-    def _forward(self, expert_index: int, latents_BCNhw: Tensor, timestep: float, texts: Sequence[Tensor]) -> Tensor:
+    def _forward(self, expert_index: int, window: "_Window", texts: Sequence[Tensor]) -> Tensor:
         """`texts` are [tokens, dim], one for each sample of the batch."""
-        expert = self._expert(expert_index)
+        expert, batch = self._expert(expert_index), len(texts)
         with self._prompts[expert_index].together(texts) as texts_BLD:
             output = expert(
-                hidden_states=latents_BCNhw,
-                timestep=self._timesteps(latents_BCNhw, timestep),
+                hidden_states=window.latents_1CNhw.expand(batch, -1, -1, -1, -1),
+                timestep=window.timesteps_1L.expand(batch, *window.timesteps_1L.shape[1:]),
                 encoder_hidden_states=texts_BLD,
+                encoder_hidden_states_image=None if window.embedding is None else window.embedding.repeat(batch, 1, 1),
                 return_dict=False,
             )
         prediction: Tensor = output[0].float()
         return prediction
 
-    def _timesteps(self, latents_BCNhw: Tensor, timestep: float) -> Tensor:
-        """[B], or [B, tokens] for a model that takes one timestep per token."""
-        batch, _, num_latents, height, width = latents_BCNhw.shape
+    def _timesteps(self, latents_1CNhw: Tensor, timestep: float, shares: Sequence[float]) -> Tensor:
+        """[1], or [1, tokens] for a model that takes one timestep per token."""
+        _, _, num_latents, height, width = latents_1CNhw.shape
         if not self._checkpoint.architecture.expand_timesteps:
-            return torch.full((batch,), timestep, device=self._device)
+            assert not shares, "the model has one timestep for all latents"
+            return torch.full((1,), timestep, device=self._device)
         patch_h, patch_w = self._checkpoint.architecture.patch
-        num_tokens = num_latents * (height // patch_h) * (width // patch_w)
-        return torch.full((batch, num_tokens), timestep, device=self._device)
+        tokens = (height // patch_h) * (width // patch_w)
+        each_N = timestep * torch.tensor(shares or [1.0] * num_latents, dtype=torch.float32, device=self._device)
+        return each_N.repeat_interleave(tokens)[None]
 
     def _expert(self, index: int) -> Any:
         if index not in self._experts:

@@ -23,12 +23,28 @@ POCKET_FOLDER = Path(__file__).parent / "pocket" / "checkpoint"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 DESCRIPTIONS = {
-    POCKET: "the small model that ships with Longtake: simple shapes that move, renders on a CPU",
+    POCKET: "the small model that ships with Longtake: simple shapes that move, from words and pictures, on a CPU",
     "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "Wan 2.1 text-to-video, 1.3 B, 832x480",
     "Wan-AI/Wan2.1-T2V-14B-Diffusers": "Wan 2.1 text-to-video, 14 B, 832x480",
     "Wan-AI/Wan2.2-T2V-A14B-Diffusers": "Wan 2.2 text-to-video, two experts of 14 B, 1280x720",
-    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": "Wan 2.2, 5 B, 1280x704 at 24 frames per second",
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": "Wan 2.2, 5 B, 1280x704 at 24 frames per second; first pictures",
+    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": "Wan 2.1 image-to-video, 14 B, 832x480; first pictures",
+    "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers": "Wan 2.1, 14 B, 1280x720; first and last pictures",
+    "Wan-AI/Wan2.2-I2V-A14B-Diffusers": "Wan 2.2 image-to-video, two experts of 14 B; first and last pictures",
 }
+
+_TAKES = {
+    "first": (
+        POCKET,
+        "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
+        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    ),
+    "last": (POCKET, "Wan-AI/Wan2.2-I2V-A14B-Diffusers", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"),
+    "keyframes": (POCKET,),
+    "strength": (POCKET,),
+}
+"""What a model may be asked to take beside prompts (sharding.capabilities.PictureSupport), and known models that do."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,11 @@ def open_model(name: str, *, hub: Hub | None = None) -> "WanModel":
     else:
         raise ModelError(f"unknown model {_shorten(name)}: {_what_is_allowed()}{_did_you_mean(name)}")
     return WanModel(checkpoint=checkpoint, capabilities=describe_capabilities(checkpoint))
+
+
+def models_that_take(ability: str) -> tuple[str, ...]:
+    """Known models that take pictures in this way: `first`, `last`, `keyframes`, `references` or `strength`."""
+    return _TAKES.get(ability, ())
 
 
 def nearest_model(name: str) -> str | None:

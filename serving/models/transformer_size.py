@@ -29,6 +29,12 @@ class TransformerSize:
     """Numbers of a patch of the prediction."""
     cross_norm: bool
     """Whether the cross-attention's input is normed with weights of its own."""
+    image: int
+    """Dimension of picture embeddings; 0 if it reads none."""
+    image_keys: int
+    """Dimension that keys and values of picture embeddings are made from."""
+    image_positions: int
+    """Positions of picture embeddings that it has learned; 0 for one picture."""
 
     @property
     def parameters(self) -> int:
@@ -41,7 +47,18 @@ class TransformerSize:
         time = _linear(self.frequencies, inner) + _linear(inner, inner) + _linear(inner, 6 * inner)
         text = _linear(self.text, inner) + _linear(inner, inner)
         ends = _linear(self.patch_in, inner) + _linear(inner, self.patch_out) + 2 * inner
-        return self.layers * block + time + text + ends
+        return self.layers * (block + self._image_keys) + time + text + ends + self._image_embedder
+
+    @property
+    def _image_keys(self) -> int:
+        """Keys and values of picture embeddings in one block, and the norm of the keys."""
+        return 2 * _linear(self.image_keys, self.inner) + self.inner if self.image else 0
+
+    @property
+    def _image_embedder(self) -> int:
+        image = self.image
+        norms = 2 * image + 2 * self.inner
+        return norms + _linear(image, image) + _linear(image, self.inner) + self.image_positions * image if image else 0
 
 
 def read_transformer_size(config: Path, name: str) -> TransformerSize:
@@ -58,6 +75,9 @@ def read_transformer_size(config: Path, name: str) -> TransformerSize:
         patch_in=cells * channels,
         patch_out=cells * (channels if _is_nothing(content, "out_channels") else content.integer("out_channels", 16)),
         cross_norm=bool(content.get("cross_attn_norm", True)),
+        image=_or_nothing(content, "image_dim"),
+        image_keys=_or_nothing(content, "added_kv_proj_dim"),
+        image_positions=_or_nothing(content, "pos_embed_seq_len"),
     )
 
 
@@ -65,6 +85,10 @@ def bytes_per_number(device: str) -> int:
     """Of the dtype that weights and activations have there: bf16 on a GPU; fp32 on a CPU, since many have no bf16
     units."""
     return 2 if device.startswith("cuda") else 4
+
+
+def _or_nothing(config: ConfigFile, key: str) -> int:
+    return 0 if config.get(key) is None else config.integer(key, 0)
 
 
 def _linear(inputs: int, outputs: int) -> int:

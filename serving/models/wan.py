@@ -1,7 +1,8 @@
 """The Wan family as Longtake opens it: a WanModel knows a checkpoint's configs, and loads what is asked of it.
 
-Covers 2.1 text-to-video, 2.2 A14B (two experts, switched by noise level) and 2.2 5B (one timestep per token). Results
-equal those of diffusers' WanPipeline on the same weights. torch and diffusers are imported by what needs weights, not
+Covers 2.1 text-to-video, image-to-video and FLF2V, 2.2 A14B (two experts, switched by noise level), text- and
+image-to-video, and 2.2 5B (one timestep per token). Results equal those of diffusers' WanPipeline and
+WanImageToVideoPipeline on the same weights. torch and diffusers are imported by what needs weights, not
 by opening a model: commands that only plan start in a fraction of the time.
 """
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from serving.models.codec import WanCodec
+    from serving.models.conditions import PlacedPicture
     from serving.models.denoiser import ContextParallel, WanDenoiser
     from serving.models.devices import GuidanceBatching
     from serving.models.schedulers import DiffusersSolver
+    from sharding.denoiser import Condition
     from sharding.gang_groups import GangGroups
 
 
@@ -77,6 +80,12 @@ class WanModel:
 
         device = device or default_device()
         return encode_prompts(self.checkpoint, texts, dtype=default_dtype(device), device=device)
+
+    def make_condition(self, pictures: "Sequence[PlacedPicture]", *, latents: int) -> "Condition":
+        """What the pictures of a take become, on the CPU. Loads the VAE, and CLIP if it has one. Raises ModelError."""
+        from serving.models.conditions import make_condition
+
+        return make_condition(self.checkpoint, self._vae, pictures, latents=latents, window=self.capabilities.window)
 
     def load_denoiser(
         self,

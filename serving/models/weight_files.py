@@ -16,7 +16,7 @@ from typing import Any, Final, TypeGuard
 from serving.errors import ModelError
 from serving.models.config_files import is_integer, read_config, shorten
 
-STEMS: Final = {"text_encoder": "model"}
+STEMS: Final = {"text_encoder": "model", "image_encoder": "model"}
 """What transformers calls its files of weights; those of other components are called as diffusers does."""
 
 DIFFUSERS_STEM: Final = "diffusion_pytorch_model"

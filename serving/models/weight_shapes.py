@@ -17,7 +17,7 @@ from serving.models.weight_files import read_weight_headers
 
 def check_weight_shapes(checkpoint: Checkpoint) -> None:
     """Raises ModelError with the file and the tensor that is of another shape, or missing. Fetches every component."""
-    for component in (*checkpoint.architecture.expert_components, "vae", "text_encoder"):
+    for component in checkpoint.architecture.weighty_components:
         folder = checkpoint.fetch(component)
         _check(folder, _build(folder, checkpoint), checkpoint.name)
 
@@ -45,14 +45,16 @@ def _build(folder: Path, checkpoint: Checkpoint) -> Any:
     try:
         with quiet_loading(), torch.device("meta"):
             if folder.name == "text_encoder":
-                return _build_text_encoder(folder, checkpoint.architecture.text_encoder_class)
+                return _build_of_transformers(folder, checkpoint.architecture.text_encoder_class)
+            if folder.name == "image_encoder":
+                return _build_of_transformers(folder, "CLIPVisionModel")
             return _build_of_diffusers(folder)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{checkpoint.name!r}: {folder.name}/config.json describes no model: {reason}") from error
 
 
-def _build_text_encoder(folder: Path, class_name: str) -> Any:
+def _build_of_transformers(folder: Path, class_name: str) -> Any:
     owner = getattr(load_library("transformers"), class_name)
     return owner(owner.config_class.from_pretrained(folder, local_files_only=True))
 

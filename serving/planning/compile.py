@@ -6,18 +6,19 @@ handles. A dissolve of d frames is centred on its cut: floor(d/2) frames before 
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.documents.places import Place
 from serving.errors import Problem, StoryboardError
-from serving.planning.plan import FilmPlan, ShotPlan, TakePlan, TakePrompt
+from serving.planning.pictures import Pictures
+from serving.planning.plan import FilmPlan, ShotPlan, TakePicture, TakePlan, TakePrompt
 from serving.planning.prompt_fitting import FittedPrompt, TokenCounter, fit_prompt
 from serving.settings import QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.capabilities import Capabilities
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.prompts import count_prompts
-from sharding.spans import Frames, FrameSpan, Grid
+from sharding.spans import Frames, FrameSpan, Grid, Latents
 
 MAX_FRAME_PIXELS = 3840 * 2160
 """Pixels of one frame, width times height."""
@@ -34,6 +35,12 @@ class _Draft:
     shots: tuple[ShotPlan, ...]
     dissolve_in: int
     dissolve_out: int
+    pictures: tuple[TakePicture, ...] = ()
+    references: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        return self.head + sum(shot.frames for shot in self.shots) + self.tail
 
     @property
     def head(self) -> int:
@@ -73,6 +80,7 @@ def compile_storyboard(
     fps = storyboard.video.fps or capabilities.fps
     num_steps = QUALITY_STEPS[storyboard.quality] if steps is None else steps
     shots, warnings = _plan_shots(storyboard, fps, tokens)
+    pictures = Pictures(storyboard, capabilities.pictures, capabilities.grid, model_name=model_name)
     groups = _split_takes(shots)
     dissolves = [round_to_frames(seconds, fps) if (seconds := group[0].dissolve_seconds) else 0 for group in groups]
     problems = [
@@ -82,12 +90,18 @@ def compile_storyboard(
     if problems:
         raise StoryboardError(problems)
     seeds = {shot.id: shot.seed for shot in storyboard.shots}
-    planned = []
+    planned: list[tuple[TakePlan, _Work]] = []
     for group, into, out_of in zip(groups, dissolves, [*dissolves[1:], 0], strict=True):
         own_seed = seeds[group[0].id]
         seed = storyboard.seed if own_seed is None else own_seed
         draft = _Draft(seed=seed, shots=tuple(group), dissolve_in=into, dissolve_out=out_of)
-        planned.append(_plan_take(draft, capabilities=capabilities, steps=num_steps))
+        latents = capabilities.grid.latents_for(Frames(draft.frames))
+        landed, unfit = pictures.of_take(group, head=draft.head, latents=latents, fps=fps)
+        problems += unfit
+        draft = replace(draft, pictures=landed, references=pictures.references(group))
+        planned.append(_plan_take(draft, latents, capabilities=capabilities, steps=num_steps))
+    if problems:
+        raise StoryboardError(problems)
     takes = tuple(take for take, _ in planned)
     warnings += _unseen_prompts(storyboard, takes, capabilities)
     latent_steps = num_steps * sum(take.latents for take in takes)
@@ -107,6 +121,7 @@ def compile_storyboard(
         latents_evaluated=sum(take.latents_evaluated for take in takes),
         overlap_waste=sum(work.latents_predicted for _, work in planned) / latent_steps - 1,
         storyboard_hash=storyboard_hash(storyboard),
+        fitting=storyboard.video.fitting,
         warnings=tuple(warnings),
     )
 
@@ -188,11 +203,16 @@ def _split_takes(shots: Sequence[ShotPlan]) -> list[list[ShotPlan]]:
     return takes
 
 
-def _plan_take(draft: _Draft, *, capabilities: Capabilities, steps: int) -> tuple[TakePlan, _Work]:
+def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, steps: int) -> tuple[TakePlan, _Work]:
     grid = capabilities.grid
-    latents = grid.latents_for(Frames(draft.head + sum(shot.frames for shot in draft.shots) + draft.tail))
     prompts = _plan_prompts(draft, grid)
-    work = _plan_work(latents, [prompt.start_latent for prompt in prompts[1:]], window=capabilities.window, steps=steps)
+    given = capabilities.pictures.given
+    shares = _plan_shares(draft.pictures, latents) if given else ()
+    # A window behind the first picture is shown it in a latent of its own, which takes the place of another.
+    shown = 1 if draft.pictures and not given and latents > capabilities.window else 0
+    window = capabilities.window - shown
+    changes = [prompt.start_latent for prompt in prompts[1:]]
+    work = _plan_work(latents, changes, shares, window=window, steps=steps, shown=shown)
     take = TakePlan(
         key=draft.shots[0].id,
         seed=draft.seed,
@@ -203,6 +223,10 @@ def _plan_take(draft: _Draft, *, capabilities: Capabilities, steps: int) -> tupl
         tail=draft.tail,
         dissolve_in=draft.dissolve_in,
         prompts=prompts,
+        pictures=draft.pictures,
+        references=draft.references,
+        shares=shares,
+        window=window,
         chunks_per_step=work.chunks_per_step,
         calls=sum(work.chunks_per_step),
         evaluations=work.evaluations,
@@ -225,16 +249,27 @@ def _plan_prompts(draft: _Draft, grid: Grid) -> tuple[TakePrompt, ...]:
     return tuple(prompts)
 
 
-def _plan_work(latents: int, changes: Sequence[int], *, window: int, steps: int) -> _Work:
+def _plan_shares(pictures: Sequence[TakePicture], latents: int) -> tuple[float, ...]:
+    share = {picture.latent: 1 - picture.strength for picture in pictures}
+    return tuple(share.get(n, 1.0) for n in range(latents)) if pictures else ()
+
+
+def _plan_work(
+    latents: int, changes: Sequence[int], shares: Sequence[float], *, window: int, steps: int, shown: int
+) -> _Work:
     limits = ChunkLimits(window=window)
-    cover = [plan_chunks(latents, limits, step, steps) for step in range(steps)]
+    cover = [
+        [span for span in plan_chunks(latents, limits, step, steps) if not shares or any(shares[n] for n in span)]
+        for step in range(steps)
+    ]  # what is given needs no call
     spans = [span for spans in cover for span in spans]
     parts = [count_prompts(changes, span) for span in spans]
+    lengths = [len(span) + (shown if span.start else 0) for span in spans]
     return _Work(
         chunks_per_step=tuple(len(spans) for spans in cover),
         evaluations=sum(parts),
-        latents_evaluated=sum(num * len(span) for num, span in zip(parts, spans, strict=True)),
-        latents_predicted=sum(len(span) for span in spans),
+        latents_evaluated=sum(num * length for num, length in zip(parts, lengths, strict=True)),
+        latents_predicted=sum(lengths),
     )
 
 

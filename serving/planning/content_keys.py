@@ -35,6 +35,10 @@ def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str], 
         "frames": take.frames - take.surplus,
         "prompts": [[prompt.text, prompt.negative, prompt.start_latent] for prompt in take.prompts],
     }
+    if take.assets:
+        parts["pictures"] = [[picture.asset, picture.latent, picture.strength] for picture in take.pictures]
+        parts["references"] = list(take.references)
+        parts["fitting"] = [plan.fitting.fit, plan.fitting.background]
     if owner:
         parts["owner"] = owner
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from serving.errors import Problem
+from serving.pictures.fitting import Fitting
 from sharding.spans import FrameSpan
 
 Transition = Literal["cut", "continue", "dissolve"]
@@ -44,6 +45,27 @@ class TakePrompt:
     start_latent: int
 
 
+PicturePlace = Literal["first", "last", "keyframe"]
+"""Which key of a shot a picture stood at: image, last_image or keyframes."""
+
+
+@dataclass(frozen=True)
+class TakePicture:
+    """A picture of a take and the latent that it becomes."""
+
+    asset: str
+    """sha256 of its bytes, hexadecimal."""
+    place: PicturePlace
+    shot: str
+    """Id of the shot that has it."""
+    latent: int
+    strength: float
+    frame: int
+    """Frame of the take that was asked for."""
+    real_frame: int
+    """Frame of the take at which it lands: the last one of its latent."""
+
+
 @dataclass(frozen=True)
 class TakePlan:
     """One latent timeline: a maximal run of shots joined by `continue`.
@@ -66,6 +88,14 @@ class TakePlan:
     """Frames of the dissolve into this take, centred on the cut; 0 if it begins with a cut."""
     prompts: tuple[TakePrompt, ...]
     """By start_latent, which ascends from 0."""
+    pictures: tuple[TakePicture, ...]
+    """By latent, of which each has at most one."""
+    references: tuple[str, ...]
+    """Assets: pictures of the characters in it, for models that take references."""
+    shares: tuple[float, ...]
+    """Per latent: its noise level as a share of its step's; 0: it is given. Empty if all have the step's."""
+    window: int
+    """The most latents of one of its chunks."""
     chunks_per_step: tuple[int, ...]
     calls: int
     """Chunks over all steps: what gangs are sent."""
@@ -83,6 +113,11 @@ class TakePlan:
     def surplus(self) -> int:
         """Frames rendered only because the model's grid has no length between."""
         return self.frames - self.head - self.shot_frames - self.tail
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Every picture that it is made from, each once, in order of their hashes."""
+        return tuple(sorted({*(picture.asset for picture in self.pictures), *self.references}))
 
     @property
     def prompt_changes(self) -> tuple[int, ...]:
@@ -113,6 +148,8 @@ class FilmPlan:
     overlap_waste: float
     """Latents predicted / (latents * steps) - 1: the redundant work of overlapping chunks, prompts counted once."""
     storyboard_hash: str
+    fitting: Fitting
+    """How its pictures are brought to its size."""
     warnings: tuple[Problem, ...] = ()
     """What the storyboard says and the film will not show, such as the end of a prompt that is too long."""
 
@@ -166,10 +203,33 @@ def _take_json(take: TakePlan, fps: int) -> Json:
             {"text": prompt.text, "negative": prompt.negative, "start_latent": prompt.start_latent}
             for prompt in take.prompts
         ],
+        **_pictures_json(take, fps),
         "chunks_per_step": list(take.chunks_per_step),
         "calls": take.calls,
         "evaluations": take.evaluations,
         "latents_evaluated": take.latents_evaluated,
+    }
+
+
+def _pictures_json(take: TakePlan, fps: int) -> Json:
+    """Nothing for a take of words alone. Frames and seconds are of the film."""
+    start = take.shots[0].film.start - take.head
+    pictures = [
+        {
+            "asset": picture.asset,
+            "shot": picture.shot,
+            "place": picture.place,
+            "strength": picture.strength,
+            "latent": picture.latent,
+            "requested_frame": start + picture.frame,
+            "real_frame": start + picture.real_frame,
+            "real_seconds": (start + picture.real_frame) / fps,
+        }
+        for picture in take.pictures
+    ]
+    return {
+        **({"pictures": pictures} if pictures else {}),
+        **({"references": list(take.references)} if take.references else {}),
     }
 
 

@@ -1,14 +1,14 @@
 """pydantic's errors in a user's words: the path as written, the value, what is allowed, the nearest match."""
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from serving.documents.places import Lines, Place, find_nearest, show
 from serving.errors import Problem
-from serving.storyboard.schema import TRANSITION_TAGS, Allowed, Storyboard
+from serving.storyboard.schema import FORM_TAGS, Allowed, Storyboard
 
 _ROOT = Allowed("a mapping with at least version and shots")
 
@@ -56,11 +56,12 @@ def _explain_one(detail: Any, lines: Lines) -> Problem:
 
 
 def _place(loc: tuple[int | str, ...]) -> Place:
-    """The place without the tag that pydantic puts after a transition's key."""
-    before = ("", *loc)
-    return tuple(
-        part for part, last in zip(loc, before, strict=False) if not (last == "transition" and part in TRANSITION_TAGS)
-    )
+    """The place without the tag that pydantic puts after the key of a value that has two forms."""
+    return tuple(part for k, part in enumerate(loc) if not (part in FORM_TAGS and _has_forms(loc[:k])))
+
+
+def _has_forms(loc: tuple[int | str, ...]) -> bool:
+    return loc[-1:] == ("transition",) or (len(loc) == 2 and loc[0] == "characters")
 
 
 def _show_input(value: object) -> str:
@@ -76,9 +77,9 @@ def _nearest_key(detail: Any) -> str | None:
 def _fields_around(place: Place) -> list[str]:
     """The keys known in the mapping that holds the place."""
     model: type[BaseModel] = Storyboard
-    for field in _fields_along(place[:-1]):
+    for _, field in _fields_along(place[:-1]):
         model = _model_in(field.annotation) or model
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _allowed(place: Place) -> Allowed:
@@ -86,22 +87,30 @@ def _allowed(place: Place) -> Allowed:
     fields = list(_fields_along(place))
     if not fields:
         return _ROOT
-    allowed = next(meta for meta in fields[-1].metadata if isinstance(meta, Allowed))
-    own = sum(isinstance(part, str) for part in place) == len(fields) and not isinstance(place[-1], int)
-    return allowed if own or not allowed.item else Allowed(allowed.item)
+    depth, field = fields[-1]
+    allowed = next(meta for meta in field.metadata if isinstance(meta, Allowed))
+    return allowed if depth == len(place) or not allowed.item else Allowed(allowed.item)
 
 
-def _fields_along(place: Place) -> Iterator[FieldInfo]:
-    """The fields that the place leads through, from the root."""
+def _fields_along(place: Place) -> Iterator[tuple[int, FieldInfo]]:
+    """The fields that the place leads through, from the root, each with how many parts lead to it. Indices and the free
+    keys of a mapping lead through none."""
     model: type[BaseModel] | None = Storyboard
-    for part in place:
-        if isinstance(part, int):
+    free_key = False
+    for depth, part in enumerate(place, start=1):
+        if isinstance(part, int) or free_key:
+            free_key = False
             continue
-        field = model.model_fields.get(part) if model is not None else None
+        field = _field(model, part)
         if field is None:
             return
-        yield field
-        model = _model_in(field.annotation)
+        yield depth, field
+        model, free_key = _model_in(field.annotation), get_origin(field.annotation) is dict
+
+
+def _field(model: type[BaseModel] | None, key: str) -> FieldInfo | None:
+    fields = model.model_fields.items() if model is not None else ()
+    return next((field for name, field in fields if key == (field.alias or name)), None)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -34,14 +34,20 @@ class _Draft:
 
     @cached_property
     def characters(self) -> dict[str, str]:
-        """Name -> description, where both are text."""
+        """Name -> description, if both are text."""
         raw = self.root.get("characters")
-        return {k: v for k, v in raw.items() if isinstance(v, str)} if isinstance(raw, Mapping) else {}
+        texts = {k: _description(v) for k, v in raw.items()} if isinstance(raw, Mapping) else {}
+        return {name: text for name, text in texts.items() if text is not None}
 
     def text(self, key: str) -> str:
         """The text at a key of the root, or nothing."""
         value = self.root.get(key)
         return value if isinstance(value, str) else ""
+
+
+def _description(character: object) -> str | None:
+    text = character.get("text") if isinstance(character, Mapping) else character
+    return text if isinstance(text, str) else None
 
 
 def check_rules(value: object, lines: Lines) -> list[Problem]:
@@ -128,6 +134,16 @@ def _seeds_begin_takes(draft: _Draft) -> Iterator[Problem]:
             yield draft.lines.problem(("shots", index, "seed"), message, value=show(shot["seed"]))
 
 
+def _keyframes_lie_in_their_shot(draft: _Draft) -> Iterator[Problem]:
+    for index, shot in draft.shots.items():
+        keyframes, seconds = shot.get("keyframes"), _seconds(shot)
+        for k, keyframe in enumerate(keyframes if isinstance(keyframes, list) else []):
+            at = keyframe.get("at") if isinstance(keyframe, Mapping) else None
+            if isinstance(at, int | float) and not isinstance(at, bool) and seconds is not None and at > seconds:
+                message = f"must lie within its shot, which is {seconds:g} seconds long"
+                yield draft.lines.problem(("shots", index, "keyframes", k, "at"), message, value=show(at))
+
+
 def _film_is_not_too_long(draft: _Draft) -> Iterator[Problem]:
     lengths = [s for shot in draft.shots.values() if (s := _seconds(shot)) is not None]
     if sum(lengths) > MAX_FILM_S and max(lengths) <= MAX_FILM_S:
@@ -147,5 +163,6 @@ _RULES: tuple[Callable[[_Draft], Iterator[Problem]], ...] = (
     _ids_differ,
     _first_shot_begins_with_a_cut,
     _seeds_begin_takes,
+    _keyframes_lie_in_their_shot,
     _film_is_not_too_long,
 )

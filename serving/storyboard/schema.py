@@ -6,8 +6,10 @@ from here, so they cannot disagree.
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -26,7 +28,8 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from serving.documents.places import Lines
+from serving.documents.places import Lines, Place
+from serving.pictures.fitting import COLOUR, Fit, Fitting
 from serving.settings import (
     MAX_CHARACTERS,
     MAX_MODEL_CHARS,
@@ -54,13 +57,22 @@ MAX_FPS = 60
 """Frames per second of a film; the least is 1."""
 
 
+MAX_KEYFRAMES = 32
+"""Keyframes of one shot, its first and last picture not counted."""
+
+MAX_REFERENCES = 4
+"""Pictures of one character."""
+
+MAX_PICTURE_CHARS = 1000
+"""Characters of a picture's path or address."""
+
 _MEANING = {"own_keys": False}
 """Context of a dump that leaves out what means nothing."""
 
 Quality = Literal["draft", "standard", "final"]
 
-TRANSITION_TAGS = ("(word)", "(table)")
-"""Names that pydantic puts into the place of an error to tell the two forms of a transition apart."""
+FORM_TAGS = ("(word)", "(table)")
+"""Names that pydantic puts into the place of an error to tell apart the two forms that a value may have."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,13 @@ class _Part(BaseModel):
     """A mapping with known keys. Other keys that begin with "x-" are the user's own: they are kept and written out
     again, and mean nothing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"patternProperties": {"^x-": {}}})
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, serialize_by_alias=True, json_schema_extra={"patternProperties": {"^x-": {}}}
+    )
+
+    _LATER_KEYS: ClassVar[frozenset[str]] = frozenset()
+    """Keys that the language got after its first release: they are not written where they say nothing, so that a
+    storyboard without them keeps the form, and the hash, that it always had."""
 
     _own_keys: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -98,7 +116,11 @@ class _Part(BaseModel):
     @model_serializer(mode="wrap")
     # pydantic would take a return type for the schema of what is written.
     def _write_own_keys(self, write: SerializerFunctionWrapHandler, info: SerializationInfo):  # type: ignore[no-untyped-def]
-        return {**write(self), **({} if info.context == _MEANING else self._own_keys)}
+        silent: dict[str, tuple[Any, ...]] = {
+            key: (type(self).model_fields[key].default, []) for key in self._LATER_KEYS
+        }
+        written = {key: value for key, value in write(self).items() if value not in silent.get(key, ())}
+        return {**written, **({} if info.context == _MEANING else self._own_keys)}
 
 
 _A_SIDE = Allowed(f"a whole number of pixels from {MIN_SIDE_PIXELS} to {MAX_SIDE_PIXELS}")
@@ -109,6 +131,11 @@ _Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
 
 _SOME_WORDS = Allowed(f"text of at most {MAX_WORDS_CHARS} characters")
 _Words = Annotated[str, Field(max_length=MAX_WORDS_CHARS)]
+
+_A_PICTURE = Allowed(
+    "the path of a PNG, JPEG, WebP or AVIF picture, relative to the storyboard, or sha256: and 64 digits of an asset"
+)
+_Picture = Annotated[str, Field(min_length=1, max_length=MAX_PICTURE_CHARS, pattern=r"\S")]
 
 _CHARACTER_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,39}$"
 _SHOT_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -127,6 +154,8 @@ def _hide_default(schema: dict[str, Any]) -> None:
 class Video(_Part):
     """Size and speed of the film; what is left out is what the model was made for."""
 
+    _LATER_KEYS = frozenset({"fit", "background"})
+
     width: Annotated[_Side | None, _A_SIDE] = Field(default=None, description="Pixels; a multiple of the model's grid.")
     height: Annotated[_Side | None, _A_SIDE] = Field(
         default=None, description="Pixels; a multiple of the model's grid."
@@ -135,6 +164,18 @@ class Video(_Part):
         Annotated[int, Field(strict=True, ge=1, le=MAX_FPS)] | None,
         Allowed(f"a whole number of frames per second from 1 to {MAX_FPS}"),
     ] = Field(default=None, description="Frames per second.")
+    fit: Annotated[Fit, Allowed("cover or contain", choices=("cover", "contain"))] = Field(
+        default="cover",
+        description="How pictures of another shape fill the frame: cropped to cover it, or contained between bars.",
+    )
+    background: Annotated[
+        Annotated[str, Field(pattern=f"^{COLOUR.pattern}$")], Allowed('a colour such as "#1a2b3c", in quotes')
+    ] = Field(default="#000000", description="Colour of the bars, and behind what is transparent in a picture.")
+
+    @property
+    def fitting(self) -> Fitting:
+        """How the film's pictures are brought to its size."""
+        return Fitting(self.fit, self.background)
 
 
 class Dissolve(_Part):
@@ -147,20 +188,58 @@ class Dissolve(_Part):
     ] = Field(description="Seconds that both shots are seen, half of it before the cut.")
 
 
-def _transition_tag(value: object) -> str | None:
-    if isinstance(value, dict | Dissolve):
-        return TRANSITION_TAGS[1]
-    return TRANSITION_TAGS[0] if isinstance(value, str) else None
+def _form_tag(value: object) -> str | None:
+    if isinstance(value, dict | BaseModel):
+        return FORM_TAGS[1]
+    return FORM_TAGS[0] if isinstance(value, str) else None
 
 
 Transition = Annotated[
-    Annotated[Literal["cut", "continue"], Tag(TRANSITION_TAGS[0])] | Annotated[Dissolve, Tag(TRANSITION_TAGS[1])],
-    Discriminator(_transition_tag),
+    Annotated[Literal["cut", "continue"], Tag(FORM_TAGS[0])] | Annotated[Dissolve, Tag(FORM_TAGS[1])],
+    Discriminator(_form_tag),
 ]
+
+_A_DESCRIPTION = Allowed(f"text of 1 to {MAX_WORDS_CHARS} characters")
+_Description = Annotated[str, Field(min_length=1, max_length=MAX_WORDS_CHARS, pattern=r"\S")]
+
+
+class Character(_Part):
+    """A person or thing with pictures of it."""
+
+    text: Annotated[_Description, _A_DESCRIPTION] = Field(description="What prompts say in the place of its name.")
+    images: Annotated[
+        tuple[_Picture, ...],
+        Field(min_length=1, max_length=MAX_REFERENCES),
+        Allowed(f"a list of 1 to {MAX_REFERENCES} pictures", item=_A_PICTURE.words),
+    ] = Field(description="What it looks like, at no particular time.")
+    as_: Annotated[
+        Literal["reference", "first_frame"],
+        Allowed("reference or first_frame", choices=("reference", "first_frame")),
+    ] = Field(
+        default="reference",
+        alias="as",
+        description="first_frame: its first picture is the first frame of the first shot that names it.",
+    )
+
+
+class Keyframe(_Part):
+    """A picture at a time of a shot."""
+
+    at: Annotated[
+        float,
+        Field(strict=True, ge=0, le=MAX_SHOT_S, allow_inf_nan=False),
+        Allowed("a number of seconds from the start of the shot, within it"),
+    ] = Field(description="Seconds from the start of the shot.")
+    image: Annotated[_Picture, _A_PICTURE] = Field(description="The picture.")
+    strength: Annotated[
+        float, Field(strict=True, gt=0, le=1, allow_inf_nan=False), Allowed("a number above 0, at most 1")
+    ] = Field(default=1.0, description="1: the film shows this picture; less: something like it.")
 
 
 class Shot(_Part):
     """One prompt with a length; the unit that a person edits."""
+
+    _LATER_KEYS = frozenset({"image", "last_image", "keyframes"})
 
     id: Annotated[
         str,
@@ -190,6 +269,15 @@ class Shot(_Part):
     negative: Annotated[_Words | None, _SOME_WORDS] = Field(
         default=None, description="What is not wanted, instead of the storyboard's negative."
     )
+    image: Annotated[_Picture | None, _A_PICTURE] = Field(default=None, description="The picture at its first frame.")
+    last_image: Annotated[_Picture | None, _A_PICTURE] = Field(
+        default=None, description="The picture at its last frame."
+    )
+    keyframes: Annotated[
+        tuple[Keyframe, ...],
+        Field(max_length=MAX_KEYFRAMES),
+        Allowed(f"a list of at most {MAX_KEYFRAMES} keyframes", item="a mapping with at least at and image"),
+    ] = Field(default=(), description="Pictures at other times of the shot.")
 
 
 class Storyboard(_Part):
@@ -223,12 +311,15 @@ class Storyboard(_Part):
     characters: Annotated[
         dict[
             Annotated[str, Field(pattern=_CHARACTER_NAME)],
-            Annotated[str, Field(min_length=1, max_length=MAX_WORDS_CHARS, pattern=r"\S")],
+            Annotated[
+                Annotated[_Description, Tag(FORM_TAGS[0])] | Annotated[Character, Tag(FORM_TAGS[1])],
+                Discriminator(_form_tag),
+            ],
         ],
         Field(max_length=MAX_CHARACTERS),
         Allowed(
             f"a mapping of at most {MAX_CHARACTERS} names to descriptions",
-            item=f"text of 1 to {MAX_WORDS_CHARS} characters",
+            item=f"{_A_DESCRIPTION.words}, or a mapping of text and images",
             key='a letter followed by at most 39 letters, digits, "-" and "_"',
         ),
     ] = Field(
@@ -259,7 +350,58 @@ class Storyboard(_Part):
 
     def written_prompt(self, shot: Shot) -> str:
         """The shot's prompt with its characters written out, without the style."""
-        return write_out(shot.prompt, self.characters)
+        return write_out(shot.prompt, {name: described(character) for name, character in self.characters.items()})
+
+    def pictures(self) -> Iterator[tuple[Place, str]]:
+        """Every picture with its place, in the order of the file's keys: shots last."""
+        for name, character in self.characters.items():
+            if isinstance(character, Character):
+                yield from ((("characters", name, "images", k), image) for k, image in enumerate(character.images))
+        for index, shot in enumerate(self.shots):
+            for key in ("image", "last_image"):
+                if (image := getattr(shot, key)) is not None:
+                    yield ("shots", index, key), image
+            for k, keyframe in enumerate(shot.keyframes):
+                yield ("shots", index, "keyframes", k, "image"), keyframe.image
+
+    def with_pictures(self, names: Mapping[str, str]) -> "Storyboard":
+        """The same with pictures called otherwise: names[old] = new; those that are not in it stay."""
+
+        def renamed(picture: str) -> str:
+            return names.get(picture, picture)
+
+        characters = {
+            name: character
+            if isinstance(character, str)
+            else character.model_copy(update={"images": tuple(map(renamed, character.images))})
+            for name, character in self.characters.items()
+        }
+        shots = tuple(
+            shot.model_copy(
+                update={
+                    "image": shot.image and renamed(shot.image),
+                    "last_image": shot.last_image and renamed(shot.last_image),
+                    "keyframes": tuple(k.model_copy(update={"image": renamed(k.image)}) for k in shot.keyframes),
+                }
+            )
+            for shot in self.shots
+        )
+        return self.model_copy(update={"characters": characters, "shots": shots})
+
+
+def described(character: str | Character) -> str:
+    """What prompts say in the place of a character's name."""
+    return character if isinstance(character, str) else character.text
+
+
+ASSET = re.compile(r"sha256:([0-9a-f]{64})")
+"""How a storyboard names an asset that was sent."""
+
+
+def asset_of(picture: str) -> str | None:
+    """The sha256 of the asset that a picture is, hexadecimal; None for a path or an address."""
+    match = ASSET.fullmatch(picture)
+    return match[1] if match else None
 
 
 def default_shot_id(index: int) -> str:

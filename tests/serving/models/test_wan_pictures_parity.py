@@ -1,0 +1,124 @@
+"""One window with pictures equals diffusers' own WanImageToVideoPipeline, bit for bit, on the same weights and noise.
+
+Legend: N latents, C channels, h, w latent height and width; H, W pixels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import WanImageToVideoPipeline
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from serving.models.conditions import ClipEncoder, PlacedPicture
+from serving.models.quiet import quiet_loading
+from serving.models.registry import open_model
+from serving.models.testing import PICTURE_VARIANTS, SchedulerKind, Variant, write_tiny_checkpoint
+from serving.models.wan import WanModel
+from sharding.denoiser import Condition, PromptPart
+from sharding.spans import Latents, LatentSpan
+from sharding.timeline import Recipe, Timeline
+
+STEPS = 4
+PROMPT, NEGATIVE = "a red ball moving right", "blurry text"
+
+
+def picture(model: WanModel, seed: int) -> NDArray[np.uint8]:
+    made_for = model.capabilities
+    return np.random.default_rng(seed).integers(0, 256, (made_for.height, made_for.width, 3), dtype=np.uint8)
+
+
+def noise(model: WanModel) -> Tensor:
+    made_for = model.capabilities
+    shape = made_for.latent_shape(width=made_for.width, height=made_for.height)
+    return torch.randn(made_for.window, *shape, generator=torch.Generator().manual_seed(3))
+
+
+def denoise(model: WanModel, noise_NChw: Tensor, condition: Condition) -> Tensor:
+    embedding, negative = model.encode_prompts([PROMPT, NEGATIVE])
+    parts = [PromptPart(embedding, negative, torch.ones(len(noise_NChw)))]
+    denoiser, solver = model.load_denoiser(guidance_batching="split"), model.solver(STEPS)
+    start_NChw = torch.stack([condition.given.get(n, latent) for n, latent in enumerate(noise_NChw)])
+    shares = tuple(0.0 if n in condition.given else 1.0 for n in range(len(noise_NChw))) if condition.given else ()
+    whole = (LatentSpan(0, len(noise_NChw)),)
+    timeline = Timeline(start_NChw, Recipe(solver=solver, cover=lambda step: whole, shares=shares))
+    while not timeline.done:
+        (call,) = timeline.ready()
+        prediction = denoiser.predict(
+            timeline.input_of(call), timestep=solver.timestep(call.step), parts=parts, start=0,
+            shares=timeline.shares_of(call) if shares else (), beside=condition.beside,
+        )  # fmt: skip
+        timeline.accept(call, prediction)
+    return torch.stack([timeline.latent(n) for n in range(timeline.num_latents)])
+
+
+def run_pipeline(model: WanModel, noise_NChw: Tensor, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    with quiet_loading():
+        pipeline = WanImageToVideoPipeline.from_pretrained(model.folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    made_for = model.capabilities
+    latents_BCNhw = pipeline(
+        image=Image.fromarray(pictures[0]),
+        last_image=Image.fromarray(pictures[1]) if len(pictures) > 1 else None,
+        prompt=PROMPT,
+        negative_prompt=NEGATIVE,
+        width=made_for.width,
+        height=made_for.height,
+        num_frames=made_for.grid.frames_of(Latents(made_for.window)),
+        num_inference_steps=STEPS,
+        guidance_scale=made_for.guidance[0],
+        guidance_scale_2=made_for.guidance[1] if len(made_for.guidance) > 1 else None,
+        latents=noise_NChw.transpose(0, 1)[None],
+        max_sequence_length=min(512, pipeline.tokenizer.model_max_length),
+        output_type="latent",
+    ).frames
+    latents_NChw: Tensor = latents_BCNhw[0].transpose(0, 1)
+    return latents_NChw
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "euler"])
+@pytest.mark.parametrize("variant", [variant for variant in PICTURE_VARIANTS if variant != "2.1-flf2v"])
+def test_a_window_with_a_first_picture_has_the_bits_of_diffusers_own_pipeline(
+    tmp_path: Path, variant: Variant, scheduler: SchedulerKind
+) -> None:
+    model = open_model(str(write_tiny_checkpoint(tmp_path, variant, scheduler=scheduler)))
+    first, noise_NChw = picture(model, 1), noise(model)
+    condition = model.make_condition([PlacedPicture(0, False, first)], latents=len(noise_NChw))
+    ours = denoise(model, noise_NChw, condition)
+    theirs = run_pipeline(model, noise_NChw, [first])
+    if model.checkpoint.architecture.expand_timesteps:  # the pipeline puts the picture back in at its end
+        theirs = torch.cat([ours[:1], theirs[1:]])
+    assert ours.std() > 0.1, "a comparison of nothing with nothing"
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("variant", ["2.1-flf2v", "2.2-i2v-a14b"])
+def test_a_window_with_a_first_and_a_last_picture_has_the_bits_of_diffusers_own_pipeline(
+    tmp_path: Path, variant: Variant
+) -> None:
+    model = open_model(str(write_tiny_checkpoint(tmp_path, variant)))
+    first, last, noise_NChw = picture(model, 1), picture(model, 2), noise(model)
+    placed = [PlacedPicture(0, False, first), PlacedPicture(len(noise_NChw) - 1, True, last)]
+    ours = denoise(model, noise_NChw, model.make_condition(placed, latents=len(noise_NChw)))
+    assert torch.equal(ours, run_pipeline(model, noise_NChw, [first, last]))
+    other = [placed[0], PlacedPicture(len(noise_NChw) - 1, True, picture(model, 4))]
+    assert not torch.equal(ours, denoise(model, noise_NChw, model.make_condition(other, latents=len(noise_NChw))))
+
+
+@pytest.mark.parametrize("variant", ["2.2-5b", "2.2-i2v-a14b"])
+def test_a_clip_encoded_latent_by_latent_has_the_bits_of_one_encoded_at_once(tmp_path: Path, variant: Variant) -> None:
+    model = open_model(str(write_tiny_checkpoint(tmp_path, variant)))
+    vae = model._vae
+    clip_CFHW = torch.rand(3, 13, 64, 64, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    with torch.no_grad():
+        mean_CNhw = vae.encode(clip_CFHW[None]).latent_dist.mode()[0]
+    channel = (slice(None), None, None, None)
+    means, deviations = torch.tensor(vae.config.latents_mean)[channel], torch.tensor(vae.config.latents_std)[channel]
+    whole_CNhw = (mean_CNhw - means) * (1.0 / deviations)
+    encoder = ClipEncoder(vae)
+    pieces = [clip_CFHW[:, :1], *clip_CFHW[:, 1:].split(4, dim=1)]
+    assert torch.equal(torch.stack([encoder.encode(piece) for piece in pieces], 1), whole_CNhw)
