@@ -55,7 +55,7 @@ from serving.models.quiet import quiet_loading
 from serving.models.testing import TEXT_DIM, write_tiny_checkpoint
 from serving.render.local.film import render_film
 from serving.render.local.progress import Progress
-from serving.render.messages import Array, CallInput, Part
+from serving.render.messages import Array, CallInput, Part, TakeInputs
 from serving.render.rank import Rank, predict_call
 from serving.render.takes import open_recipe
 from serving.store.records import ENDED, JobStatus
@@ -341,19 +341,19 @@ def _predict(connection: Connection, path: Path, next_call: Any) -> None:
     shape_Chw = model.capabilities.latent_shape(width=plan.width, height=plan.height)
     spans: list[tuple[int, LatentSpan]] = []
     for take in plan.takes:
-        cover = open_recipe(plan, take, capabilities=model.capabilities, solver=solver).cover
+        cover = open_recipe(plan, take, solver=solver).cover
         spans += [(step, span) for step in range(plan.steps) for span in cover(step)]
     assert len(spans) == plan.calls
     prompt = plan.takes[0].prompts[0]
     texts = (prompt.text, prompt.negative)
-    embeddings = {text: e.numpy() for text, e in zip(texts, model.encode_prompts(texts), strict=True)}
+    inputs = TakeInputs({text: e.numpy() for text, e in zip(texts, model.encode_prompts(texts), strict=True)})
     noise = np.random.default_rng(0)
 
     def predict(step: int, span: LatentSpan) -> float:
         begin = time.monotonic()
         latents_nChw = noise.standard_normal((len(span), *shape_Chw), dtype=np.float32)
         part = Part(*texts, np.ones(len(span), np.float32))
-        predict_call(denoiser, CallInput(latents_nChw, solver.timestep(step), (part,), span.start), embeddings)
+        predict_call(denoiser, CallInput(latents_nChw, solver.timestep(step), (part,), span.start), inputs)
         return time.monotonic() - begin
 
     predict(*spans[0])
@@ -397,7 +397,7 @@ def _processes(count: int, run: Callable[..., None], *arguments: object) -> Iter
 class EchoDenoiser:
     """Predicts what it is given, in no time."""
 
-    def predict(self, latents_NChw: Tensor, *, timestep: float, parts: object, start: int) -> Tensor:
+    def predict(self, latents_NChw: Tensor, **arguments: object) -> Tensor:
         return latents_NChw
 
 
@@ -407,7 +407,7 @@ class RankOfNothing(Rank):
     def __init__(self) -> None:
         self._shape, self._rank = GangShape(), 0
         self._denoiser: Any = EchoDenoiser()
-        self._prompts = OrderedDict()
+        self._inputs = OrderedDict()
 
 
 class EchoRank(RankActor):
@@ -436,7 +436,8 @@ class EchoHost:
         part = Part("a red ball", "", np.ones(len(latents_nChw), np.float32))
         call = CallInput(latents_nChw, 500.0, (part,), 0)
         gang, bare = GangActorPort(rank[0]), serve.get_deployment_handle("Echo", "echo")
-        await gang.keep_prompts("take", {text: np.zeros((12, 16), np.float32) for text in (part.text, part.negative)})
+        embeddings = {text: np.zeros((12, 16), np.float32) for text in (part.text, part.negative)}
+        await gang.keep_inputs("take", TakeInputs(embeddings))
 
         async def ask_gang() -> float:
             begin = time.perf_counter()

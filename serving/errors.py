@@ -19,7 +19,7 @@ LongtakeError
     +-- StaleToken           an order from a Director that has been replaced
     +-- GangDied             the process that predicted a call is gone
     +-- GangBroken           a rank of the gang is gone or silent; it must be formed anew
-    +-- UnknownPrompts       a call names prompts that the gang does not hold
+    +-- UnknownInputs        a call is of a take whose inputs the gang does not hold
 """
 
 import re
@@ -134,8 +134,8 @@ class GangBroken(Fault):
     """Another rank of the gang is gone, or did not answer in time. It must be formed anew."""
 
 
-class UnknownPrompts(Fault):
-    """A call names prompts that this gang was not given, or has let go."""
+class UnknownInputs(Fault):
+    """A call is of a take whose inputs this gang was not given, or has let go."""
 
 
 def hide_secrets(url: str) -> str:

@@ -1,7 +1,7 @@
 """How the farm's processes call each other through Ray: ports turn Ray's errors into ours."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -11,8 +11,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from serving import settings
 from serving.actors.named import APP, find_director
 from serving.errors import Fault, GangBroken, GangDied, LongtakeError
-from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.farm_messages import Assembled, AssembleOrder, ConditionOrder, Decoded, DecodeOrder
+from serving.render.messages import Array, CallInput, CallOutput, TakeInputs
 from serving.telemetry.histograms import ApiReport
 
 DECODE_TIMEOUT_S = 600.0
@@ -28,11 +28,11 @@ class GangActorPort:
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    async def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:
-        await self._call("keep_prompts", key, dict(embeddings))
+    async def keep_inputs(self, key: str, inputs: TakeInputs) -> None:
+        await self._call("keep_inputs", key, inputs)
 
-    async def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
-        output: CallOutput = await self._call("predict", call, prompts_key)
+    async def predict(self, call: CallInput, inputs_key: str) -> CallOutput:
+        output: CallOutput = await self._call("predict", call, inputs_key)
         return output
 
     async def _call(self, method: str, *arguments: Any) -> Any:
@@ -79,6 +79,9 @@ class EncoderActorPort:
 
     async def encode(self, model: str, weights: str, texts: Sequence[str]) -> None:
         await asyncio.wait_for(self._handle.encode.remote(model, weights, list(texts)), DECODE_TIMEOUT_S)
+
+    async def encode_pictures(self, order: ConditionOrder) -> None:
+        await asyncio.wait_for(self._handle.encode_pictures.remote(order), DECODE_TIMEOUT_S)
 
 
 def warm_up() -> None:

@@ -1,7 +1,7 @@
 """A rank of a gang as an actor. It imports what it computes with in its own process: a leader imports no torch."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import ray
 from serving.errors import ModelError
 
 if TYPE_CHECKING:
-    from serving.render.messages import Array, CallInput, CallOutput
+    from serving.render.messages import CallInput, CallOutput, TakeInputs
     from serving.render.rank import Meeting
 
 
@@ -65,25 +65,25 @@ class RankActor:
             except ModelError as error:
                 self._problem = str(error)
 
-    def keep_prompts(self, key: str, embeddings: "Mapping[str, Array]") -> None:
-        self._rank.keep_prompts(key, embeddings)
+    def keep_inputs(self, key: str, inputs: "TakeInputs") -> None:
+        self._rank.keep_inputs(key, inputs)
         if self._others:
-            shared = ray.put(dict(embeddings))
+            shared = ray.put(inputs)
             for other in self._others:
-                other.keep_prompts.remote(key, shared)
+                other.keep_inputs.remote(key, shared)
 
-    def predict(self, call: "CallInput", prompts_key: str) -> "CallOutput":
+    def predict(self, call: "CallInput", inputs_key: str) -> "CallOutput":
         """See Rank.predict. The other ranks are given the call too."""
-        self._rank.know_prompts(prompts_key)
+        self._rank.know_inputs(inputs_key)
         if self._others:
             shared = ray.put(call)
             for other in self._others:  # what becomes of it there shows in what the ranks exchange
-                other.follow.remote(shared, prompts_key)
-        return self._rank.predict(call, prompts_key)
+                other.follow.remote(shared, inputs_key)
+        return self._rank.predict(call, inputs_key)
 
-    def follow(self, call: "CallInput", prompts_key: str) -> None:
+    def follow(self, call: "CallInput", inputs_key: str) -> None:
         """In every rank but 0: take part in a call. Rank 0 answers it."""
-        self._rank.predict(call, prompts_key)
+        self._rank.predict(call, inputs_key)
 
     @ray.method(concurrency_group="control")
     def pulse(self) -> Pulse:

@@ -18,7 +18,7 @@ from serving.actors.replicas import set_up_replica
 from serving.actors.warmup import load_ahead, models_of
 from serving.config.farm import FarmConfig
 from serving.errors import ArtifactsUnavailable
-from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder
+from serving.render.farm_messages import Assembled, AssembleOrder, ConditionOrder, Decoded, DecodeOrder
 from serving.render.messages import Array
 from serving.store.artifact_keys import frames_artifact
 from serving.store.artifacts import Artifacts
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Encoder:
-    """Turns prompts into embeddings, once each, and keeps them among the artifacts."""
+    """Turns prompts into embeddings and pictures into conditions, once each, and keeps them among the artifacts."""
 
     def __init__(self, args: dict[str, Any]) -> None:
         set_up_replica()
@@ -44,6 +44,17 @@ class Encoder:
     async def encode(self, model: str, weights: str, texts: list[str]) -> None:
         """Keep the embedding of each text. Raises ModelError."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, model, weights, texts)
+
+    async def encode_pictures(self, order: ConditionOrder) -> None:
+        """Keep what the pictures of a take become. Raises ModelError, ArtifactMissing."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._encode_pictures, order)
+
+    def _encode_pictures(self, order: ConditionOrder) -> None:
+        from serving.render.store_condition import store_condition
+        from serving.render.threads import one_thread
+
+        with one_thread():
+            store_condition(order, self._artifacts)
 
     def _encode(self, model: str, weights: str, texts: list[str]) -> None:
         from serving.models.registry import open_model

@@ -22,6 +22,7 @@ from serving.api.latency import Latencies, Stopwatch, report_forever
 from serving.api.links import Links
 from serving.api.routes import (
     access,
+    assets,
     checks,
     events,
     farm,
@@ -93,7 +94,7 @@ def _make_app() -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     parts = (
-        *(jobs, versions, checks, timelines, events, logs, files, links, videos),
+        *(jobs, versions, checks, timelines, events, logs, files, links, assets, videos),
         *(farm, pools, nodes, access, studio),
     )
     for part in parts:

@@ -44,6 +44,9 @@ OPEN_PATHS = ("/", "/healthz", "/readyz", "/openapi.json")
 OPEN_FOLDERS = ("/studio/",)
 """Below these paths likewise: the files of the studio's page."""
 
+PICTURE_PATHS = ("/v1/assets", "/v1/videos")
+"""What may be sent pictures."""
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -83,14 +86,14 @@ class Gate:
             await answer_error(as_api_error(error), scope["path"])(scope, receive, answer)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self._app(scope, _limited(receive, self._config.limits.max_body_bytes), answer)
+        await self._app(scope, _limited(receive, self._most_bytes(scope)), answer)
 
     async def _admit(self, scope: Scope) -> Caller | None:
         check_header_size(scope)
         headers = Headers(scope=scope)
         if not self._config.needs_keys:
             check_host(headers, own_host=self._config.host)
-        check_length(headers, self._config.limits.max_body_bytes)
+        check_length(headers, self._most_bytes(scope))
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise ApiError(400, "a URL must not contain the character U+0000", code="invalid_url")
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDERS):
@@ -100,6 +103,12 @@ class Gate:
         if wait_s > 0:
             raise _too_often(wait_s, "more requests than a minute allows")
         return caller
+
+    def _most_bytes(self, scope: Scope) -> int:
+        """Bytes that the body of a request may have: more where it may hold a picture."""
+        limits, assets = self._config.limits, self._config.assets
+        holds_pictures = scope["method"] == "POST" and scope["path"] in PICTURE_PATHS
+        return limits.max_body_bytes + assets.upload_bytes if holds_pictures else limits.max_body_bytes
 
     async def _find_caller(self, scope: Scope, headers: Headers) -> Caller:
         query, peer = QueryParams(scope["query_string"]), peer_of(scope)

@@ -19,6 +19,7 @@ from serving.jobs.admission import Admission
 from serving.jobs.lifecycle import Lifecycle
 from serving.scheduler.cost_model import CostModel
 from serving.store.artifacts import Artifacts
+from serving.store.assets import Assets
 from serving.store.audit import AuditLog
 from serving.store.database import Database, open_database
 from serving.store.idempotency import IdempotencyKeys
@@ -76,6 +77,7 @@ class Services:
     audit: AuditLog
     log_lines: LogLines
     artifacts: Artifacts
+    assets: Assets
     config: FarmConfig
     admission: Admission
     live: Live
@@ -137,6 +139,7 @@ def open_services(config: FarmConfig, live: Live) -> Services:
         audit=AuditLog(database),
         log_lines=LogLines(database),
         artifacts=artifacts,
+        assets=Assets(database, artifacts),
         config=config,
         admission=Admission(config, jobs, artifacts, costs),
         live=live,

@@ -9,10 +9,13 @@ from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
 from serving.api.services import Poker, Services
 from serving.api.wire.jobs import Quote
 from serving.api.wire.requests import JobOptions
+from serving.documents.places import write_path
 from serving.errors import Problem, UserError
 from serving.jobs.admission import DEFAULT_PRIORITY
+from serving.store.assets import MissingAssets
 from serving.store.records import IdempotencyRecord, Job, JobStatus, Take
 from serving.storyboard import Storyboard
+from serving.storyboard.schema import asset_of
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,11 @@ def accept(
     job, takes = services.admission.new_job(
         planned, tenant=tenant, kind=order.kind, previous=order.previous, now=now, **order.terms()
     )
-    stored = services.jobs.insert(job, takes, actor=caller.actor, idempotency=record)
+    assets = sorted({asset for take in planned.plan.takes for asset in take.assets})
+    try:
+        stored = services.jobs.insert(job, takes, actor=caller.actor, assets=assets, idempotency=record)
+    except MissingAssets as error:
+        raise _unsent(order.storyboard, error.missing) from error
     if stored.id != job.id:
         return Accepted(stored, services.jobs.takes(stored.id), replayed=True, warnings=planned.plan.warnings)
     poker.poke()
@@ -134,6 +141,17 @@ def tenant_of(caller: Caller, order: Order) -> str:
     if wanted != caller.tenant and not caller.is_admin:
         raise ApiError(403, "only an administrator may submit for another tenant", code="admin_only")
     return wanted
+
+
+def _unsent(storyboard: Storyboard, missing: Sequence[str]) -> ApiError:
+    """422 with every picture that must be sent first, once each."""
+    first: dict[str, Problem] = {}
+    for place, picture in storyboard.pictures():
+        if (sha256 := asset_of(picture)) in missing:
+            message = "is not there, or not for this tenant: send it first (POST /v1/assets)"
+            first.setdefault(str(sha256), Problem(write_path(place), message, value=picture))
+    problems = list(first.values())
+    return ApiError(422, f"{len(problems)} pictures must be sent first", code="assets_missing", problems=problems)
 
 
 def check_room(services: Services, tenant: str) -> None:

@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +18,8 @@ from serving.cli.client.farm_client import FarmClient, Json, Refused, farm
 from serving.cli.options import AsJson, JobName
 from serving.cli.output.film_file import STDOUT, check_film, check_room, open_film
 from serving.cli.output.job_text import film_words, status_word
-from serving.cli.output.terminal import open_console, print_json, print_line, tell
+from serving.cli.output.terminal import print_json, print_line, tell
+from serving.cli.output.transfer import transfer_bar
 from serving.errors import Fault, UserError
 from serving.render.manifest import MANIFEST_NAME
 from serving.render.scratch import raise_if_full
@@ -61,7 +60,7 @@ def download_film(client: FarmClient, job: Json, out: Path) -> None:
     try:
         with open_film(out) as path:
             check_room({path.parent: film.get("bytes") or 0})
-            with _shown(film.get("bytes")) as show:
+            with transfer_bar(film.get("bytes")) as show:
                 _fetch(client, job["links"]["film"], path, sha256=film["sha256"], show=show)
     except OSError as error:
         raise_if_full(error, out.parent)
@@ -134,22 +133,3 @@ def _put_in_place(part: Path, out: Path) -> None:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _shown(num_bytes: int | None) -> Iterator[Callable[[int], object]]:
-    """What to call with the bytes that are there, for a bar on a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=open_console(stderr=True), transient=True, expand=True) as bars:
-        bar = bars.add_task("", total=num_bytes)
-        yield lambda done: bars.update(bar, completed=done)

@@ -8,6 +8,7 @@ import typer
 from serving.cli.film_plan import plan_film, read_storyboard
 from serving.cli.options import AsJson, Model, Steps, StoryboardPath
 from serving.cli.output.terminal import open_table, print_json, print_line, print_table
+from serving.cli.pictures import read_pictures
 from serving.errors import UserError
 from serving.settings import MAX_POOL_GANGS
 
@@ -32,7 +33,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show the takes, chunks, calls, time and memory that a storyboard takes."""
-    board = read_storyboard(storyboard, model=model, seed=None)
+    board, _ = read_pictures(read_storyboard(storyboard, model=model, seed=None), storyboard, local=True)
     film, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
 
     from serving.planning.plan import plan_json
@@ -51,6 +52,8 @@ def plan(
     print_line(_headline(film))
     print_table(_shot_table(film))
     print_table(_take_table(film))
+    if any(take.pictures for take in film.takes):
+        print_table(_picture_table(film))
     print_line(_totals(film))
     print_line(_describe_estimate(expected))
     if advice is not None:
@@ -132,6 +135,18 @@ def _take_table(film: "FilmPlan") -> "Table":
             str(take.calls),
             str(take.evaluations),
         )
+    return table
+
+
+def _picture_table(film: "FilmPlan") -> "Table":
+    """When each picture is asked for and where it lands, in seconds of the film."""
+    table = open_table("picture", "shot", "place", "asked s>", "real s>", "latent>", "strength>")
+    for take in film.takes:
+        start = take.shots[0].film.start - take.head
+        for picture in take.pictures:
+            asked, real = ((start + frame) / film.fps for frame in (picture.frame, picture.real_frame))
+            place = (picture.asset[:12], picture.shot, picture.place.replace("keyframe", "at"))
+            table.add_row(*place, f"{asked:.4g}", f"{real:.4g}", str(picture.latent), f"{picture.strength:g}")
     return table
 
 

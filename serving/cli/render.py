@@ -10,6 +10,7 @@ from serving.cli.film_plan import plan_film, read_storyboard
 from serving.cli.options import AsJson, Model, Seed, Steps, StoryboardPath
 from serving.cli.output.film_file import STDOUT, check_film, check_latents_folder, check_room, open_film
 from serving.cli.output.terminal import print_json, print_line
+from serving.cli.pictures import load_pictures, read_pictures
 from serving.errors import UserError
 from serving.settings import MAX_GANGS
 
@@ -38,8 +39,8 @@ def render(
     as_json: AsJson = False,
 ) -> None:
     """Render a storyboard into a film."""
-    board = read_storyboard(storyboard, model=model, seed=seed)
-    check_film(out, reads=[storyboard], with_manifest=True, as_json=as_json)
+    board, files = read_pictures(read_storyboard(storyboard, model=model, seed=seed), storyboard, local=True)
+    check_film(out, reads=[storyboard, *files.values()], with_manifest=True, as_json=as_json)
     plan, opened = plan_film(board, storyboard, steps=steps, model_given=model is not None)
     shape = read_shape(gang, plan, opened)
     _check_places(plan, opened, out=out, latents=keep_latents)
@@ -49,8 +50,9 @@ def render(
 
     with open_film(out) as path, watch(fps=plan.fps) as on_progress:
         manifest = render_film(
-            plan, model=opened, out=path, gangs=gangs, shape=shape, keep_latents=keep_latents, on_progress=on_progress
-        )
+            plan, model=opened, out=path, gangs=gangs, shape=shape, keep_latents=keep_latents,
+            pictures=load_pictures(files), on_progress=on_progress,
+        )  # fmt: skip
     if as_json:
         print_json(manifest)
     elif out != STDOUT:

@@ -36,6 +36,7 @@ from serving.cli.options import (
 from serving.cli.output.film_file import STDOUT, check_film
 from serving.cli.output.job_text import clock, money, span
 from serving.cli.output.terminal import open_table, print_json, print_line, print_table, tell, warn
+from serving.cli.pictures import read_pictures, send_pictures
 from serving.cli.watch import last_words, watch_until_over
 from serving.errors import Problem, UserError
 
@@ -59,9 +60,9 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Send a storyboard to the farm; prints the new job's id."""
-    board = _read(storyboard)
+    board, pictures = _read(storyboard)
     if out is not None:
-        check_film(out, reads=[storyboard], as_json=as_json)
+        check_film(out, reads=[storyboard, *pictures.values()], as_json=as_json)
     options = given(
         priority=priority,
         due_at=read_due(due, time.time()),
@@ -72,6 +73,7 @@ def submit(
         tenant=tenant,
     )
     with farm() as client:
+        send_pictures(client, pictures)
         job = _post(client, "/v1/jobs", board, options, file=storyboard)
         _go_on(client, job, wait=wait, out=out, as_json=as_json)
 
@@ -84,7 +86,7 @@ def quote(
     as_json: AsJson = False,
 ) -> None:
     """Say what a storyboard would cost on the farm, and when it would be done; nothing is stored."""
-    board = _read(storyboard)
+    board, _ = _read(storyboard)
     options = given(due_at=read_due(due, time.time()), pool=pool, steps=steps)
     with farm() as client:
         found = _post(client, "/v1/quote", board, options, file=storyboard)
@@ -108,14 +110,15 @@ def revise(
     as_json: AsJson = False,
 ) -> None:
     """Send an edited storyboard as the next version of a film; only takes that changed are rendered."""
-    board = _read(storyboard)
+    board, pictures = _read(storyboard)
     if out is not None:
-        check_film(out, reads=[storyboard], as_json=as_json)
+        check_film(out, reads=[storyboard, *pictures.values()], as_json=as_json)
     options = given(priority=priority, due_at=read_due(due, time.time()), budget_usd=read_budget(budget), steps=steps)
     with farm() as client:
         path = f"/v1/jobs/{client.find_job(job)}/revise"
         price = _post(client, path, board, options, file=storyboard, dry_run=True)
         if _agreed(price, dry_run=dry_run, yes=yes, as_json=as_json):
+            send_pictures(client, pictures)
             made = _post(client, path, board, options, file=storyboard, told=True)
             _go_on(client, made, wait=wait, out=out, as_json=as_json)
 
@@ -172,12 +175,13 @@ def _take_price(take: Json) -> tuple[str, str, str, str]:
     return str(take["calls"]), f"{take['gpu_seconds']:.1f}", money(take["usd"]), ""
 
 
-def _read(path: Path) -> "Storyboard":
-    """The storyboard in a file. A folder that it names as its model is meant from here, as `render` means it."""
-    board = read_storyboard(path, model=None, seed=None)
+def _read(path: Path) -> "tuple[Storyboard, dict[str, Path]]":
+    """The storyboard in a file, and its pictures by sha256. A folder that it names as its model is meant from here, as
+    `render` means it."""
+    board, pictures = read_pictures(read_storyboard(path, model=None, seed=None), path, local=False)
     if board.model.startswith("."):
-        return board.model_copy(update={"model": str(Path(board.model).absolute())})
-    return board
+        board = board.model_copy(update={"model": str(Path(board.model).absolute())})
+    return board, pictures
 
 
 def _post(

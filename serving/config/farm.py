@@ -228,6 +228,8 @@ class RetentionConfig(_Part):
     """Days that takes' latents and frames are kept after their last use; a revision need not render them again."""
     events_days: _Days | None = EVENTS_KEPT_S / DAY_S
     """Days that the events of finished jobs are kept."""
+    assets_days: _Days | None = UNUSED_ARTIFACTS_S / DAY_S
+    """Days that pictures are kept after they were sent, or a job that names them was accepted or ended last."""
 
 
 def seconds(days: float | None) -> float | None:
@@ -252,6 +254,17 @@ class LimitsConfig(_Part):
     """Calls of one tenant that are out at once."""
     spend_limit_usd_per_day: _Money | None = None
     """US dollars that the farm should not spend in a day. It stops nothing: metrics tell it, for an alert to watch."""
+
+
+class AssetsConfig(_Part):
+    """The pictures that tenants send, to be named in storyboards."""
+
+    upload_bytes: Annotated[int, Field(strict=True, ge=1 << 16, le=1 << 30)] = 16 << 20
+    """Bytes of one upload; a larger file is sent in pieces of so many."""
+    files_per_tenant: _Count = 10_000
+    """Files that one tenant may keep."""
+    bytes_per_tenant: Annotated[int, Field(strict=True, ge=1 << 20, le=1 << 50)] = 10 << 30
+    """Bytes that one tenant may keep."""
 
 
 class FarmConfig(_Part):
@@ -312,6 +325,8 @@ class FarmConfig(_Part):
     """How long things are kept."""
     limits: LimitsConfig = LimitsConfig()
     """How much one request, job or tenant may ask for."""
+    assets: AssetsConfig = AssetsConfig()
+    """The pictures that tenants send."""
 
     @field_validator("pools")
     @classmethod

@@ -1,4 +1,5 @@
-"""Jobs are claimed from the store and made ready: planned, looked up among what is rendered already, prompts encoded.
+"""Jobs are claimed from the store and made ready: planned, looked up among what is rendered already, prompts and
+pictures encoded.
 
 A job that cannot be planned any more fails here.
 """
@@ -6,6 +7,7 @@ A job that cannot be planned any more fails here.
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from serving.config.farm import FarmConfig
 from serving.director.finishing import Finishing
@@ -15,17 +17,26 @@ from serving.director.outcomes import Outcomes
 from serving.director.pools.gangs import Gangs
 from serving.director.ports import EncoderPort
 from serving.director.runs import JobRun, TakeRun
-from serving.errors import LongtakeError, StoreUnavailable, UserError
+from serving.errors import ArtifactMissing, LongtakeError, StoreUnavailable, UserError
 from serving.jobs.admission import Admission, open_known_model
 from serving.planning.content_keys import take_texts
+from serving.render.farm_messages import ConditionOrder
 from serving.scheduler.state import TenantSpec
-from serving.store.artifact_keys import prompt_artifact
+from serving.store.artifact_keys import condition_artifact, prompt_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
 from serving.store.records import Job
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _ToEncode:
+    """What of a job must be encoded before its takes can be opened."""
+
+    texts: list[str]
+    conditions: list[ConditionOrder]
 
 
 class Claiming:
@@ -143,11 +154,12 @@ class Claiming:
 
     async def _make_ready(self, run: JobRun) -> None:
         """See what is there of it, and have its prompts encoded; then its takes may be opened."""
-        missing = await self._outcomes.trying(run, lambda: self._look_up(run))
-        if missing:
-            await self._outcomes.trying(
-                run, lambda: self._encoder.encode(run.plan.model, run.numerics["weights"], missing)
-            )
+        found = await self._outcomes.trying(run, lambda: self._look_up(run))
+        if found is not None and found.texts:
+            weights = run.numerics["weights"]
+            await self._outcomes.trying(run, lambda: self._encoder.encode(run.plan.model, weights, found.texts))
+        for order in found.conditions if found is not None else ():
+            await self._encode_pictures(run, order)
         if not self._held.holds(run):
             return
         if run.started:  # who rendered it may have died between making its latents durable and this
@@ -159,10 +171,21 @@ class Claiming:
         self._finishing.advance(run)
         self._wake.set()
 
-    async def _look_up(self, run: JobRun) -> list[str]:
-        """Find takes that are done already; returns the texts that must be encoded for the others."""
+    async def _encode_pictures(self, run: JobRun, order: ConditionOrder) -> None:
+        try:
+            await self._outcomes.trying(run, lambda: self._encoder.encode_pictures(order))
+        except ArtifactMissing:
+            message = f"a picture of take {order.take.key} is not there any more; send it again and revise the film"
+            await self._outcomes.fail(run, {"code": "asset_missing", "message": message})
+
+    async def _look_up(self, run: JobRun) -> _ToEncode:
+        """Find takes that are done already; returns what must be encoded for the others."""
         await asyncio.gather(*(self._finishing.find_cached(take) for take in run.takes))
         if all(take.done for take in run.takes):
-            return []
-        there = await asyncio.to_thread(self._artifacts.existing, run.prompt_keys.values())
-        return [text for text, key in sorted(run.prompt_keys.items()) if key not in there]
+            return _ToEncode([], [])
+        pictured = {condition_artifact(take.content_key): take for take in run.takes if take.plan.assets}
+        there = await asyncio.to_thread(self._artifacts.existing, [*run.prompt_keys.values(), *pictured])
+        texts = [text for text, key in sorted(run.prompt_keys.items()) if key not in there]
+        missing = [take for key, take in pictured.items() if key not in there and not take.done]
+        orders = [ConditionOrder(run.plan, take.plan, take.content_key, run.job.tenant) for take in missing]
+        return _ToEncode(texts, orders)

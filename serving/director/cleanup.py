@@ -8,6 +8,7 @@ from serving.config.farm import RetentionConfig, seconds
 from serving.errors import ArtifactsUnavailable, StoreUnavailable
 from serving.store.artifact_retention import Retention, apply_retention, plan_retention
 from serving.store.artifacts import Artifacts
+from serving.store.assets import Assets
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.row_expiry import forget_old_rows
@@ -64,6 +65,8 @@ class Cleanup:
         """
         kept = self._retention
         forget_old_rows(self._database, now=now, events_kept_s=seconds(kept.events_days))
+        if (assets_kept_s := seconds(kept.assets_days)) is not None:
+            Assets(self._database, self._artifacts).expire(unused_since=now - assets_kept_s)
         retention = Retention(unused_s=seconds(kept.takes_days), films_s=seconds(kept.films_days))
         artifacts = self._artifacts.list()  # before the jobs: what is made meanwhile is not among them
         doomed = plan_retention(

@@ -8,6 +8,7 @@ from serving.render.farm_messages import (
     Assembled,
     AssembleOrder,
     CallReport,
+    ConditionOrder,
     Decoded,
     DecodeOrder,
     TakeId,
@@ -72,10 +73,14 @@ class NodesPort(Protocol):
 
 
 class EncoderPort(Protocol):
-    """The text encoder."""
+    """What turns prompts and pictures into what models read."""
 
     async def encode(self, model: str, weights: str, texts: Sequence[str]) -> None:
         """Keep the embedding of each text among the artifacts."""
+        ...
+
+    async def encode_pictures(self, order: ConditionOrder) -> None:
+        """Keep what the pictures of a take become among the artifacts."""
         ...
 
 

@@ -20,10 +20,11 @@ from serving.errors import GangDied, HostLost
 from serving.jobs.lifecycle import Lifecycle
 from serving.models.registry import open_model
 from serving.render.assemble_film import assemble_film
-from serving.render.farm_messages import Assembled, AssembleOrder, Decoded, DecodeOrder, GangHello
+from serving.render.farm_messages import Assembled, AssembleOrder, ConditionOrder, Decoded, DecodeOrder, GangHello
 from serving.render.host import TimelineHost
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.messages import Array, CallInput, CallOutput, TakeInputs
 from serving.render.rank import Rank
+from serving.render.store_condition import store_condition
 from serving.render.take_decoder import TakeDecoder
 from serving.store.artifact_keys import prompt_artifact
 from serving.store.artifacts import Artifacts
@@ -55,11 +56,11 @@ class LocalGang:
     calls: int = 0
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:
+    async def keep_inputs(self, key: str, inputs: TakeInputs) -> None:
         self._check()
-        self.rank.keep_prompts(key, embeddings)
+        self.rank.keep_inputs(key, inputs)
 
-    async def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
+    async def predict(self, call: CallInput, inputs_key: str) -> CallOutput:
         async with self.line:
             self._check()
             self.calls += 1
@@ -69,13 +70,13 @@ class LocalGang:
                 except GangDied:
                     self.dead = True
                     raise
-            output = await asyncio.to_thread(self._predict, call, prompts_key)
+            output = await asyncio.to_thread(self._predict, call, inputs_key)
             self._check()
             return output
 
-    def _predict(self, call: CallInput, prompts_key: str) -> CallOutput:
+    def _predict(self, call: CallInput, inputs_key: str) -> CallOutput:
         with ONE_AT_A_TIME:
-            return self.rank.predict(call, prompts_key)
+            return self.rank.predict(call, inputs_key)
 
     def _check(self) -> None:
         if self.dead:
@@ -103,6 +104,10 @@ class LocalDecoder:
             embeddings = open_model(model).encode_prompts(texts)
         for text, embedding in zip(texts, embeddings, strict=True):
             write_prompt(self._artifacts, prompt_artifact(weights, text), embedding.numpy())
+
+    async def encode_pictures(self, order: ConditionOrder) -> None:
+        with ONE_AT_A_TIME:
+            store_condition(order, self._artifacts)
 
     async def decode(self, order: DecodeOrder, start: int, latents_nChw: Array) -> Decoded:
         await self.free.wait()

@@ -126,7 +126,7 @@ def _measure_seams(
     """Every chunk boundary region of the film's takes and every cut between them, in the order of the film."""
     for index, take in enumerate(plan.takes):
         film = FrameSpan(take.shots[0].film.start, take.shots[-1].film.stop)
-        regions = seam_regions(plan, take, window=capabilities.window, grid=capabilities.grid)
+        regions = seam_regions(plan, take, grid=capabilities.grid)
         if index > 0 and not take.dissolve_in:
             cut = FrameSpan(film.start, film.start + CUT_FRAMES)
             around = FrameSpan(max(0, film.start - plan.fps), min(plan.frames, film.start + plan.fps))

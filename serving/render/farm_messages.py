@@ -44,6 +44,17 @@ class TakeOrder:
 
 
 @dataclass(frozen=True)
+class ConditionOrder:
+    """To the encoder: make what the pictures of a take become."""
+
+    plan: FilmPlan
+    take: TakePlan
+    content_key: str
+    tenant: str
+    """Whose the pictures are."""
+
+
+@dataclass(frozen=True)
 class OpenCall:
     """A call whose latents are all there."""
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from serving import settings
-from serving.errors import Fault, GangDied, NotHeld, StaleToken, UnknownPrompts
+from serving.errors import Fault, GangDied, NotHeld, StaleToken, UnknownInputs
 from serving.models.latent_rgb import shipped_rgb
 from serving.models.registry import open_model
 from serving.models.wan import WanModel
+from serving.render.conditions import unpack_condition
 from serving.render.farm_messages import (
     CallReport,
     CallTimes,
@@ -40,13 +41,13 @@ from serving.render.farm_messages import (
     encode_runs,
 )
 from serving.render.latent_preview import LatentPreview, learned_rgb
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.messages import Array, CallInput, CallOutput, TakeInputs
 from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.render.tensors import as_tensor
 from serving.store.artifact_keys import preview_artifact
 from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
-from serving.store.latents import read_prompts, write_latents
+from serving.store.latents import read_condition, read_prompts, write_latents
 from sharding.prompts import count_prompts
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline
@@ -66,9 +67,9 @@ PREVIEW_EVERY_S = 2.0
 class GangHandle(Protocol):
     """A gang as a host uses it. A gang that is gone raises GangDied."""
 
-    def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> Awaitable[None]: ...
+    def keep_inputs(self, key: str, inputs: TakeInputs) -> Awaitable[None]: ...
 
-    def predict(self, call: CallInput, prompts_key: str) -> Awaitable[CallOutput]: ...
+    def predict(self, call: CallInput, inputs_key: str) -> Awaitable[CallOutput]: ...
 
 
 class DecoderHandle(Protocol):
@@ -87,7 +88,7 @@ class _HeldTake:
     solver: Solver
     timeline: Timeline
     checkpoints: Checkpoints
-    prompts: dict[str, Array]
+    inputs: TakeInputs
     sequence: Iterator[int]
     calls_done: int
     saved_at: float
@@ -101,8 +102,8 @@ class _HeldTake:
     saving: asyncio.Task[None] | None = None
     running: dict[tuple[Call, str], asyncio.Task[CallReport]] = field(default_factory=dict)
     """Calls that a gang was sent, by call and gang. A call may be with two, where one of them is stuck."""
-    prompts_at: set[str] = field(default_factory=set)
-    """Gangs that hold its embeddings."""
+    inputs_at: set[str] = field(default_factory=set)
+    """Gangs that hold its inputs."""
     announced: set[Call] = field(default_factory=set)
     preview: LatentPreview | None = None
     """None for a model whose latents nobody knows the colours of yet."""
@@ -114,7 +115,7 @@ class _HeldTake:
     """One was published since the take was opened here."""
 
     @property
-    def prompts_key(self) -> str:
+    def inputs_key(self) -> str:
         return self.order.content_key
 
     def progress(self) -> TakeProgress:
@@ -142,6 +143,8 @@ class _HeldTake:
         """Note what the clean latents of a call look like by now."""
         if self.preview is not None:
             noisy = torch.from_numpy(content.latents_nChw)
+            if content.shares:
+                prediction = prediction * torch.tensor(content.shares).view(-1, 1, 1, 1)
             self.preview.show(call.reads.start, self.solver.clean(call.step, noisy, prediction).numpy())
 
     def _open_call(self, call: Call) -> OpenCall:
@@ -272,14 +275,14 @@ class TimelineHost:
         return self._report(held, outcome, time.monotonic() - started if seconds is None else seconds, detail, times)
 
     async def _predict(self, held: _HeldTake, content: CallInput, gang: str, handle: GangHandle) -> CallOutput:
-        if gang not in held.prompts_at:
-            held.prompts_at.add(gang)
-            await handle.keep_prompts(held.prompts_key, held.prompts)
+        if gang not in held.inputs_at:
+            held.inputs_at.add(gang)
+            await handle.keep_inputs(held.inputs_key, held.inputs)
         try:
-            return await handle.predict(content, held.prompts_key)
-        except UnknownPrompts:
-            await handle.keep_prompts(held.prompts_key, held.prompts)  # the gang had let them go
-            return await handle.predict(content, held.prompts_key)
+            return await handle.predict(content, held.inputs_key)
+        except UnknownInputs:
+            await handle.keep_inputs(held.inputs_key, held.inputs)  # the gang had let them go
+            return await handle.predict(content, held.inputs_key)
 
     def _report(
         self, held: _HeldTake, outcome: Outcome, seconds: float, detail: str, times: CallTimes | None = None
@@ -354,10 +357,13 @@ class TimelineHost:
         solver = model.solver(order.plan.steps)
         checkpoints = Checkpoints(self._artifacts, order.content_key)
         loaded = checkpoints.load_newest()
+        given, beside = self._read_condition(order)
         if loaded is None:
-            timeline = open_timeline(order.plan, order.take, capabilities=model.capabilities, solver=solver)
+            timeline = open_timeline(
+                order.plan, order.take, capabilities=model.capabilities, solver=solver, given=given
+            )
         else:
-            recipe = open_recipe(order.plan, order.take, capabilities=model.capabilities, solver=solver)
+            recipe = open_recipe(order.plan, order.take, solver=solver)
             timeline = Timeline.restore(loaded.snapshot, recipe)
         calls_done = timeline.num_reported() if loaded is not None else 0
         rgb = shipped_rgb(model.folder) or learned_rgb(self._artifacts, order.weights)
@@ -368,7 +374,7 @@ class TimelineHost:
             solver=solver,
             timeline=timeline,
             checkpoints=checkpoints,
-            prompts=read_prompts(self._artifacts, order.prompt_keys),
+            inputs=TakeInputs(read_prompts(self._artifacts, order.prompt_keys), beside),
             sequence=itertools.count(loaded.sequence + 1 if loaded is not None and loaded.token >= order.token else 0),
             calls_done=calls_done,
             saved_at=time.monotonic(),
@@ -377,6 +383,11 @@ class TimelineHost:
             preview=None if rgb is None else LatentPreview(order.take.latents, rgb),
         )
         return held, "noise" if loaded is None else "checkpoint"
+
+    def _read_condition(self, order: TakeOrder) -> tuple[dict[int, Array], dict[str, Array]]:
+        if not order.take.assets:
+            return {}, {}
+        return unpack_condition(read_condition(self._artifacts, order.content_key))
 
     # ------------------------------------------------------------------------------------------------ finishing
 

@@ -3,7 +3,7 @@
 Legend: n latents of a call, C channels, h and w height and width of a latent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,20 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """To a gang, once: the embeddings of all prompts by their text, float32 [tokens, dim] each."""
+class TakeInputs:
+    """To a gang, once for a take: what its calls read beside latents."""
 
     embeddings: dict[str, Array]
+    """Of its prompts by their text, float32 [tokens, dim] each."""
+    beside: dict[str, Array] = field(default_factory=dict)
+    """What its pictures became, for models that read them with every call (sharding.denoiser.Condition)."""
+
+
+@dataclass(frozen=True)
+class FilmInputs:
+    """To a gang of one render, once: the inputs of every take by its key. What takes share is sent once."""
+
+    takes: dict[str, TakeInputs]
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,16 @@ class CallInput:
     parts: tuple[Part, ...]
     start: int
     """Index in the take of the first latent that the call reads."""
+    shares: tuple[float, ...] = ()
+    """Of `timestep`, that each latent has; empty: all of it."""
+
+
+@dataclass(frozen=True)
+class GangCall:
+    """To a gang of one render: predict this call of a take."""
+
+    take_key: str
+    content: CallInput
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import functools
 import importlib.metadata
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,18 +17,19 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
-from serving.errors import GangBroken, ModelError, UnknownPrompts
+from serving.errors import GangBroken, ModelError, UnknownInputs
 from serving.models.denoiser import WanDenoiser
 from serving.models.registry import open_model
 from serving.models.weight_shapes import check_weight_shapes
-from serving.render.messages import Array, CallInput, CallOutput
+from serving.render.messages import Array, CallInput, CallOutput, TakeInputs
 from serving.render.tensors import as_tensor
 from sharding.denoiser import PromptPart, WindowDenoiser
 from sharding.gang_groups import GangGroups, make_groups
 from sharding.gang_shape import GangShape
 
-MAX_PROMPT_SETS_PER_GANG = 256
-"""Takes whose embeddings a gang holds at once; at 512 tokens of 4096 numbers a Wan take needs about 17 MB per text."""
+MAX_INPUTS_PER_GANG = 256
+"""Takes whose inputs a gang holds at once; at 512 tokens of 4096 numbers a Wan take needs about 17 MB per text, and for
+each picture at 832 x 480 about 10 MB."""
 
 RANK_EXCHANGE_S = 30.0
 """Seconds that a rank waits for another of its gang in one exchange; then the gang counts as broken."""
@@ -63,7 +63,7 @@ class Rank:
         self._model = open_model(model_name)
         self._denoiser: WanDenoiser | None = None
         self._store: TCPStore | None = None
-        self._prompts: OrderedDict[str, dict[str, Array]] = OrderedDict()
+        self._inputs: OrderedDict[str, TakeInputs] = OrderedDict()
         if self._shape.ranks == 1:
             self._open(GangGroups(self._shape, 0))
 
@@ -126,29 +126,29 @@ class Rank:
             **_library_versions(),
         }
 
-    def keep_prompts(self, key: str, embeddings: Mapping[str, Array]) -> None:
-        """Hold the embeddings of a take's texts, float32 [tokens, dim] each; the least used are let go."""
-        self._prompts[key] = dict(embeddings)
-        self._prompts.move_to_end(key)
-        while len(self._prompts) > MAX_PROMPT_SETS_PER_GANG:
-            self._prompts.popitem(last=False)
+    def keep_inputs(self, key: str, inputs: TakeInputs, *, most: int = MAX_INPUTS_PER_GANG) -> None:
+        """Hold what the calls of a take read, for at most so many takes; the least used are let go."""
+        self._inputs[key] = inputs
+        self._inputs.move_to_end(key)
+        while len(self._inputs) > most:
+            self._inputs.popitem(last=False)
 
-    def know_prompts(self, key: str) -> None:
-        """Raises UnknownPrompts if they are not here."""
-        if key not in self._prompts:
-            raise UnknownPrompts(key)
-        self._prompts.move_to_end(key)
+    def know_inputs(self, key: str) -> None:
+        """Raises UnknownInputs if they are not here."""
+        if key not in self._inputs:
+            raise UnknownInputs(key)
+        self._inputs.move_to_end(key)
 
-    def predict(self, call: CallInput, prompts_key: str) -> CallOutput:
-        """The prediction of one call, which all ranks of the gang are given. Raises UnknownPrompts, GangBroken."""
+    def predict(self, call: CallInput, inputs_key: str) -> CallOutput:
+        """The prediction of one call, which all ranks of the gang are given. Raises UnknownInputs, GangBroken."""
         self._set_threads()  # the setting belongs to a thread, and an actor's methods may change threads
-        self.know_prompts(prompts_key)
+        self.know_inputs(inputs_key)
         if not self.joined:
             raise GangBroken(f"rank {self._rank} has left its gang")
         assert self._denoiser is not None
         started = time.monotonic()
         try:
-            prediction = predict_call(self._denoiser, call, self._prompts[prompts_key])
+            prediction = predict_call(self._denoiser, call, self._inputs[inputs_key])
         except BaseException as error:
             if self._shape.ranks == 1:
                 raise
@@ -175,15 +175,22 @@ def _visit(meeting: Meeting, timeout: timedelta) -> Store:
 
 
 @torch.inference_mode()
-def predict_call(denoiser: WindowDenoiser, call: CallInput, embeddings: dict[str, Array]) -> Array:
+def predict_call(denoiser: WindowDenoiser, call: CallInput, inputs: TakeInputs) -> Array:
     """The prediction of one call, float32 [n, C, h, w]."""
     parts = [
         PromptPart(
-            embedding=as_tensor(embeddings[part.text]),
-            negative=as_tensor(embeddings[part.negative]),
+            embedding=as_tensor(inputs.embeddings[part.text]),
+            negative=as_tensor(inputs.embeddings[part.negative]),
             weights=as_tensor(part.weights),
         )
         for part in call.parts
     ]
-    prediction = denoiser.predict(as_tensor(call.latents_nChw), timestep=call.timestep, parts=parts, start=call.start)
+    prediction = denoiser.predict(
+        as_tensor(call.latents_nChw),
+        timestep=call.timestep,
+        parts=parts,
+        start=call.start,
+        shares=call.shares,
+        beside={name: as_tensor(value) for name, value in inputs.beside.items()},
+    )
     return np.ascontiguousarray(prediction.numpy())

@@ -1,11 +1,13 @@
 """A planned take as a timeline, and its calls as what a gang is sent."""
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from serving.planning.plan import FilmPlan, TakePlan
-from serving.render.messages import CallInput, Part
+from serving.render.messages import Array, CallInput, Part
 from sharding.capabilities import Capabilities
 from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.noise import initial_noise
@@ -15,8 +17,17 @@ from sharding.spans import FrameSpan, Grid, Latents, LatentSpan
 from sharding.timeline import Call, Recipe, Timeline
 
 
-def open_timeline(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, solver: Solver) -> Timeline:
-    """The take at its first step: its own noise, Longtake's chunk schedule, the model's solver."""
+def open_timeline(
+    plan: FilmPlan,
+    take: TakePlan,
+    *,
+    capabilities: Capabilities,
+    solver: Solver,
+    given: Mapping[int, Array] | None = None,
+) -> Timeline:
+    """The take at its first step: its own noise, Longtake's chunk schedule, the model's solver. `given` are the clean
+    latents that its pictures became, float32 [C, h, w] each: as many as have a share below 1 of the noise.
+    """
     noise = initial_noise(
         capabilities.latent_shape(width=plan.width, height=plan.height),
         num_latents=take.latents,
@@ -26,17 +37,20 @@ def open_timeline(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities,
         window=capabilities.window,
         identity=plan.identity,
     )
-    return Timeline(noise, open_recipe(plan, take, capabilities=capabilities, solver=solver))
+    for n, latent in (given or {}).items():
+        share = take.shares[n]
+        noise[n] = (1 - share) * torch.from_numpy(latent) + share * noise[n]
+    return Timeline(noise, open_recipe(plan, take, solver=solver))
 
 
-def open_recipe(plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, solver: Solver) -> Recipe:
+def open_recipe(plan: FilmPlan, take: TakePlan, *, solver: Solver) -> Recipe:
     """What the take is denoised by; with it a timeline can be restored."""
-    limits = ChunkLimits(capabilities.window)
+    limits = ChunkLimits(take.window)
 
     def cover(step: int) -> tuple[LatentSpan, ...]:
         return plan_chunks(take.latents, limits, step, plan.steps)
 
-    return Recipe(solver=solver, cover=cover)
+    return Recipe(solver=solver, cover=cover, shares=take.shares)
 
 
 def call_input(timeline: Timeline, call: Call, *, take: TakePlan, solver: Solver) -> CallInput:
@@ -50,15 +64,16 @@ def call_input(timeline: Timeline, call: Call, *, take: TakePlan, solver: Solver
         timestep=solver.timestep(call.step),
         parts=tuple(parts),
         start=call.reads.start,
+        shares=timeline.shares_of(call) if take.shares else (),
     )
 
 
-def seam_regions(plan: FilmPlan, take: TakePlan, *, window: int, grid: Grid) -> list[FrameSpan]:
+def seam_regions(plan: FilmPlan, take: TakePlan, *, grid: Grid) -> list[FrameSpan]:
     """Where the chunks of the last step met, in frames of the film: seams made before it heal, these stay.
 
     Only what a viewer sees of a region is returned; one that lies in handles or surplus is left out.
     """
-    spans = plan_chunks(take.latents, ChunkLimits(window), plan.steps - 1, plan.steps)
+    spans = plan_chunks(take.latents, ChunkLimits(take.window), plan.steps - 1, plan.steps)
     film = FrameSpan(take.shots[0].film.start, take.shots[-1].film.stop)
     offset = film.start - take.head
     regions = []

@@ -35,6 +35,31 @@ def checkpoints_folder(content_key: str) -> str:
     return f"takes/{content_key}/checkpoints"
 
 
+def condition_artifact(content_key: str) -> str:
+    """What the pictures of a take became for its model."""
+    return f"takes/{content_key}/condition.safetensors"
+
+
+def asset_artifact(tenant: str, sha256: str) -> str:
+    """A file that a tenant has sent."""
+    return f"assets/{_folder_of(tenant)}/{sha256}"
+
+
+def uploads_folder(tenant: str, sha256: str = "") -> str:
+    """The pieces of a file that a tenant is sending; without a hash, of all its files."""
+    return f"uploads/{_folder_of(tenant)}/{sha256}".rstrip("/")
+
+
+def upload_artifact(tenant: str, sha256: str, offset: int) -> str:
+    """The piece of a file that begins at a byte."""
+    return f"{uploads_folder(tenant, sha256)}/{offset}"
+
+
+def _folder_of(tenant: str) -> str:
+    """A tenant's name may hold what a key may not."""
+    return hashlib.sha256(tenant.encode()).hexdigest()[:16]
+
+
 def film_artifact(job_id: str, name: str = FILM_NAME) -> str:
     """A job's film and what belongs to it: film.json, thumbnail.jpg, spritesheet.jpg."""
     return f"films/{job_id}/{name}"

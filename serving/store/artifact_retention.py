@@ -17,6 +17,9 @@ from serving.store.records import JobUse
 DELETED_FILMS_S = 86_400.0
 """Seconds that the film of a deleted job is kept."""
 
+ABANDONED_UPLOADS_S = 86_400.0
+"""Seconds after its newest piece that an upload is taken for one that nobody goes on with."""
+
 
 DELETE_AT_ONCE = 1000
 """Keys deleted in one request, the most that S3 takes."""
@@ -27,8 +30,8 @@ SUPERSEDED_HEADS_S = 3600.0
 _HEAD = re.compile(r"takes/[^/]+/head-(\d+)\.mp4")
 """The head of a take; the number is its length in frames."""
 
-_UNIT = re.compile(r"((?:takes|films)/[^/]+(?=/)|prompts/[^/]+/[^/]+$).*")
-"""What lives and dies together: all of a take, all that belongs to a film, one prompt."""
+_UNIT = re.compile(r"((?:takes|films)/[^/]+(?=/)|prompts/[^/]+/[^/]+$|uploads/[^/]+/[^/]+(?=/)).*")
+"""What lives and dies together: all of a take, all that belongs to a film, one prompt, the pieces of one upload."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def _may_go(
     written_at = max(info.modified_at for info in infos)
     if unit.startswith("films/"):
         return times.get(unit, written_at + retention.deleted_films_s) < now
+    if unit.startswith("uploads/"):
+        return written_at + ABANDONED_UPLOADS_S < now
     return max(times.get(unit, 0.0), written_at + _kept(retention.unused_s)) < now
 
 

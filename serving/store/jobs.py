@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, func, insert, select, union_all
 
 from serving import settings
 from serving.errors import IdempotencyBusy
+from serving.store.assets import use_assets
 from serving.store.audit import AuditEntry, write_audit
 from serving.store.database import Database
 from serving.store.events import newest_id_of, read_events, settled_id, write_event
@@ -41,12 +42,19 @@ class JobStore(Leases, Learned):
     # ------------------------------------------------------------------------------------------------ accepting
 
     def insert(
-        self, job: Job, job_takes: Sequence[Take], *, actor: str, idempotency: IdempotencyRecord | None = None
+        self,
+        job: Job,
+        job_takes: Sequence[Take],
+        *,
+        actor: str,
+        assets: Sequence[str] = (),
+        idempotency: IdempotencyRecord | None = None,
     ) -> Job:
-        """Accept a job: it, its takes, its first event, and the request's key, or nothing.
+        """Accept a job: it, its takes, its first event, and the request's key, or nothing. `assets` are the hashes of
+        those that its storyboard names.
 
         Returns the job with its version, which is the next of its family; or the job of an earlier request with the
-        same key and body. Raises IdempotencyConflict if the body was another.
+        same key and body. Raises IdempotencyConflict if the body was another, MissingAssets.
         """
         now = job.created_at
         with self._database.begin() as connection:
@@ -57,6 +65,7 @@ class JobStore(Leases, Learned):
             job = _number(connection, job)
             connection.execute(insert(jobs).values(job_row(job)))
             connection.execute(insert(storyboards).values(job_id=job.id, storyboard=job.storyboard))
+            use_assets(connection, job.id, job.tenant, assets, now)
             if job.tags:
                 rows = [{"job_id": job.id, "key": key, "value": value} for key, value in job.tags.items()]
                 connection.execute(insert(job_tags), rows)

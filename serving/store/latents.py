@@ -1,4 +1,4 @@
-"""Finished latents and prompt embeddings among the artifacts: safetensors, found by what they depend on."""
+"""Finished latents, prompt embeddings and conditions among the artifacts: safetensors, found by what they depend on."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from serving.errors import Fault
-from serving.store.artifact_keys import latents_artifact
+from serving.store.artifact_keys import condition_artifact, latents_artifact
 from serving.store.artifacts import Artifacts
 
 Array = NDArray[np.float32]
@@ -35,6 +35,20 @@ def hash_latents(latents_NChw: Array) -> str:
 def write_prompt(artifacts: Artifacts, key: str, embedding_LD: Array) -> None:
     """Keep the embedding of one text, float32 [tokens, dim]."""
     artifacts.create(key, save({"embedding": embedding_LD}))
+
+
+def write_condition(artifacts: Artifacts, content_key: str, arrays: Mapping[str, Array]) -> None:
+    """Keep what the pictures of a take became: its arrays by name, float32."""
+    artifacts.create(condition_artifact(content_key), save(dict(arrays)))
+
+
+def read_condition(artifacts: Artifacts, content_key: str) -> dict[str, Array]:
+    """What the pictures of a take became. Raises ArtifactMissing, Fault if it is corrupt."""
+    try:
+        arrays: dict[str, Array] = load(artifacts.get(condition_artifact(content_key)))
+    except ValueError as error:
+        raise Fault(f"the condition of take {content_key} cannot be read: {error}") from error
+    return arrays
 
 
 def read_prompts(artifacts: Artifacts, keys: Mapping[str, str]) -> dict[str, Array]:

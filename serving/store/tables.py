@@ -124,6 +124,27 @@ job_tags = Table(
 )
 """The tags of jobs once more, to find jobs by them. Tags never change."""
 
+assets = Table(
+    "assets",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("sha256", _Id, primary_key=True),
+    Column("media_type", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False, index=True),
+)
+
+job_assets = Table(
+    "job_assets",
+    metadata,
+    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", _Id, primary_key=True, index=True),
+)
+"""The assets that a job's storyboard names."""
+
 takes = Table(
     "takes",
     metadata,

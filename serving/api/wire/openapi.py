@@ -24,6 +24,7 @@ DESCRIPTION = """ Longtake renders films longer than any model can hold. Post a 
 TAGS = [
     {"name": "jobs", "description": "Films: submit, watch, steer, revise."},
     {"name": "media", "description": "What was rendered; ranges, ETag and HEAD are served."},
+    {"name": "assets", "description": "Pictures that storyboards name. A tenant sees its own alone."},
     {"name": "videos", "description": "OpenAI's video API. `shots` is ours; a paused job reads in_progress."},
     {"name": "farm", "description": "Models, pools, prices, usage, health."},
     {"name": "access", "description": "Keys, tenants, webhooks, the audit log."},
@@ -92,6 +93,12 @@ def job_body() -> dict[str, Any]:
     json = {"schema": {"$ref": "#/components/schemas/NewJob"}, "examples": _examples(requests.NewJob)}
     content = {"application/json": json, "application/yaml": yaml}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def asset_body() -> dict[str, Any]:
+    """The body that is a picture."""
+    content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {"requestBody": {"required": True, "description": "Of any content type.", "content": content}}
 
 
 def storyboard_answer() -> Responses:

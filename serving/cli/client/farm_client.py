@@ -98,6 +98,21 @@ class FarmClient:
         """Does something once, however often it has to be sent. Raises Refused, Fault."""
         return self._send("POST", path, body=body, params=params, headers={"Idempotency-Key": uuid.uuid4().hex})
 
+    def missing_from(self, path: str) -> int | None:
+        """None if a file is there; else how many bytes of it are, of an upload that was broken off. Raises Refused,
+        Fault."""
+        response = self._request("HEAD", path)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return int(response.headers.get("Upload-Offset", "0"))
+        if response.is_error:
+            raise _refusal(response)
+        return None
+
+    def upload(self, path: str, content: bytes, params: Params) -> Json:
+        """Sends bytes; sent again they change nothing. Raises Refused, Fault."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return _read(self._request("POST", path, content=content, params=params, headers=headers))
+
     def patch(self, path: str, body: Json) -> Json:
         """Changes something. Raises Refused, Fault."""
         return self._send("PATCH", path, body=body)
@@ -147,10 +162,24 @@ class FarmClient:
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Json:
+        return _read(self._request(method, path, body=body, params=params, headers=headers))
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        content: bytes | None = None,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         patience = self.patience()
         while True:
             try:
-                response = self._http.request(method, path, json=body, params=_plain(params), headers=headers)
+                response = self._http.request(
+                    method, path, json=body, content=content, params=_plain(params), headers=headers
+                )
             except httpx.TransportError as error:
                 nobody = isinstance(error, httpx.ConnectError) and not self._reached
                 patience.wait(error, limit_s=CLIENT_CONNECT_S if nobody else CLIENT_RETRY_S)
@@ -158,7 +187,7 @@ class FarmClient:
             self._reached = True
             if response.status_code in _BUSY and patience.wait_as_told(response):
                 continue
-            return _read(response)
+            return response
 
 
 class Patience:

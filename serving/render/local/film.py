@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -22,7 +22,9 @@ from serving import settings
 from serving.errors import Fault, ModelError, OutOfSpace
 from serving.models.wan import WanModel
 from serving.models.weight_shapes import check_weight_shapes
+from serving.planning.content_keys import take_texts
 from serving.planning.plan import FilmPlan, TakePlan
+from serving.render.conditions import NO_PICTURES, arrays_of, make_condition
 from serving.render.local.call_cost import CallCost, record_cost
 from serving.render.local.finisher import publish, remove_partial, run_finisher
 from serving.render.local.gang_pool import CallAnswer, GangPool
@@ -30,9 +32,18 @@ from serving.render.local.kept_latents import write_latents
 from serving.render.local.processes import begin_server, start_process
 from serving.render.local.progress import Progress
 from serving.render.manifest import build_manifest, write_manifest
-from serving.render.messages import FilmDone, FinishedLatents, FinisherError, HeadFinished, Prompts
+from serving.render.messages import (
+    FilmDone,
+    FilmInputs,
+    FinishedLatents,
+    FinisherError,
+    GangCall,
+    HeadFinished,
+    TakeInputs,
+)
 from serving.render.takes import call_input, open_timeline
 from serving.render.threads import one_thread
+from sharding.denoiser import Condition
 from sharding.gang_shape import GangShape
 from sharding.solver import Solver
 from sharding.timeline import Call, Timeline, head_first
@@ -51,13 +62,15 @@ def render_film(
     gangs: int | None = None,
     shape: GangShape = ONE_RANK,
     keep_latents: Path | None = None,
+    pictures: Mapping[str, bytes] = NO_PICTURES,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any]:
     """Render the film to `out` and its manifest beside it; returns the manifest.
 
     `gangs` of `shape`, a process for each rank (default: as many as there are GPUs for, or cores if there is none).
-    `keep_latents` is for the finished latents of each take. On any error or interrupt before the film is complete no
-    file is left. Raises ModelError for weights that are not the model's, before any gang starts; OutOfSpace; Fault.
+    `keep_latents` is for the finished latents of each take; `pictures` are the files of its assets by sha256. On any
+    error or interrupt before the film is complete no file is left. Raises ModelError for weights that are not the
+    model's, before any gang starts; OutOfSpace; Fault.
     """
     started = time.monotonic()
     num_gangs = gangs or gangs_of_this_machine(shape)
@@ -66,11 +79,12 @@ def render_film(
         stack.enter_context(one_thread())  # the text encoder and the solver run here
         begin_server()
         check_weight_shapes(model.checkpoint)
-        prompts = _embed(plan, model)
+        conditions = [make_condition(plan, take, model, pictures) for take in plan.takes]
+        inputs = _film_inputs(plan, model, conditions)
         finisher = stack.enter_context(_finisher(plan, model.name, out))
-        pool: GangPool[Ticket] = GangPool(model.name, prompts, num_gangs, shape=shape)
+        pool: GangPool[Ticket] = GangPool(model.name, inputs, num_gangs, shape=shape)
         stack.callback(pool.close)
-        render = _Render(plan, model, pool, finisher, on_progress)
+        render = _Render(plan, model, conditions, pool, finisher, on_progress)
         done = render.run()
         publish(done.partial, out)
     elapsed = time.monotonic() - started
@@ -148,6 +162,7 @@ class _Render:
         self,
         plan: FilmPlan,
         model: WanModel,
+        conditions: Sequence[Condition],
         pool: GangPool[Ticket],
         finisher: Connection,
         on_progress: Callable[[Progress], None],
@@ -158,8 +173,8 @@ class _Render:
         self._on_progress = on_progress
         self._solver: Solver = model.solver(plan.steps)
         self.takes = [
-            _Take(k, take, open_timeline(plan, take, capabilities=model.capabilities, solver=self._solver))
-            for k, take in enumerate(plan.takes)
+            _Take(k, take, self._open(take, model, condition))
+            for k, (take, condition) in enumerate(zip(plan.takes, conditions, strict=True))
         ]
         self.cost = CallCost()
         self._calls_done = 0
@@ -179,6 +194,10 @@ class _Render:
             self._on_progress(self._progress())
         return self._done
 
+    def _open(self, take: TakePlan, model: WanModel, condition: Condition) -> Timeline:
+        given = {n: latent.numpy() for n, latent in condition.given.items()}
+        return open_timeline(self._plan, take, capabilities=model.capabilities, solver=self._solver, given=given)
+
     def _give_out(self) -> None:
         """Fill idle gangs with ready calls, earlier takes first: the film grows from its head."""
         for take in self.takes:
@@ -187,7 +206,8 @@ class _Render:
             for call in take.waiting()[: self._pool.num_idle]:
                 take.in_flight.add(call)
                 self._first_call = self._first_call or time.monotonic()
-                self._pool.give((take, call), call_input(take.timeline, call, take=take.plan, solver=self._solver))
+                content = call_input(take.timeline, call, take=take.plan, solver=self._solver)
+                self._pool.give((take, call), GangCall(take.plan.key, content))
 
     def _take_in(self) -> None:
         for event in self._pool.events():
@@ -246,11 +266,16 @@ class _Render:
         )
 
 
-def _embed(plan: FilmPlan, model: WanModel) -> Prompts:
-    """Every prompt and negative of the film, encoded once."""
-    texts = sorted({text for take in plan.takes for prompt in take.prompts for text in (prompt.text, prompt.negative)})
-    embeddings = model.encode_prompts(texts)
-    return Prompts({text: embedding.numpy() for text, embedding in zip(texts, embeddings, strict=True)})
+def _film_inputs(plan: FilmPlan, model: WanModel, conditions: Sequence[Condition]) -> FilmInputs:
+    """Every prompt and negative of the film, encoded once, with what the takes' pictures became."""
+    texts = sorted({text for take in plan.takes for text in take_texts(take)})
+    embeddings = {text: e.numpy() for text, e in zip(texts, model.encode_prompts(texts), strict=True)}
+    return FilmInputs(
+        {
+            take.key: TakeInputs({text: embeddings[text] for text in take_texts(take)}, arrays_of(condition.beside))
+            for take, condition in zip(plan.takes, conditions, strict=True)
+        }
+    )
 
 
 @contextmanager

@@ -10,17 +10,14 @@ from multiprocessing.connection import Connection
 import torch
 
 from serving.errors import GangBroken, ModelError
-from serving.render.messages import CallInput, GangError, GangReady, Prompts
+from serving.render.messages import FilmInputs, GangCall, GangError, GangReady
 from serving.render.rank import Meeting, Rank
-
-_FILM = "film"
-"""What the prompts of the one film are kept under."""
 
 
 def run_rank(
     connection: Connection, model_name: str, shape: str, index: int, gpu: int, meeting: Meeting | None
 ) -> None:
-    """Be a rank of a gang until the other side closes the connection: load the model, be given prompts, then calls.
+    """Be a rank of a gang until the other side closes the connection: load the model, be given inputs, then calls.
     Only rank 0 says that the gang is ready, and answers. `gpu` numbers all ranks of a render; where there are fewer
     GPUs, ranks share them."""
     try:
@@ -33,11 +30,12 @@ def run_rank(
             connection.send(GangReady(rank.numerics))
         while True:
             message = connection.recv()
-            if isinstance(message, Prompts):
-                rank.keep_prompts(_FILM, message.embeddings)
+            if isinstance(message, FilmInputs):
+                for take_key, inputs in message.takes.items():
+                    rank.keep_inputs(take_key, inputs, most=len(message.takes))
                 continue
-            assert isinstance(message, CallInput)
-            output = rank.predict(message, _FILM)
+            assert isinstance(message, GangCall)
+            output = rank.predict(message.content, message.take_key)
             if index == 0:
                 connection.send(output)
     except (EOFError, BrokenPipeError, ConnectionResetError, GangBroken):

@@ -18,7 +18,7 @@ from torch._C._distributed_c10d import TCPStore
 from serving.errors import Fault, ModelError
 from serving.render.local.gang import run_rank
 from serving.render.local.processes import start_process
-from serving.render.messages import CallInput, CallOutput, GangError, GangReady, Prompts
+from serving.render.messages import CallOutput, FilmInputs, GangCall, GangError, GangReady
 from serving.render.rank import Meeting
 from sharding.gang_shape import GangShape
 
@@ -66,11 +66,11 @@ class Lost(Generic[Ticket]):
 
 
 class GangPool(Generic[Ticket]):
-    """`size` gangs of one shape, all with the same model and prompts. Close it to end their processes."""
+    """`size` gangs of one shape, all with the same model and film. Close it to end their processes."""
 
-    def __init__(self, model_name: str, prompts: Prompts, size: int, *, shape: GangShape) -> None:
+    def __init__(self, model_name: str, inputs: FilmInputs, size: int, *, shape: GangShape) -> None:
         self._model_name = model_name
-        self._prompts = prompts
+        self._inputs = inputs
         self._shape = shape
         self._deaths = 0
         self._names = itertools.count()
@@ -89,7 +89,7 @@ class GangPool(Generic[Ticket]):
         """What to wait on for `events`."""
         return [connection for gang in self._gangs for connection in gang.connections]
 
-    def give(self, ticket: Ticket, call: CallInput) -> None:
+    def give(self, ticket: Ticket, call: GangCall) -> None:
         """Give a call to an idle gang; its CallAnswer, or Lost, comes with the ticket."""
         gang = next(gang for gang in self._gangs if gang.ready and gang.ticket is None)
         gang.ticket = ticket
@@ -137,7 +137,7 @@ class GangPool(Generic[Ticket]):
         if self.numerics and self.numerics != message.numerics:
             raise Fault(f"gangs of one render disagree on numerics: {self.numerics} and {message.numerics}")
         self.numerics = message.numerics
-        gang.send(self._prompts)
+        gang.send(self._inputs)
 
     def _replace(self, index: int) -> Iterator[Lost[Ticket]]:
         dead: _Gang[Ticket] = self._gangs[index]

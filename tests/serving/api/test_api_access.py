@@ -208,13 +208,13 @@ def test_a_bucket_fills_again_evenly() -> None:
 
 
 def test_a_body_may_only_be_so_large_whether_announced_or_not(tmp_path: Path) -> None:
-    with running(tmp_path, limits={"max_body_bytes": 5000}) as api:
+    with running(tmp_path, limits={"max_body_bytes": 5000}, assets={"upload_bytes": 1 << 16}) as api:
         announced = api.http.post("/v1/jobs", content=b"x" * 5001, headers={"Content-Type": "application/yaml"})
         chunks = (b"x" * 1000 for _ in range(6))
         chunked = api.http.post("/v1/jobs", content=chunks, headers={"Content-Type": "application/yaml"})
-        form = api.http.post("/v1/videos", files={"prompt": (None, "x" * 6000)})
+        form = api.http.post("/v1/videos", files={"prompt": (None, "x" * 71_000)})  # it may hold a picture
         generated = api.http.post(
-            "/v1/videos", content=(b"x" * 999 for _ in range(9)), headers={"Content-Type": "application/json"}
+            "/v1/videos", content=(b"x" * 9999 for _ in range(9)), headers={"Content-Type": "application/json"}
         )
         assert [answer.status_code for answer in (announced, chunked, form, generated)] == [413] * 4
         assert announced.json()["code"] == chunked.json()["code"] == "body_too_large"

@@ -153,10 +153,11 @@ def test_any_storyboard_is_accepted_or_refused_with_its_problems(api: ApiDouble,
     if answer.is_success:
         check("Job" if path == "/v1/jobs" else "Quote", answer.json())
     else:
-        assert answer.status_code == 422
+        too_deep = "nested at most" in answer.text  # that is not read at all
+        assert answer.status_code == (400 if too_deep else 422), answer.text
         document = answer.json()
         check("ProblemDocument", document)
-        assert document["problems"]
+        assert document["problems"] or too_deep
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from cluster.contract.planner import ScalingTargets
-from serving.config.farm import FarmConfig, LimitsConfig, PoolConfig, RetentionConfig, ScalingConfig, load_config
+from serving.config.farm import (
+    AssetsConfig,
+    FarmConfig,
+    LimitsConfig,
+    PoolConfig,
+    RetentionConfig,
+    ScalingConfig,
+    load_config,
+)
 from serving.config.reading import variable_names
 from serving.errors import UserError, hide_secrets
 
@@ -216,6 +224,7 @@ def test_the_reference_names_every_key_and_its_default() -> None:
         "pools[].scaling.": ScalingConfig,
         "retention.": RetentionConfig,
         "limits.": LimitsConfig,
+        "assets.": AssetsConfig,
     }
     expected = {before + key for before, part in parts.items() for key in part.model_fields}
     assert set(rows) == expected
