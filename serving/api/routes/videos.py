@@ -5,7 +5,11 @@ A video is one take, however long: beyond the model's window it is what Longtake
 cancels it first, because there is no other way to.
 """
 
+import base64
+import hashlib
 import json
+import re
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -14,6 +18,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import Response
 
 from serving.api.answer import respond
+from serving.api.assets import keep_asset
 from serving.api.caller import AnyCaller, Caller
 from serving.api.errors import ApiError, not_found, refuse
 from serving.api.media import send_media
@@ -25,8 +30,9 @@ from serving.api.submitting import Order, accept
 from serving.api.wire.forms import fields_of_form
 from serving.api.wire.openapi import binary, failures, video_body
 from serving.api.wire.reading import JSON_TYPE, check, read_json, read_storyboard
-from serving.api.wire.requests import REFUSED, JobOptions, NewVideo
+from serving.api.wire.requests import REFUSED, InputReference, JobOptions, NewVideo
 from serving.api.wire.videos import STATES, OpenAIVideo, VideoDeleted, VideoList, poll_after_ms, storyboard_of
+from serving.documents.places import show
 from serving.errors import Problem
 from serving.jobs.admission import open_known_model
 from serving.settings import MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
@@ -36,8 +42,13 @@ from serving.storyboard import Storyboard
 MAX_FORM_FIELDS = 32
 """Fields of a multipart form on /v1/videos."""
 
+MAX_FIELD_BYTES = 32 << 20
+"""Bytes of one field, which may be a picture in base64; the gate bounds the whole."""
+
 
 router = APIRouter(tags=["videos"])
+
+_DATA_URL = re.compile(r"data:image/[\w.+-]{1,40};base64,")
 
 _VARIANTS = {"video": "film", "thumbnail": "thumbnail", "spritesheet": "spritesheet"}
 
@@ -55,8 +66,9 @@ async def read_fields(request: Request) -> dict[str, Any]:
     if kind != "multipart/form-data":
         raise ApiError(415, f"send {JSON_TYPE} or multipart/form-data", code="unknown_content_type")
     try:
-        async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=1 << 20) as form:
-            return fields_of_form(form.multi_items())
+        async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
+            items = [(name, one if isinstance(one, str) else await one.read()) for name, one in form.multi_items()]
+            return fields_of_form(items)
     except (MultiPartException, ValueError) as error:
         raise ApiError(400, "the form cannot be read", code="invalid_form") from error
 
@@ -76,13 +88,13 @@ async def create_video(
     idempotency_key: _IDEMPOTENCY = None,
 ) -> Response:
     """A prompt and a length, or `shots` as in a storyboard. `seconds` may be any up to the limit of a shot. Fields of
-    other video servers are taken if their meaning is plain, and else refused with the reason; no `input_reference`:
-    Longtake makes films from text alone."""
-    content = json.dumps(fields, sort_keys=True).encode()
+    other video servers are taken if their meaning is plain, and else refused with the reason. `input_reference` is the
+    picture that the video begins with."""
+    content = json.dumps(fields, sort_keys=True, default=_digest).encode()
     record = name_request(caller.tenant, "POST /v1/videos", idempotency_key, content)
 
     def work() -> Response:
-        order = _order(services, fields)
+        order = _order(services, caller, fields)
         made = accept(services, poker, caller, order, record=record)
         return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
 
@@ -145,16 +157,54 @@ def video_content(
     return send_media(request, services.artifacts, film_media(job, _VARIANTS[variant]))
 
 
-def _order(services: Services, fields: dict[str, Any]) -> Order:
+def _digest(content: bytes) -> str:
+    """What a file of a form is known by in its request's record."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _order(services: Services, caller: Caller, fields: dict[str, Any]) -> Order:
     refused = [Problem(name, REFUSED[name]) for name, value in fields.items() if name in REFUSED and value is not None]
     if refused:
         raise refuse(refused)
+    picture = fields.get("input_reference")
+    if isinstance(picture, bytes):
+        fields = {**fields, "input_reference": _keep_picture(services, caller, picture)}
     wanted = check(NewVideo, {name: value for name, value in fields.items() if name not in REFUSED})
+    if isinstance(wanted.input_reference, InputReference):
+        asset_id = _find_picture(services, caller, wanted.input_reference)
+        wanted = wanted.model_copy(update={"input_reference": asset_id})
     default_model = services.config.pools[0].model
     storyboard = read_storyboard(storyboard_of(wanted, default_model=default_model, fps_of=_fps_of))
     options: dict[str, Any] = {"steps": wanted.num_inference_steps, "tags": wanted.tags or None}
     given = JobOptions(**{name: value for name, value in options.items() if value is not None})
     return Order(_with_size(services, storyboard), given, kind="video")
+
+
+def _find_picture(services: Services, caller: Caller, reference: InputReference) -> str:
+    """The asset that a reference means. Raises ApiError."""
+    if (reference.file_id is None) == (reference.image_url is None):
+        raise refuse([Problem("input_reference", "must have either file_id or image_url")])
+    if reference.file_id is not None:
+        return reference.file_id
+    match = _DATA_URL.match(str(reference.image_url))
+    if match is None:
+        message = "must be a data: URL of an image in base64; the farm fetches no addresses: send the picture itself"
+        raise refuse([Problem("input_reference.image_url", message, value=show(reference.image_url))])
+    try:
+        content = base64.b64decode(str(reference.image_url)[match.end() :], validate=True)
+    except ValueError as error:
+        raise refuse([Problem("input_reference.image_url", "is not base64")]) from error
+    return _keep_picture(services, caller, content)
+
+
+def _keep_picture(services: Services, caller: Caller, content: bytes) -> str:
+    """The id of a picture that came with the request. Raises ApiError."""
+    try:
+        return f"sha256:{keep_asset(services, caller.tenant, content).asset.sha256}"
+    except ApiError as error:
+        if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise
+        raise refuse([Problem("input_reference", problem.message) for problem in error.problems]) from error
 
 
 def _fps_of(model: str) -> int:

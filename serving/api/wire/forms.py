@@ -15,6 +15,8 @@ from serving.errors import Problem
 
 _ITEM = re.compile(r"shots\[\d*\]\[(\w{1,30})\]")
 
+_REFERENCE = re.compile(r"input_reference\[(\w{1,30})\]")
+
 _ENTRY = re.compile(r"metadata\[([^\[\]]{1,64})\]")
 
 _JSON = ("shots", "metadata")
@@ -25,18 +27,22 @@ _NUMBERS = dict.fromkeys(("seed", "width", "height", "fps", "num_frames", "num_i
 }
 
 
-def fields_of_form(items: Sequence[tuple[str, object]]) -> dict[str, Any]:
-    """The fields of /v1/videos. Raises ApiError if one is given twice, or shots cannot be put together."""
+def fields_of_form(items: Sequence[tuple[str, str | bytes]]) -> dict[str, Any]:
+    """The fields of /v1/videos; a file is its bytes. Raises ApiError if one is given twice, or shots cannot be put
+    together."""
     fields: list[tuple[str, Any]] = []
     columns: dict[str, list[Any]] = {}
     metadata: list[tuple[str, str]] = []
+    reference: list[tuple[str, str]] = []
     for name, value in items:
         if not isinstance(value, str):
-            fields.append((name, "a file"))
+            fields.append((name, value))
         elif name in _JSON:
             fields.append((name, read_json(value.encode("utf-8", "surrogatepass"))))
         elif match := _ITEM.fullmatch(name):
             columns.setdefault(match[1], []).append(_plain(match[1], value))
+        elif match := _REFERENCE.fullmatch(name):
+            reference.append((match[1], value))
         elif match := _ENTRY.fullmatch(name):
             metadata.append((match[1], value))
         else:
@@ -45,6 +51,8 @@ def fields_of_form(items: Sequence[tuple[str, object]]) -> dict[str, Any]:
         fields.append(("shots", _rows(columns)))
     if metadata:
         fields.append(("metadata", once(metadata)))
+    if reference:
+        fields.append(("input_reference", once(reference)))
     return once(fields)
 
 

@@ -220,16 +220,25 @@ class NewWebhook(_Body):
 Pixels = Annotated[int, Field(strict=True, ge=1, le=99_999), Must("a whole number of pixels")]
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000), Must("a whole number above 0")]
 
-_TEXT_ALONE = "is not supported: Longtake makes films from text alone"
+_ONE_NAME = "is not supported: send the picture as input_reference"
+_NO_VIDEO = "is not supported: Longtake begins films from words and pictures"
 _MODELS_OWN = "cannot be chosen: it is the model's own"
 _NOT_SENT = "is not supported: watch /v1/jobs/{id}/events or add a webhook, and fetch /v1/videos/{id}/content"
 
 REFUSED = {
-    **dict.fromkeys(("input_reference", "image", "image_reference", "image_url", "video_reference"), _TEXT_ALONE),
+    **dict.fromkeys(("image", "image_reference", "image_url"), _ONE_NAME),
+    "video_reference": _NO_VIDEO,
     **dict.fromkeys(("guidance_scale", "guidance_scale_2", "flow_shift", "boundary_ratio", "scheduler"), _MODELS_OWN),
     **dict.fromkeys(("response_format", "stream", "callback_url"), _NOT_SENT),
 }
 """Fields of other video servers that are refused, and why."""
+
+
+class InputReference(_Body):
+    """A picture that was sent before, or that is in the request itself."""
+
+    file_id: str | None = Field(default=None, max_length=80, description="An asset: sha256: and its hash.")
+    image_url: str | None = Field(default=None, description="The picture as a data: URL. No address is fetched.")
 
 
 class NewVideo(_Body):
@@ -289,6 +298,11 @@ class NewVideo(_Body):
         default=None, description="Kept as tags of the job."
     )
     n: Annotated[Literal[1], Must("1: a request makes one video")] | None = None
+    input_reference: InputReference | str | None = Field(
+        default=None,
+        description="The picture that the video begins with: a file of the form, an asset's id, or an object.",
+        json_schema_extra={"format": "binary"},
+    )
     shots: list[dict[str, Any]] | None = Field(default=None, description="Shots of a storyboard, instead of one take.")
     seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED), Must(f"a whole number from 0 to {MAX_SEED}")] | None = (
         Field(default=None, description="Default 0.")

@@ -110,8 +110,8 @@ class VideoDeleted(Answer):
 
 
 def storyboard_of(wanted: NewVideo, *, default_model: str, fps_of: Callable[[str], int]) -> dict[str, Any]:
-    """What is asked for as a storyboard. `fps_of` tells the speed of a model's films. Raises ApiError if two
-    ways to say something contradict each other."""
+    """What is asked for as a storyboard; its `input_reference` is an asset's id by now. `fps_of` tells the speed of a
+    model's films. Raises ApiError if two ways to say something contradict each other."""
     problems = list(_contradictions(wanted))
     if problems:
         raise refuse(problems)
@@ -121,7 +121,8 @@ def storyboard_of(wanted: NewVideo, *, default_model: str, fps_of: Callable[[str
     shots = wanted.shots
     if shots is None:
         seconds = _seconds(wanted, lambda: wanted.fps or fps_of(model))
-        shots = [{"id": "video", "prompt": _escape(wanted.prompt), "seconds": seconds}]
+        image = {} if wanted.input_reference is None else {"image": wanted.input_reference}
+        shots = [{"id": "video", "prompt": _escape(wanted.prompt), "seconds": seconds, **image}]
     return {
         "version": 1,
         "title": _title(wanted.prompt),
@@ -132,9 +133,9 @@ def storyboard_of(wanted: NewVideo, *, default_model: str, fps_of: Callable[[str
 
 
 def _contradictions(wanted: NewVideo) -> Iterator[Problem]:
-    for name in ("seconds", "num_frames"):
+    for name, own in (("seconds", "lengths"), ("num_frames", "lengths"), ("input_reference", "pictures")):
         if wanted.shots is not None and getattr(wanted, name) is not None:
-            yield Problem(name, "is not allowed beside shots, which have their own lengths")
+            yield Problem(name, f"is not allowed beside shots, which have their own {own}")
     if wanted.seconds is not None and wanted.num_frames is not None:
         yield Problem("num_frames", "is not allowed beside seconds: send one of them")
     for name, other in (("width", "height"), ("height", "width")):

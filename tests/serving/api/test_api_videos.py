@@ -1,5 +1,7 @@
 """/v1/videos, asked by OpenAI's own client, unchanged, over a real connection."""
 
+import base64
+import hashlib
 import io
 import json
 import time
@@ -10,6 +12,9 @@ from typing import Any
 import openai
 import pytest
 
+from serving.config.farm import PoolConfig
+from serving.models.testing import write_tiny_checkpoint
+from testkit.picture_files import drawing, written
 from tests.serving.api.api_double import STORYBOARD, ApiDouble, running
 
 FIELDS = {
@@ -130,11 +135,46 @@ def test_a_form_is_taken_as_well_as_json(api: ApiDouble) -> None:
     assert as_form.json()["seconds"] == as_json.json()["seconds"] == shots.json()["seconds"] == "2"
 
 
-def test_a_picture_to_begin_with_is_refused_plainly(client: openai.OpenAI) -> None:
+def test_a_picture_to_begin_with_is_taken_in_every_form_that_the_client_sends(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    model = str(write_tiny_checkpoint(tmp_path_factory.mktemp("model"), "2.2-5b"))
+    content = written(drawing(), "PNG")
+    asset_id = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with running(tmp_path_factory.mktemp("pictures"), pools=(PoolConfig(name="default", model=model),)) as api:
+        client = openai.OpenAI(base_url=f"{api.url}/v1", api_key="any", max_retries=0)
+        data_url = "data:image/png;base64," + base64.b64encode(content).decode()
+        ways: list[dict[str, Any]] = [
+            {"input_reference": ("a.png", io.BytesIO(content), "image/png")},
+            {"input_reference": content},
+            {"extra_body": {"input_reference": {"image_url": data_url}}},  # the client's own argument takes files alone
+            {"extra_body": {"input_reference": {"file_id": asset_id}}},
+        ]
+        for way in ways:
+            video = client.videos.create(prompt="a ball", model=model, **way)
+            job = api.http.get(f"/v1/jobs/{video.id}/storyboard").json()
+            assert job["shots"][0]["image"] == asset_id
+        as_json = api.http.post("/v1/videos", json={"prompt": "a ball", "input_reference": {"file_id": asset_id}})
+        assert as_json.is_success, as_json.text
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ({"image_url": "data:image/png;base64,bm8gcGljdHVyZQ=="}, "is no PNG, JPEG, WebP or AVIF picture"),
+        ({"image_url": "https://example.com/a.png"}, "the farm fetches no addresses"),
+        ({"image_url": "data:image/png;base64,&&&"}, "is not base64"),
+        ({"image_url": "data:text/html;base64,PGI+"}, "must be a data: URL of an image"),
+        ({"file_id": "x", "image_url": "y"}, "must have either file_id or image_url"),
+    ],
+)
+def test_a_picture_that_cannot_be_one_is_refused_with_openais_error(
+    client: openai.OpenAI, reference: Any, said: str
+) -> None:
     with pytest.raises(openai.BadRequestError) as error:
-        client.videos.create(prompt="a ball", input_reference=("a.png", io.BytesIO(b"png"), "image/png"))
-    assert error.value.param == "input_reference"
-    assert "text alone" in error.value.message
+        client.videos.create(prompt="a ball", extra_body={"input_reference": reference})
+    assert str(error.value.param).startswith("input_reference")
+    assert said in error.value.message
 
 
 @pytest.mark.parametrize(
@@ -196,7 +236,7 @@ def test_a_length_in_frames_is_at_the_models_speed(api: ApiDouble) -> None:
         ({"width": 96, "height": 64, "size": "96x64"}, "width", "beside size"),
         ({"seconds": 2, "num_frames": 16}, "num_frames", "beside seconds"),
         ({"guidance_scale": 5.0}, "guidance_scale", "the model's own"),
-        ({"image_url": "https://x"}, "image_url", "text alone"),
+        ({"image_url": "https://x"}, "image_url", "as input_reference"),
         ({"metadata": {"a b": "c"}}, "metadata['a b']", "letters, digits"),
         ({"metadata": {"a": {"b": 1}}}, "metadata", "one line"),
         ({"user": "a\nb"}, "user", "one line"),
