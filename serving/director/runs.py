@@ -222,7 +222,7 @@ class TakeRun:
     @property
     def share_left(self) -> float:
         """Part of its calls still to do, 0..1."""
-        return 1 - self.calls_done / self.plan.calls
+        return 1 - self.calls_done / self.plan.calls if self.plan.calls else 0.0
 
     def record(self) -> Take:
         """The take as the store keeps it."""
@@ -343,7 +343,8 @@ class JobRun:
         calls = sum(take.calls_done for take in self.takes)
         decoded = sum(take.decoded.frames for take in self.takes)
         frames = sum(take.plan.frames - take.plan.surplus for take in self.takes)
-        percent = 95.0 * calls / self.plan.calls + 4.0 * decoded / frames
+        rendered = calls / self.plan.calls if self.plan.calls else 1.0
+        percent = 95.0 * rendered + 4.0 * decoded / frames
         return JobProgress(
             job_id=self.id,
             token=self.job.lease_token,

@@ -260,7 +260,8 @@ class LocalFarm:
         job, takes = director.admission.new_job(
             planned, tenant=terms.pop("tenant", "default"), now=time.time(), **terms
         )
-        return self.jobs.insert(job, takes, actor="longtake")
+        assets = sorted({asset for take in planned.plan.takes for asset in take.assets})
+        return self.jobs.insert(job, takes, actor="longtake", assets=assets)
 
     @contextlib.asynccontextmanager
     async def running(self, director: Director) -> AsyncIterator[None]:

@@ -109,12 +109,15 @@ class CostModel:
         return self._evaluation_s(key, TYPICAL_LATENTS) / TYPICAL_LATENTS
 
     def take_seconds(self, key: str, take: TakePlan) -> float:
-        """Expected gang-seconds of a whole take."""
+        """Expected gang-seconds of a whole take; none if all of it is given."""
+        if not take.evaluations:
+            return 0.0
         return take.evaluations * self._evaluation_s(key, take.latents_evaluated / take.evaluations)
 
     def path_seconds(self, key: str, take: TakePlan, *, window: int) -> float:
         """Expected seconds of a take on gangs without end: its longest call of each step, one after the other."""
-        return len(take.chunks_per_step) * self._evaluation_s(key, min(window, take.latents))
+        steps = sum(chunks > 0 for chunks in take.chunks_per_step)
+        return steps * self._evaluation_s(key, min(window, take.latents))
 
     def is_measured(self, key: str) -> bool:
         """Whether any call of this key has been measured."""

@@ -18,6 +18,7 @@ import psutil
 from serving import settings
 
 if TYPE_CHECKING:
+    from serving.models.conditions import PlacedPicture
     from serving.models.wan import WanModel
     from serving.planning.plan import FilmPlan
 
@@ -105,13 +106,27 @@ def _measure(plan: "FilmPlan", model: "WanModel") -> float:
         embedding, negative = model.encode_prompts([plan.takes[0].prompts[0].text, plan.takes[0].prompts[0].negative])
         parts = [PromptPart(embedding, negative, torch.ones(window))]
         denoiser, timestep = model.load_denoiser(), model.solver(plan.steps).timestep(0)
+        condition = model.make_condition(_grey_pictures(model, plan), latents=window)
         cost = CallCost()
         for sample in range(SAMPLES + 1):
             started = time.monotonic()
-            denoiser.predict(torch.zeros(window, *shape), timestep=timestep, parts=parts, start=0)
+            denoiser.predict(
+                torch.zeros(window, *shape), timestep=timestep, parts=parts, start=0, beside=condition.beside
+            )
             if sample:
                 cost.add(latents=window, seconds=time.monotonic() - started)
         return cost.median_s
+
+
+def _grey_pictures(model: "WanModel", plan: "FilmPlan") -> "list[PlacedPicture]":
+    """Pictures for a model that renders nothing without them."""
+    import numpy as np
+
+    from serving.models.conditions import PlacedPicture
+
+    support, pixels = model.capabilities.pictures, np.full((plan.height, plan.width, 3), 128, np.uint8)
+    last = [PlacedPicture(model.capabilities.window - 1, True, pixels)] * support.needs_last
+    return [PlacedPicture(0, False, pixels)] * support.needs_first + last
 
 
 def _weights_bytes(model: "WanModel") -> int:
