@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from serving.errors import ModelError
+from serving.models.conditions import PlacedPicture
 from serving.models.registry import open_model
 from serving.models.sequence_parallel import SplitSequences, split_over
-from serving.models.testing import VARIANTS, Variant, write_tiny_checkpoint
+from serving.models.testing import PICTURE_VARIANTS, VARIANTS, Variant, write_tiny_checkpoint
 from sharding.attention import choose_backend
 from sharding.denoiser import PromptPart
 from sharding.gang_groups import ALONE, GangGroups
@@ -58,6 +60,33 @@ def test_every_kind_of_wan_with_tokens_that_do_not_divide(ranks: Worlds, tmp_pat
         expected, _ = predict(ALONE, folder, 3, timestep)
         for shape in (GangShape(ulysses=2, ring=2), GangShape(cfg=2, ring=2)):
             for prediction, _ in ranks[4].run(predict, shape, folder, 3, timestep):
+                torch.testing.assert_close(prediction, expected, rtol=0, atol=TOLERANCE)
+
+
+def predict_with_pictures(groups: GangGroups, folder: str, start: int) -> Tensor:
+    """In a rank, or alone: one window of a take that has a first and, if the model takes it, a last picture."""
+    model = open_model(folder)
+    support, shape = model.capabilities.pictures, (model.capabilities.height, model.capabilities.width, 3)
+    pixels = [np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8) for seed in (1, 2)]
+    placed = [PlacedPicture(0, False, pixels[0])] + [PlacedPicture(7, True, pixels[1])] * support.last
+    condition = model.make_condition(placed, latents=8)
+    size = model.capabilities.latent_shape(width=model.capabilities.width, height=model.capabilities.height)
+    latents = torch.randn(3, *size, generator=torch.Generator().manual_seed(6))
+    shares = (0.0, 1.0, 1.0) if support.given else ()
+    prompt, negative = model.encode_prompts(["a red ball", "blurry"])
+    return model.load_denoiser(groups=groups).predict(
+        latents, timestep=500.0, parts=[PromptPart(prompt, negative, torch.ones(3))], start=start, shares=shares,
+        beside=condition.beside,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", PICTURE_VARIANTS)
+def test_windows_with_pictures_on_a_gang(ranks: Worlds, tmp_path: Path, variant: Variant) -> None:
+    folder = str(write_tiny_checkpoint(tmp_path, variant))
+    for start in (0, 5):  # its own first latent, and one that is shown the picture before
+        expected = predict_with_pictures(ALONE, folder, start)
+        for shape in (GangShape(ulysses=2), GangShape(ring=2), GangShape(cfg=2)):
+            for prediction in ranks[2].run(predict_with_pictures, shape, folder, start):
                 torch.testing.assert_close(prediction, expected, rtol=0, atol=TOLERANCE)
 
 
