@@ -20,8 +20,8 @@ LINK_LIFE_S = 3600
 
 _NAME = "[A-Za-z0-9_-]{1,64}"
 _FILE = f"film|manifest|thumbnail|spritesheet|takes/{_NAME}/(preview|head(/[0-9]{{1,10}})?)"
-LINKED = re.compile(rf"/v1/jobs/(?P<job>{_NAME})/({_FILE})")
-"""The paths that can be linked: files of jobs."""
+LINKED = re.compile(rf"/v1/jobs/(?P<job>{_NAME})/({_FILE})|/v1/assets/sha256:(?P<asset>[0-9a-f]{{64}})")
+"""The paths that can be linked: files of jobs, and assets."""
 
 _SIGNATURE = "signature"
 

@@ -53,6 +53,21 @@ export const patch = (path, body, options) => send("PATCH", path, { ...options, 
 /** An idempotency key: a request sent twice with it acts once. */
 export const onceKey = () => `studio-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
 
+const PIECE_BYTES = 16 << 20; // what a farm takes at once
+
+/** Send a file's bytes; a large one in pieces. Resolves to the answer's JSON. Throws ApiProblem. */
+export async function sendFile(path, file) {
+  if (file.size <= PIECE_BYTES) return (await open("POST", path, { content: file })).json();
+  const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
+  const id = `sha256:${[...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  let answer = null;
+  for (let offset = 0; offset < file.size; offset += PIECE_BYTES) {
+    const query = new URLSearchParams({ id, offset, total: file.size });
+    answer = await open("POST", `${path}?${query}`, { content: file.slice(offset, offset + PIECE_BYTES) });
+  }
+  return answer.json();
+}
+
 const links = new Map(); // path -> {url: a promise, atMs: when it was asked for}
 
 /** A URL by which an element of the page can load a film or picture. Behind a key that is a signed link, since an element
@@ -72,8 +87,14 @@ export async function fetchText(path, accept) {
   return (await open("GET", path, { accept })).text();
 }
 
-async function open(method, path, { body, once, signal, accept }) {
+/** The bytes of an answer. Throws ApiProblem. */
+export async function fetchBlob(path) {
+  return (await open("GET", path, {})).blob();
+}
+
+async function open(method, path, { body, content, once, signal, accept }) {
   const more = {};
+  if (content !== undefined) more["Content-Type"] = "application/octet-stream";
   if (body !== undefined) more["Content-Type"] = "application/json";
   if (once) more["Idempotency-Key"] = once;
   if (accept) more.Accept = accept;
@@ -83,7 +104,7 @@ async function open(method, path, { body, once, signal, accept }) {
     response = await fetch(path, {
       method,
       headers: headers(more),
-      body: JSON.stringify(body),
+      body: content ?? JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
       cache: "no-store",
       credentials: "omit",

@@ -25,6 +25,9 @@ router = APIRouter(tags=["farm"])
 
 _OF_CAPABILITIES = ("fps", "width", "height", "size_multiple")
 
+_PICTURES = ("first", "last", "keyframes", "references", "strength")
+"""What a model may take beside words, as storyboards ask for it."""
+
 
 @router.get("/v1/me", tags=["access"], summary="Who is asking")
 async def me(caller: AnyCaller, services: TheServices) -> Me:
@@ -111,8 +114,9 @@ def _what_it_takes(model: str) -> dict[str, Any]:
         capabilities = open_known_model(model).capabilities
     except ModelError as error:
         log.info("model %s cannot be described: %s", model, error, extra={"action": "describe_model"})
-        return dict.fromkeys(_OF_CAPABILITIES)
-    return {name: getattr(capabilities, name) for name in _OF_CAPABILITIES}
+        return {**dict.fromkeys(_OF_CAPABILITIES), "pictures": []}
+    taken = [name for name in _PICTURES if getattr(capabilities.pictures, name)]
+    return {**{name: getattr(capabilities, name) for name in _OF_CAPABILITIES}, "pictures": taken}
 
 
 def _check(look: Any) -> str:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from serving.api.answer import Answer, respond
 from serving.api.caller import AnyCaller
-from serving.api.errors import refuse
+from serving.api.errors import not_found, refuse
 from serving.api.links import LINKED, Links
 from serving.api.routes.jobs import find_job
 from serving.api.services import TheServices
@@ -17,7 +17,7 @@ from serving.errors import Problem
 
 router = APIRouter(tags=["media"])
 
-LINKABLE = "must be the path of a job's film, manifest, thumbnail or spritesheet, or of a take's head or preview"
+LINKABLE = "must be the path of a job's film, manifest, thumbnail or spritesheet, of a take's head or preview, or an asset"
 
 
 class Link(Answer):
@@ -40,7 +40,10 @@ def link(
     found = LINKED.fullmatch(path)
     if found is None:
         raise refuse([Problem("path", LINKABLE, value=path[:100])])
-    find_job(services, caller, found["job"])
+    if found["job"] is not None:
+        find_job(services, caller, found["job"])
+    elif services.assets.find(caller.tenant, found["asset"]) is None:
+        raise not_found(f"asset sha256:{found['asset']}")
     url, ends_at = path, None
     if caller.key_id is not None:
         url, ends_at = Links(services.keys, services.clock).sign(path, caller.key_id)

@@ -59,6 +59,7 @@ class Model(Answer):
     width: int | None = Field(description="Pixels, likewise.")
     height: int | None = Field(description="Pixels, likewise.")
     size_multiple: int | None = Field(description="A storyboard may choose any width and height that it divides.")
+    pictures: list[str] = Field(description="What it takes beside words: first, last, keyframes, references, strength.")
 
 
 class ModelList(Listed):

@@ -9,7 +9,7 @@ import { Button, Notice, announce, describeProblem } from "../components.js";
 import { number, say, sayNumber } from "../words.js";
 import { Strip } from "./storyboard/cards.js";
 import { changesBetween } from "./storyboard/changes.js";
-import { blankDraft, draftOf, isBlank, localTime, optionsOf, sharedNames, storyboardOf, tidy } from "./storyboard/draft.js";
+import { blankDraft, draftOf, isBlank, isMapping, localTime, optionsOf, sharedNames, storyboardOf, tidy } from "./storyboard/draft.js";
 import { OtherDrafts } from "./storyboard/drafts.js";
 import { useActions, useEdits, useFocus, useShortcuts } from "./storyboard/editing.js";
 import { ExampleList, ExamplesDialog, ExportDialog, ImportDialog, useArrivals } from "./storyboard/import_export.js";
@@ -60,6 +60,22 @@ function useLoaded(load, input) {
   return state;
 }
 
+/** How the film shows pictures, and what its model takes of them; the same object while nothing of it changes. */
+function useFrame(video, model) {
+  const { width = model?.width, height = model?.height, fit, background } = isMapping(video) ? video : {};
+  const takes = model?.pictures;
+  return useMemo(
+    () => ({
+      width: width || 3,
+      height: height || 2,
+      fit: fit === "contain" ? "contain" : "cover",
+      background: /^#[0-9a-f]{6}$/i.test(background) ? background : "#000000",
+      takes: takes || [],
+    }),
+    [width, height, fit, background, takes],
+  );
+}
+
 const loadModels = async () => (await get("/v1/models")).data;
 
 async function loadVersion(id) {
@@ -91,6 +107,7 @@ function Editor({ before, models }) {
 
   const model = models?.find(({ id }) => id === (draft.film.model ?? "pocket"));
   const fps = typeof draft.film.video?.fps === "number" ? draft.film.video.fps : model?.fps;
+  const frame = useFrame(draft.film.video, model);
   const { at, shots, wrong, touch, touchAll } = useShots(draft, problems, refusal ? draft : asked.of, asked.quote);
   const changes = useMemo(() => (before ? changesBetween(before.storyboard, body.storyboard) : []), [body]);
   const names = useNames(draft.people);
@@ -155,7 +172,7 @@ function Editor({ before, models }) {
       onClose=${() => setIsNew(false)} />`}
     <div class="desk">
       <div class="board">
-        <${FilmFields} draft=${draft} models=${models} at=${at} fix=${actions.fix} change=${change} />
+        <${FilmFields} draft=${draft} models=${models} frame=${frame} at=${at} fix=${actions.fix} change=${change} />
         <${ProblemList} problems=${at("")} fixes=${actions.fixes} />
         <section aria-labelledby="strip-heading">
           <div class="row apart">
@@ -163,8 +180,8 @@ function Editor({ before, models }) {
             <p class="hint keys">${say("sb.keys")}</p>
           </div>
           <${Overview} cards=${draft.cards} fps=${fps} shots=${shots} onPick=${wants.card} />
-          <${Strip} cards=${draft.cards} shots=${shots} names=${names} fps=${fps} isVersion=${Boolean(before)}
-            actions=${actions} change=${change} />
+          <${Strip} cards=${draft.cards} shots=${shots} names=${names} fps=${fps} frame=${frame}
+            isVersion=${Boolean(before)} actions=${actions} change=${change} />
         </section>
       </div>
       <${QuotePanel} ...${quoted} draft=${draft} pools=${model?.pools || []} at=${at} fix=${actions.fix}

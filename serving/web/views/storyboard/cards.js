@@ -7,19 +7,21 @@ import { framesOf, insertName, isMapping, setShot, setTransition, transitionKind
 import { ChoiceField, Disclosure, NumberField, ProblemList, TextField } from "./fields.js";
 import { useDrag } from "./drag.js";
 import { Icon } from "./icons.js";
+import { ShotPictures } from "./pictures.js";
 
 const DISSOLVE_S = 0.5;
 
 /** `shots`: for each card {problems: Map of field -> problems, take, starts} as `describeShots` makes it. `actions`:
  *  add, copy, remove, move(from, to), fix(problem), fixes(problem), touch(key); they stay the same from one drawing
  *  to the next. */
-export function Strip({ cards, shots, names, fps, isVersion, actions, change }) {
+export function Strip({ cards, shots, names, fps, frame, isVersion, actions, change }) {
   const drag = useDrag(actions.move);
   return html`<ol class="strip plain" ref=${drag.strip} aria-label=${say("sb.strip.label")}>
     ${cards.map(
       (card, index) => html`<${Card} key=${card.key} card=${card} index=${index} count=${cards.length}
         shown=${shots[index]}
-        names=${names} fps=${fps} isVersion=${isVersion} actions=${actions} change=${change} onGrip=${drag.begin} />`,
+        names=${names} fps=${fps} frame=${frame} isVersion=${isVersion} actions=${actions} change=${change}
+        onGrip=${drag.begin} />`,
     )}
     <li class="after">
       <${Button} kind="quiet" class="button add" onClick=${() => actions.add(cards.length - 1)}>
@@ -35,12 +37,14 @@ class Card extends Component {
     return Object.keys(next).some((key) => key !== "onGrip" && next[key] !== this.props[key]);
   }
 
-  render({ card, index, count, shown, names, fps, isVersion, actions, change, onGrip }) {
+  render({ card, index, count, shown, names, fps, frame, isVersion, actions, change, onGrip }) {
     const { shot, key } = card;
     const who = { n: index + 1, id: String(shot.id) };
     const set = (name) => (value) => change((now) => setShot(now, key, { [name]: value }), `shot.${key}.${name}`);
     const at = (name) => shown.problems.get(name) || [];
     const field = (name) => ({ value: shot[name], problems: at(name), fix: actions.fix, onChange: set(name) });
+    const put = (name, value, part) =>
+      change((now) => setShot(now, key, { [name]: value }), part ? `shot.${key}.${name}.${part}` : null);
     const kind = transitionKind(shot);
     return html`<li class="shot ${index === 0 ? "first" : kind} ${shown.hasWrong ? "is-wrong" : ""}" data-card=${key}>
       <h3 class="unseen">${say("sb.shot.heading", who)}</h3>
@@ -55,6 +59,7 @@ class Card extends Component {
         data-part="prompt"
         placeholder=${say("sb.shot.prompt.empty")} onBlur=${() => actions.touch(key)} />
       <${Chips} names=${names} who=${who} onPick=${(event, name) => pick(event, name, set("prompt"))} />
+      <${ShotPictures} shot=${shot} who=${who} at=${at} frame=${frame} fix=${actions.fix} put=${put} />
       <div class="shot-facts ${kind}">
         <${NumberField} label=${say("sb.shot.seconds")} ...${field("seconds")} />
         <${TransitionFields} card=${card} index=${index} kind=${kind} at=${at} fix=${actions.fix} change=${change} />

@@ -1,12 +1,15 @@
 // A storyboard that is being written, and every edit of it as a pure function. Knows nothing of the page or the farm.
 //
 // A draft is {film, people, cards, options, next}. `film` is the storyboard without shots and characters, and may
-// hold unknown keys, as they were imported. A person is {key, name, text}, a card {key, shot}: their keys never change.
+// hold unknown keys, as they were imported. A person is {key, name, text, more}, a card {key, shot}: their keys never
+// change. `more` holds what a character has beside its text: {images, as}.
 // What cannot be read as a number is kept as it was typed, so that the farm can say what is wrong.
 
 export const FILM_KEYS = ["version", "title", "model", "seed", "video", "quality", "style", "negative", "identity"];
-export const SHOT_KEYS = ["id", "prompt", "seconds", "transition", "seed", "negative"];
-export const VIDEO_KEYS = ["width", "height", "fps"];
+export const SHOT_KEYS = [
+  "id", "prompt", "seconds", "transition", "image", "last_image", "keyframes", "seed", "negative",
+];
+export const VIDEO_KEYS = ["width", "height", "fps", "fit", "background"];
 export const OPTION_KEYS = ["priority", "due_at", "budget_usd", "pool"];
 
 const MAX_ID_CHARS = 64;
@@ -28,10 +31,17 @@ export function draftOf(storyboard, options = {}, first = 0) {
   const { shots = [], characters, ...film } = storyboard;
   const people = isMapping(characters) ? Object.entries(characters) : [];
   if (characters !== undefined && !isMapping(characters)) film.characters = characters;
-  const names = people.map(([name, text], index) => ({ key: first + index, name, text }));
+  const names = people.map(([name, value], index) => personOf(first + index, name, value));
   const second = first + people.length;
   const cards = shots.map((shot, index) => ({ key: second + index, shot: named(shot, index) }));
   return { film, people: names, cards, options: { ...NO_OPTIONS, ...options }, next: second + cards.length };
+}
+
+/** A character as it is edited. */
+export function personOf(key, name, value) {
+  if (!isMapping(value)) return { key, name, text: value };
+  const { text = "", ...more } = value;
+  return { key, name, text, more };
 }
 
 /** What keeps a value from being a storyboard that can be edited as cards: "root", "shots", "shot" with its place, or
@@ -45,13 +55,31 @@ export function shapeProblem(value) {
 
 /** The storyboard as the API takes it. */
 export function storyboardOf({ film, people, cards }) {
-  const described = people.filter(({ name, text }) => name !== "" || text !== "");
-  const characters = Object.fromEntries(described.map(({ name, text }) => [name, text]));
+  const described = people.filter(({ name, text, more }) => name !== "" || text !== "" || more);
+  const characters = Object.fromEntries(described.map(({ name, text, more }) => [name, more ? { text, ...more } : text]));
   return {
     ...film,
     ...(described.length ? { characters } : {}),
     shots: cards.map(({ shot }) => shot),
   };
+}
+
+const list = (value, change) => (Array.isArray(value) ? value.map(change) : value);
+
+/** The same storyboard with each of its pictures replaced by what `change` makes of it. */
+export function mapPictures(storyboard, change) {
+  const each = (mapping, key) => (mapping[key] === undefined || mapping[key] === null ? {} : { [key]: change(mapping[key]) });
+  const shot = (one) => {
+    if (!isMapping(one)) return one;
+    const keyframes = list(one.keyframes, (frame) => (isMapping(frame) ? { ...frame, ...each(frame, "image") } : frame));
+    return { ...one, ...each(one, "image"), ...each(one, "last_image"), ...(keyframes === undefined ? {} : { keyframes }) };
+  };
+  const person = (one) => (isMapping(one) && one.images ? { ...one, images: list(one.images, change) } : one);
+  const { characters, shots } = storyboard;
+  const people = isMapping(characters)
+    ? { characters: Object.fromEntries(Object.entries(characters).map(([name, one]) => [name, person(one)])) }
+    : {};
+  return { ...storyboard, ...people, ...(shots === undefined ? {} : { shots: list(shots, shot) }) };
 }
 
 /** The same storyboard without its default values, in the order in which people write it. Ids are always written. */

@@ -6,9 +6,10 @@ import { number, say } from "../../words.js";
 import { addPerson, deletePerson, isMapping, setFilm, setPerson, setVideo, sharedNames } from "./draft.js";
 import { ChoiceField, Disclosure, NumberField, TextField } from "./fields.js";
 import { Icon } from "./icons.js";
+import { PersonPicture } from "./pictures.js";
 
 /** `at(place)` gives the problems of a place, `fix(problem)` accepts the farm's suggestion. */
-export function FilmFields({ draft, models, at, fix, change }) {
+export function FilmFields({ draft, models, frame, at, fix, change }) {
   const { film } = draft;
   const model = models?.find(({ id }) => id === (film.model ?? "pocket"));
   const set = (key) => (value) => change((now) => setFilm(now, key, value === "" ? undefined : value), `film.${key}`);
@@ -22,7 +23,7 @@ export function FilmFields({ draft, models, at, fix, change }) {
       <${TextField} ...${field("style")} hint=${say("sb.film.style.hint")} />
       <${TextField} ...${field("negative")} hint=${say("sb.film.negative.hint")} />
     </div>
-    <${Characters} draft=${draft} at=${at} change=${change} />
+    <${Characters} draft=${draft} at=${at} frame=${frame} change=${change} />
     <${Rare} draft=${draft} model=${model} field=${field} at=${at} fix=${fix} change=${change} />
   </section>`;
 }
@@ -36,7 +37,7 @@ function qualityChoices(model) {
   });
 }
 
-function Characters({ draft, at, change }) {
+function Characters({ draft, at, frame, change }) {
   const shared = sharedNames(draft.people);
   const add = () => {
     change(addPerson, null);
@@ -64,6 +65,7 @@ function Characters({ draft, at, change }) {
           <${TextField} label=${say("sb.people.text", who)} hideLabel value=${person.text}
             problems=${at(`person.${person.name}`)}
             onChange=${set("text")} placeholder=${say("sb.people.text.empty")} />
+          <${PersonPicture} person=${person} who=${who} frame=${frame} onChange=${set("more")} />
           <${Button} kind="quiet icon" aria-label=${say("sb.people.delete", who)} title=${say("sb.people.delete", who)}
             onClick=${remove}><${Icon} name="delete" /><//>
         </li>`;
@@ -72,7 +74,9 @@ function Characters({ draft, at, change }) {
   </section>`;
 }
 
-const RARE = ["seed", "identity", "video.width", "video.height", "video.fps"];
+const RARE = ["seed", "identity", "video.width", "video.height", "video.fps", "video.fit", "video.background"];
+
+const FITS = ["cover", "contain"];
 
 function Rare({ draft, model, field, at, fix, change }) {
   const video = isMapping(draft.film.video) ? draft.film.video : {};
@@ -93,6 +97,9 @@ function Rare({ draft, model, field, at, fix, change }) {
       <${NumberField} ...${size("width")} hint=${grid} />
       <${NumberField} ...${size("height")} />
       <${NumberField} ...${size("fps")} />
+      ${(model?.pictures?.length > 0 || video.fit) && html`
+        <${ChoiceField} ...${size("fit")} value=${video.fit ?? "cover"} choices=${FITS.map((fit) => [fit, say(`sb.fit.${fit}`)])}
+          onChange=${(fit) => size("fit").onChange(fit === "cover" ? undefined : fit)} />`}
     </div>
   <//>`;
 }

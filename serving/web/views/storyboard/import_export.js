@@ -1,13 +1,14 @@
 // Storyboards from and to files: dialogs for import, export and examples, and files dropped or text pasted on the page.
 
 import { html, useEffect, useRef, useState } from "../../vendor/htm-preact.js";
-import { Button, Dialog, Field, Notice } from "../../components.js";
+import { Button, Dialog, Field, Notice, describeProblem, useRequest } from "../../components.js";
 import { duration, number, say, sayNumber } from "../../words.js";
+import { asImportProblem, assetsOf, isZip, packZip, unpackZip } from "./archive.js";
 import { EXAMPLES, exampleBoard } from "./examples.js";
 import { fileName, readYaml, writeYaml } from "./yaml.js";
 
 const MAX_FILE_BYTES = 1 << 20;
-const ACCEPTED = ".yaml,.yml,.json,.txt,application/yaml,application/json";
+const ACCEPTED = ".yaml,.yml,.json,.txt,.zip,application/yaml,application/json,application/zip";
 const LOOKS_LIKE_ONE = /^\s*(\{|["']?(version|title|shots|model)["']?\s*:)/m;
 
 /** Reads a storyboard from a file or pasted text. `began` is {text, problem} of one that could not be read. */
@@ -16,7 +17,9 @@ export function ImportDialog({ began, onTake, onClose }) {
   const [problem, setProblem] = useState(began?.problem ?? null);
   const take = (content) => tryToRead(content, onTake, setProblem);
   const chosen = async (event) => {
-    const content = await readFile(event.target.files[0]);
+    const file = event.target.files[0];
+    if (isZip(file)) return takeZip(file, onTake, setProblem);
+    const content = await readFile(file);
     event.target.value = "";
     setText(content.slice(0, MAX_FILE_BYTES));
     take(content);
@@ -56,12 +59,24 @@ function tryToRead(text, onTake, onProblem) {
   }
 }
 
+async function takeZip(file, onTake, onProblem) {
+  try {
+    onTake(await unpackZip(file));
+  } catch (problem) {
+    onProblem(asImportProblem(problem), "");
+  }
+}
+
 const readFile = (file) => (file.size > MAX_FILE_BYTES ? Promise.resolve(" ".repeat(MAX_FILE_BYTES + 1)) : file.text());
 
 /** The storyboard as YAML: to copy or to download. */
 export function ExportDialog({ storyboard, onClose }) {
   const text = writeYaml(storyboard);
   const [isCopied, setIsCopied] = useState(false);
+  const hasPictures = assetsOf(storyboard).length > 0;
+  const { busy, problem, carryOut } = useRequest();
+  const downloadZip = () =>
+    carryOut(async () => (save(await packZip(storyboard), fileName(storyboard.title, "zip")), onClose()));
   const area = useRef();
   useEffect(() => {
     area.current.setSelectionRange(0, 0);
@@ -84,15 +99,19 @@ export function ExportDialog({ storyboard, onClose }) {
         <span class="hint" role="status">${isCopied ? say("sb.export.copied") : ""}</span>
         <${Button} onClick=${onClose}>${say("action.close")}<//>
         <${Button} onClick=${copy}>${say("sb.export.copy")}<//>
-        <${Button} kind="primary"
-          onClick=${() => download(text, fileName(storyboard.title))}>${say("sb.export.download")}<//>
+        <${Button} kind=${hasPictures ? "plain" : "primary"}
+          onClick=${() => save(new Blob([text], { type: "application/yaml" }), fileName(storyboard.title))}>
+          ${say("sb.export.download")}<//>
+        ${hasPictures &&
+        html`<${Button} kind="primary" busy=${busy} onClick=${downloadZip}>${say("sb.export.zip")}<//>`}
       </div>
+      ${problem && html`<${Notice} kind="error">${describeProblem(problem)}<//>`}
     </div>
   <//>`;
 }
 
-function download(text, name) {
-  const url = URL.createObjectURL(new Blob([text], { type: "application/yaml" }));
+function save(blob, name) {
+  const url = URL.createObjectURL(blob);
   const link = Object.assign(document.createElement("a"), { href: url, download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
@@ -141,7 +160,9 @@ export function useArrivals(onTake, onProblem) {
       setIsOver(false);
       if (!hasFile(event)) return;
       event.preventDefault();
-      take(await readFile(event.dataTransfer.files[0]));
+      const file = event.dataTransfer.files[0];
+      if (isZip(file)) takeZip(file, handlers.current.onTake, handlers.current.onProblem);
+      else take(await readFile(file));
     });
     on("paste", (event) => {
       if (event.target.closest?.("input, textarea, select, dialog")) return;

@@ -1,7 +1,7 @@
 // Which part of the draft a problem reported by the farm belongs to, and its one-click fixes. Pure.
 
 import {
-  FILM_KEYS, OPTION_KEYS, SHOT_KEYS, VIDEO_KEYS, isMapping, namesIn, setFilm, setShot, setTransition,
+  FILM_KEYS, OPTION_KEYS, SHOT_KEYS, VIDEO_KEYS, isMapping, namesIn, personOf, setFilm, setShot, setTransition,
 } from "./draft.js";
 
 /** The parts of a path as the farm writes it: `shots[2].seconds` is ["shots", 2, "seconds"]; null if it cannot be
@@ -113,7 +113,7 @@ function renameFilmKey(draft, key, name) {
   const film = renamed(draft.film, key, name);
   if (name !== "characters" || !isMapping(value)) return { ...draft, film };
   const { characters: _, ...rest } = film;
-  const people = Object.entries(value).map(([who, text], at) => ({ key: draft.next + at, name: who, text }));
+  const people = Object.entries(value).map(([who, said], at) => personOf(draft.next + at, who, said));
   return { ...draft, film: rest, people: [...draft.people, ...people], next: draft.next + people.length };
 }
 

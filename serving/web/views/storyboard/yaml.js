@@ -19,8 +19,8 @@ const numberTag = defineScalarTag("tag:yaml.org,2002:float", {
 
 const READ = new Schema([...FAILSAFE_SCHEMA.tags, nullCoreTag, boolCoreTag, numberTag]);
 
-/** Why a text is no storyboard: `kind` is "large", "syntax", "brace", "root", "shots" or "shot"; `line` counts
- *  from 1, if it is known. */
+/** Why a text or zip is no storyboard: `kind` is "large", "syntax", "brace", "root", "shots", "shot", "zip" or "picture";
+ *  `line` counts from 1, if it is known. */
 export class ImportProblem extends Error {
   constructor(kind, { line = null, text = "", detail = "", index = null } = {}) {
     super(detail || kind);
@@ -50,7 +50,7 @@ export const writeYaml = (storyboard) =>
   dump(tidy(storyboard), { schema: DUMP_SCHEMA, lineWidth: -1, noRefs: true, flowLevel: 3, quoteStyle: "double" });
 
 /** A name for its file. */
-export function fileName(title) {
+export function fileName(title, extension = "yaml") {
   const plain = String(title ?? "").normalize("NFKD").replace(/[^\w-]+/g, "-").replace(/^-+|-+$/g, "").toLowerCase();
-  return `${plain.slice(0, 60) || "storyboard"}.yaml`;
+  return `${plain.slice(0, 60) || "storyboard"}.${extension}`;
 }
