@@ -7,7 +7,7 @@ Look = Literal["stat", "lines", "stacked", "bars", "heatmap"]
 """stat: one number for the time shown. lines: levels and rates. stacked: parts of a whole. bars: how many in each
 interval. heatmap: a histogram over time."""
 
-Unit = Literal["none", "s", "percentunit", "currencyUSD", "cps", "reqps", "Bps"]
+Unit = Literal["none", "s", "percentunit", "currencyUSD", "cps", "reqps", "Bps", "bytes"]
 """Units as Grafana calls them. none is a plain number, cps counts per second, reqps requests per second."""
 
 

@@ -44,6 +44,7 @@ from serving.scheduler.cost_model import CostModel
 from serving.scheduler.explain import explain
 from serving.scheduler.state import FarmState
 from serving.store.artifacts import Artifacts
+from serving.store.assets import Assets
 from serving.store.database import Database
 from serving.store.jobs import JobStore
 from serving.store.keys import ApiKeys
@@ -110,7 +111,9 @@ class Director:
             config, leases, held, gangs, outcomes, finishing, admission, tenants, jobs, artifacts, encoder, wake, clock
         )
         self._moves = HostMoves(hosts, nodes, at_hosts, self._opening, clock=clock)
-        self._gauges = Gauges(metrics, config.pools, held, state, gangs, demand, costs, leases, jobs, clock)
+        self._gauges = Gauges(
+            metrics, config.pools, held, state, gangs, demand, costs, leases, jobs, Assets(database, artifacts), clock
+        )
         self._cleanup = Cleanup(database, jobs, artifacts, config.retention, clock=clock)
         metrics.open(
             (pool.name for pool in config.pools), spend_limit_usd_per_day=config.limits.spend_limit_usd_per_day

@@ -99,6 +99,8 @@ class FarmMetrics:
             "longtake_spend_limit_usd_per_day",
             "The money that the farm should not spend in a day; NaN without a limit.",
         )
+        self.assets = gauge("longtake_assets", "Pictures that tenants keep.")
+        self.asset_bytes = gauge("longtake_assets_bytes", "Bytes of the pictures that tenants keep.")
 
     def _declare_calls(self) -> None:
         counter, histogram = partial(Counter, registry=self.registry), partial(Histogram, registry=self.registry)

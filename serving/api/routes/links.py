@@ -17,7 +17,9 @@ from serving.errors import Problem
 
 router = APIRouter(tags=["media"])
 
-LINKABLE = "must be the path of a job's film, manifest, thumbnail or spritesheet, of a take's head or preview, or an asset"
+LINKABLE = (
+    "must be the path of a job's film, manifest, thumbnail or spritesheet, of a take's head or preview, or of an asset"
+)
 
 
 class Link(Answer):

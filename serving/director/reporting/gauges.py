@@ -16,6 +16,7 @@ from serving.director.pools.pool_demand import FarmDemand
 from serving.director.runs import JobRun
 from serving.scheduler.cost_model import CostModel
 from serving.scheduler.state import FarmState, PoolLoad
+from serving.store.assets import Assets
 from serving.store.jobs import JobStore
 from serving.telemetry.metrics import FarmMetrics
 
@@ -37,6 +38,7 @@ class Gauges:
         costs: CostModel,
         leases: JobLeases,
         jobs: JobStore,
+        assets: Assets,
         clock: Callable[[], float],
     ) -> None:
         self._metrics = metrics
@@ -48,6 +50,7 @@ class Gauges:
         self._costs = costs
         self._leases = leases
         self._jobs = jobs
+        self._assets = assets
         self._clock = clock
 
     async def publish(self) -> None:
@@ -70,6 +73,9 @@ class Gauges:
             await asyncio.to_thread(self._jobs.learn, "costs", "calls", self._costs.dump(), now=now)
             counts = await asyncio.to_thread(self._jobs.count)
             self._metrics.count_jobs({str(status): number for status, number in counts.items()})
+            files, kept_bytes = await asyncio.to_thread(self._assets.usage)
+            self._metrics.assets.set(files)
+            self._metrics.asset_bytes.set(kept_bytes)
 
     def _show_pool(self, pool: str, load: PoolLoad, now: float) -> None:
         metrics = self._metrics

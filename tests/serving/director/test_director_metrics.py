@@ -16,9 +16,11 @@ from serving.director.testing import LocalFarm
 from serving.errors import GangDied, StoreUnavailable
 from serving.models.testing import write_tiny_checkpoint
 from serving.render.messages import CallInput
+from serving.store.assets import Asset, AssetQuota, Assets
 from serving.storyboard import Shot, Storyboard
 from serving.storyboard.schema import Video
 from serving.telemetry.histograms import ApiReport, Tally
+from testkit.picture_files import drawing, written
 from tests.serving.telemetry.metrics_table import declared
 
 SHOWN_ELSEWHERE = {"longtake_pool_gangs_wanted", "longtake_pool_gangs_starting", "longtake_pool_gangs_draining"}
@@ -113,6 +115,12 @@ def test_every_metric_moves_in_a_farm_that_meets_everything(
     farm = LocalFarm(tmp_path, model=model, gangs=0, config=config)
     farm.add_gang(dies_at(4))
     farm.add_gang()
+    picture = written(drawing(), "PNG")
+    asset = Asset(
+        tenant="ada", sha256="a" * 64, media_type="image/png", bytes=len(picture), width=40, height=24,
+        created_at=time.time(), used_at=time.time(),
+    )  # fmt: skip
+    Assets(farm.database, farm.artifacts).add(asset, picture, AssetQuota(10, 1 << 20))
 
     async def body() -> None:
         director = farm.director()
