@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.api.caller import Caller
 from serving.api.errors import RETRY_FAULT_S, ApiError, refuse
+from serving.api.fetching import fetch_pictures, stand_in
 from serving.api.services import Poker, Services
 from serving.api.wire.jobs import Quote
 from serving.api.wire.requests import JobOptions
@@ -84,9 +85,11 @@ def check_due(services: Services, order: Order) -> None:
         raise refuse([Problem("due_at", "must be in the future", value=f"{due_at:.0f}")])
 
 
-def plan_order(services: Services, order: Order) -> Any:
-    """The order as a Planned. Raises StoryboardError, UserError if it cannot be rendered like that."""
-    return services.admission.plan(order.storyboard, **order.place(), now=services.clock())
+def plan_order(services: Services, order: Order, storyboard: Storyboard | None = None) -> Any:
+    """The order as a Planned; without a storyboard to render instead of its own, for a price alone: pictures at
+    addresses are not fetched. Raises StoryboardError, UserError if it cannot be rendered like that."""
+    storyboard = storyboard or stand_in(services, order.storyboard)
+    return services.admission.plan(storyboard, **order.place(), now=services.clock())
 
 
 def price_order(services: Services, order: Order, tenant: str) -> Quote:
@@ -103,7 +106,6 @@ def accept(
     caller: Caller,
     order: Order,
     *,
-    planned: Any = None,
     record: IdempotencyRecord | None = None,
 ) -> Accepted:
     """Store an order as a job; of a request that came before, return its job.
@@ -113,8 +115,8 @@ def accept(
     tenant = tenant_of(caller, order)
     try:
         check_due(services, order)
-        planned = planned or plan_order(services, order)
         check_room(services, tenant)
+        planned = plan_order(services, order, fetch_pictures(services, tenant, order.storyboard))
     except (ApiError, UserError):
         # What could not be accepted now may have been before; only then is it worth a look.
         if record is not None and (earlier := services.jobs.find_request(record, now=services.clock())) is not None:

@@ -256,6 +256,11 @@ class LimitsConfig(_Part):
     """US dollars that the farm should not spend in a day. It stops nothing: metrics tell it, for an alert to watch."""
 
 
+_Host = Annotated[
+    str, Field(pattern=r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+$", description="a host such as images.example.com")
+]
+
+
 class AssetsConfig(_Part):
     """The pictures that tenants send, to be named in storyboards."""
 
@@ -265,6 +270,9 @@ class AssetsConfig(_Part):
     """Files that one tenant may keep."""
     bytes_per_tenant: Annotated[int, Field(strict=True, ge=1 << 20, le=1 << 50)] = 10 << 30
     """Bytes that one tenant may keep."""
+    allow_hosts: Annotated[tuple[_Host, ...], Field(max_length=100)] = ()
+    """Hosts from which pictures are fetched that a storyboard names by their https:// address: images.example.com, or
+    *.example.com for all below. None: nothing is fetched."""
 
 
 class FarmConfig(_Part):

@@ -336,7 +336,7 @@ def test_the_schema_of_the_farms_keys_is_that_of_the_farm() -> None:
     of_one_machine = {"object_store_bytes"}
     known = schema["properties"]["farm"]["properties"]
     assert set(known) == set(FarmConfig.model_fields) - set_by_the_chart - of_one_machine
-    for part in ("retention", "limits"):
+    for part in ("retention", "limits", "assets"):
         inner = FarmConfig.model_fields[part].annotation
         assert set(known[part]["properties"]) == set(inner.model_fields)  # type: ignore[union-attr]
     assert set(schema["$defs"]["pool"]["properties"]["planner"]["properties"]) == set(ScalingConfig.model_fields)

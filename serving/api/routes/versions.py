@@ -167,7 +167,7 @@ def _next_version(
     quote = Quote.model_validate(services.admission.quote(planned, tenant=tenant, due_at=order.due_at, now=now))
     if dry_run:
         return answer_once(services, record, lambda: quote)
-    made = accept(services, poker, caller, order, planned=planned, record=record)
+    made = accept(services, poker, caller, order, record=record)
     headers = {"Location": f"/v1/jobs/{made.job.id}", **(REPLAYED if made.replayed else {})}
     answer = Job.of(made.job, made.takes, is_admin=caller.is_admin, quote=quote, warnings=made.warnings)
     return respond(answer, 201, headers)
