@@ -29,7 +29,10 @@ class PictureSupport:
     """Every take must have a last picture."""
     given: bool = False
     """Pictures become latents of the take, which are finished from the start. Else the model reads them beside its
-    latents, and a window that does not begin with a picture is shown one in a latent of its own, before the others."""
+    latents."""
+    shown: bool = False
+    """A window that does not begin with a picture is shown one in a latent of its own, before the others. Else it reads
+    what stands beside its latents in the take, which holds no picture there."""
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ class Beside:
     """[pictures, tokens, dim]."""
 
 
-def read_beside(beside: Mapping[str, Tensor], *, start: int, latents: int, level: float) -> Beside:
-    """What the window of `latents` latents from `start` on reads at a noise level, 0..1."""
+def read_beside(beside: Mapping[str, Tensor], *, start: int, latents: int, level: float, shown: bool = True) -> Beside:
+    """What the window of `latents` latents from `start` on reads at a noise level, 0..1. Without `shown` it is a slice
+    of the take's clip, also where no picture is in it."""
     starts = sorted(int(name.removeprefix("section.")) for name in beside if name.startswith("section."))
     section = max(s for s in starts if s <= start)
     whole = beside[f"section.{section}"]
@@ -42,7 +43,7 @@ def read_beside(beside: Mapping[str, Tensor], *, start: int, latents: int, level
         if name.startswith("closing.") and start <= (n := int(name.removeprefix("closing."))) < start + latents:
             channels[n - start] = closing_Chw
     shown_Chw = None
-    if start > section:
+    if shown and start > section:
         picture_Chw = whole[0, MASK_CHANNELS:]
         shown_Chw = (1 - level) * picture_Chw + level * unit_normal(tuple(picture_Chw.shape), "shown", section)
         channels = torch.cat([whole[:1], channels])

@@ -51,6 +51,9 @@ class MadeForFile(BaseModel):
     """Pixels."""
     fps: Annotated[int, Field(ge=1, le=240)] | None = None
     """Frames per second."""
+    later_windows: Literal["shown", "slice"] | None = None
+    """What windows behind a picture read on a model that reads pictures beside its latents: the picture, in a latent of
+    its own (docs/decisions/0011), or a slice of the take's clip without it."""
     pictures: list[Literal["first", "last", "keyframes", "strength", "context"]] | None = None
     """What it takes beside prompts."""
     guidance: Annotated[list[Annotated[float, Field(ge=1, le=100)]], Field(min_length=1, max_length=2)] | None = None
@@ -85,8 +88,9 @@ def _pictures_of(checkpoint: Checkpoint, file: MadeForFile) -> PictureSupport:
     if architecture.reads_pictures:
         last = architecture.image_dim is None or architecture.reads_two_embeddings
         return PictureSupport(
-            first=True, last=last, sections=True, needs_first=True, needs_last=architecture.reads_two_embeddings
-        )
+            first=True, last=last, sections=True, needs_first=True, needs_last=architecture.reads_two_embeddings,
+            shown=file.later_windows != "slice",
+        )  # fmt: skip
     if not architecture.expand_timesteps:
         if file.pictures:
             raise ModelError(f"{checkpoint.name!r}: {FILE}: pictures are for models with expand_timesteps")

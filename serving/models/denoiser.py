@@ -136,7 +136,8 @@ class WanDenoiser:
         latents_NChw, embedding, shown = latents_NChw.to(self._device, self._dtype), None, 0
         if beside:
             level = timestep / architecture.num_train_timesteps
-            read = read_beside(beside, start=start, latents=len(latents_NChw), level=level)
+            show = self._capabilities.pictures.shown
+            read = read_beside(beside, start=start, latents=len(latents_NChw), level=level, shown=show)
             if read.shown_Chw is not None:
                 latents_NChw, shown = torch.cat([read.shown_Chw[None].to(latents_NChw), latents_NChw]), 1
             latents_NChw = torch.cat([latents_NChw, read.channels_NChw.to(latents_NChw)], 1)

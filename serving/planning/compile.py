@@ -206,10 +206,10 @@ def _split_takes(shots: Sequence[ShotPlan]) -> list[list[ShotPlan]]:
 def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, steps: int) -> tuple[TakePlan, _Work]:
     grid = capabilities.grid
     prompts = _plan_prompts(draft, grid)
-    given = capabilities.pictures.given
-    shares = _plan_shares(draft.pictures, latents) if given else ()
+    support = capabilities.pictures
+    shares = _plan_shares(draft.pictures, latents) if support.given else ()
     # A window behind the first picture is shown it in a latent of its own, which takes the place of another.
-    shown = 1 if draft.pictures and not given and latents > capabilities.window else 0
+    shown = 1 if draft.pictures and support.shown and latents > capabilities.window else 0
     window = capabilities.window - shown
     changes = [prompt.start_latent for prompt in prompts[1:]]
     work = _plan_work(latents, changes, shares, window=window, steps=steps, shown=shown)

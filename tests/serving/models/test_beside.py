@@ -1,5 +1,6 @@
 """What each window of a take reads on a model that takes pictures beside its latents."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,19 @@ def test_a_later_window_is_shown_its_sections_picture_before_its_own_latents(bes
     assert first.shown_Chw is not None
     assert second.shown_Chw is not None
     assert not torch.equal(first.shown_Chw, second.shown_Chw)
+
+
+def test_a_model_may_say_that_later_windows_read_a_slice_and_no_picture(
+    beside: dict[str, Tensor], tmp_path: Path
+) -> None:
+    read = read_beside(beside, start=3, latents=3, level=0.5, shown=False)
+    assert read.shown_Chw is None
+    assert masks(read.channels_NChw) == [FREE, FREE, FREE]
+    folder = write_tiny_checkpoint(tmp_path, "2.2-i2v-a14b")
+    assert open_model(str(folder)).capabilities.pictures.shown
+    made_for = json.loads((folder / "longtake.json").read_text())
+    (folder / "longtake.json").write_text(json.dumps({**made_for, "later_windows": "slice"}))
+    assert not open_model(str(folder)).capabilities.pictures.shown
 
 
 def test_the_latent_that_is_shown_is_the_picture_at_the_steps_noise(beside: dict[str, Tensor]) -> None:

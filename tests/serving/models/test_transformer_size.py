@@ -28,6 +28,12 @@ CONFIGS = st.fixed_dictionaries(
     },
 )
 
+OF_PICTURES = st.fixed_dictionaries(
+    {"image_dim": st.sampled_from([8, 20]), "added_kv_proj_dim": st.sampled_from([8, 24])},
+    optional={"pos_embed_seq_len": st.integers(1, 20)},
+)
+"""Keys of a transformer that reads embeddings of pictures."""
+
 
 def size_of(folder: Path, config: dict[str, object]) -> TransformerSize:
     path = folder / "config.json"
@@ -36,11 +42,11 @@ def size_of(folder: Path, config: dict[str, object]) -> TransformerSize:
 
 
 @settings(max_examples=40, deadline=None)
-@given(config=CONFIGS)
+@given(config=CONFIGS, pictures=st.one_of(st.just({}), OF_PICTURES))
 def test_any_config_has_the_parameters_that_diffusers_makes(
-    tmp_path_factory: pytest.TempPathFactory, config: dict[str, object]
+    tmp_path_factory: pytest.TempPathFactory, config: dict[str, object], pictures: dict[str, object]
 ) -> None:
-    config = {"num_layers": 2, **config}
+    config = {"num_layers": 2, **config, **pictures}
     with torch.device("meta"):
         built = WanTransformer3DModel.from_config(config)
     size = size_of(tmp_path_factory.mktemp("transformer"), config)

@@ -18,7 +18,7 @@ A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 
 ANY = PictureSupport(first=True, last=True, keyframes=True, strength=True, context=True, given=True)
 FIRST = PictureSupport(first=True, given=True)
-BESIDE = PictureSupport(first=True, last=True, sections=True, needs_first=True)
+BESIDE = PictureSupport(first=True, last=True, sections=True, needs_first=True, shown=True)
 
 
 def able(support: PictureSupport, **keys: Any) -> Capabilities:
@@ -117,6 +117,9 @@ def test_a_window_that_is_shown_a_picture_holds_one_latent_less() -> None:
     assert plan.takes[0].window == 7
     assert plan.takes[0].shares == ()
     assert plan_of([shot(1, image=A)], can=able(BESIDE, window=8)).takes[0].window == 8
+    sliced = plan_of([shot(6, image=A)], can=able(replace(BESIDE, shown=False), window=8))
+    assert sliced.takes[0].window == 8
+    assert sliced.latents_evaluated < plan.latents_evaluated
 
 
 @pytest.mark.parametrize(
