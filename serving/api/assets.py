@@ -1,6 +1,7 @@
 """Takes in files that are sent: checks that they are pictures and who they are, and puts pieces together."""
 
 import hashlib
+import threading
 from dataclasses import dataclass
 
 from serving.api.errors import ApiError, refuse
@@ -12,6 +13,12 @@ from serving.store.assets import Asset, AssetQuota, TooManyAssets
 
 MAX_UPLOADS = 64
 """Files of one tenant that may be on their way in pieces at once."""
+
+
+DECODED_AT_ONCE = 2
+"""Pictures that one process decodes at the same time: the largest takes half a gigabyte meanwhile."""
+
+_DECODING = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ def keep_asset(services: Services, tenant: str, content: bytes, sha256: str | No
     if (there := services.assets.find(tenant, found)) is None:
         try:
             facts = describe_picture(content)
-            read_picture(content)
+            with _DECODING:
+                read_picture(content)
         except PictureError as error:
             raise refuse([Problem("", f"the file {error}")]) from error
     now, quota = services.clock(), services.config.assets

@@ -6,6 +6,7 @@ gives new keys.
 """
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,7 @@ def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str], 
         parts["pictures"] = [[picture.asset, picture.latent, picture.strength] for picture in take.pictures]
         parts["references"] = list(take.references)
         parts["fitting"] = [plan.fitting.fit, plan.fitting.background]
+        parts["pillow"] = importlib.metadata.version("pillow")  # reads and resamples them
     if owner:
         parts["owner"] = owner
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()

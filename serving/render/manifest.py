@@ -18,7 +18,7 @@ MANIFEST_NAME = "film.json"
 _MAX_MANIFEST_BYTES = 64 << 20
 """Bytes of a file that are read to see whether it is a manifest: many times as many as a manifest has."""
 
-_LIBRARIES = ("longtake", "torch", "diffusers", "transformers", "numpy", "av")
+_LIBRARIES = ("longtake", "torch", "diffusers", "transformers", "numpy", "pillow", "av")
 
 
 def versions() -> dict[str, str]:
