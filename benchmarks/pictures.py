@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.adherence import WINDOW_FRAMES, Detection, detect, held_out_prompts, score
-from serving.models.conditions import PlacedPicture
+from serving.models.conditions import PlacedPicture, TakePictures
 from serving.models.pocket import world
 from serving.models.registry import open_model
 from serving.models.testing import Variant, write_tiny_checkpoint
@@ -101,7 +101,8 @@ def render(model: WanModel, case: Case, frames: Sequence[int], *, steps: int) ->
     grid = model.capabilities.grid
     latents = grid.latents_for(Frames(WINDOW_FRAMES))
     placed = [PlacedPicture(grid.latent_at(Frames(f)), f == WINDOW_FRAMES - 1, case.picture(f)) for f in frames]
-    condition = model.make_condition(placed, latents=latents)
+    size = (world.HEIGHT, world.WIDTH)
+    condition = model.make_condition(TakePictures(placed), size=size, latents=latents)
     denoiser, solver = model.load_denoiser(guidance_batching="batched"), model.solver(steps)
     embedding, negative = model.encode_prompts([case.prompt, ""])
     noise = initial_noise(
@@ -185,8 +186,9 @@ def measure_bytes(model: WanModel, *, seconds: float) -> None:
         take, solver = plan.takes[0], model.solver(plan.steps)
         pixels = np.zeros((plan.height, plan.width, 3), np.uint8)
         begin = time.perf_counter()
-        placed = [PlacedPicture(picture.latent, False, pixels) for picture in take.pictures]
-        condition = model.make_condition(placed, latents=take.latents) if placed else Condition()
+        pictures = TakePictures([PlacedPicture(picture.latent, False, pixels) for picture in take.pictures])
+        size = (plan.height, plan.width)
+        condition = model.make_condition(pictures, size=size, latents=take.latents) if take.conditioned else Condition()
         prepare_s = time.perf_counter() - begin
         given = {n: latent.numpy() for n, latent in condition.given.items()}
         timeline = open_timeline(plan, take, capabilities=model.capabilities, solver=solver, given=given)

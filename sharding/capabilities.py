@@ -27,6 +27,8 @@ class PictureSupport:
     """Every take must have a first picture."""
     needs_last: bool = False
     """Every take must have a last picture."""
+    always: bool = False
+    """Every take has a condition, also one of words alone: the model reads that there is no picture."""
     given: bool = False
     """Pictures become latents of the take, which are finished from the start. Else the model reads them beside its
     latents."""

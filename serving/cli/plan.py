@@ -52,7 +52,7 @@ def plan(
     print_line(_headline(film))
     print_table(_shot_table(film))
     print_table(_take_table(film))
-    if any(take.pictures for take in film.takes):
+    if any(take.assets for take in film.takes):
         print_table(_picture_table(film))
     print_line(_totals(film))
     print_line(_describe_estimate(expected))
@@ -139,7 +139,7 @@ def _take_table(film: "FilmPlan") -> "Table":
 
 
 def _picture_table(film: "FilmPlan") -> "Table":
-    """When each picture is asked for and where it lands, in seconds of the film."""
+    """When each picture is asked for and where it lands, in seconds of the film; those of characters have no time."""
     table = open_table("picture", "shot", "place", "asked s>", "real s>", "latent>", "strength>")
     for take in film.takes:
         start = take.shots[0].film.start - take.head
@@ -147,6 +147,8 @@ def _picture_table(film: "FilmPlan") -> "Table":
             asked, real = ((start + frame) / film.fps for frame in (picture.frame, picture.real_frame))
             place = (picture.asset[:12], picture.shot, picture.place.replace("keyframe", "at"))
             table.add_row(*place, f"{asked:.4g}", f"{real:.4g}", str(picture.latent), f"{picture.strength:g}")
+        for asset in take.references:
+            table.add_row(asset[:12], take.key, "character", *[""] * 4)
     return table
 
 

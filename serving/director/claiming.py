@@ -183,7 +183,7 @@ class Claiming:
         await asyncio.gather(*(self._finishing.find_cached(take) for take in run.takes))
         if all(take.done for take in run.takes):
             return _ToEncode([], [])
-        pictured = {condition_artifact(take.content_key): take for take in run.takes if take.plan.assets}
+        pictured = {condition_artifact(take.content_key): take for take in run.takes if take.plan.conditioned}
         there = await asyncio.to_thread(self._artifacts.existing, [*run.prompt_keys.values(), *pictured])
         texts = [text for text, key in sorted(run.prompt_keys.items()) if key not in there]
         missing = [take for key, take in pictured.items() if key not in there and not take.done]

@@ -91,6 +91,8 @@ def _pictures_of(checkpoint: Checkpoint, file: MadeForFile) -> PictureSupport:
             first=True, last=last, sections=True, needs_first=True, needs_last=architecture.reads_two_embeddings,
             shown=file.later_windows != "slice",
         )  # fmt: skip
+    if architecture.is_vace:
+        return PictureSupport(first=True, last=True, keyframes=True, references=True, always=True)
     if not architecture.expand_timesteps:
         if file.pictures:
             raise ModelError(f"{checkpoint.name!r}: {FILE}: pictures are for models with expand_timesteps")

@@ -19,8 +19,8 @@ from serving.models.hub import Snapshot
 from serving.models.weight_files import read_weight_headers
 
 COMPONENT_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
-    "transformer": ("WanTransformer3DModel",),
-    "transformer_2": ("WanTransformer3DModel",),
+    "transformer": ("WanTransformer3DModel", "WanVACETransformer3DModel"),
+    "transformer_2": ("WanTransformer3DModel", "WanVACETransformer3DModel"),
     "vae": ("AutoencoderKLWan",),
     "text_encoder": ("UMT5EncoderModel", "T5EncoderModel"),
     "image_encoder": ("CLIPVisionModel", "CLIPVisionModelWithProjection"),
@@ -30,11 +30,17 @@ COMPONENT_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
 SIZES: Final = (
     "patch_size", "in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim",
     "text_dim", "freq_dim", "rope_max_seq_len", "image_dim", "added_kv_proj_dim", "pos_embed_seq_len",
+    "vace_layers", "vace_in_channels",
 )  # fmt: skip
 """Keys of a transformer's config in which two experts must agree."""
 
-PIPELINE_CLASSES: Final = ("WanPipeline", "WanImageToVideoPipeline")
-"""What a checkpoint may say that it is."""
+VACE_TRANSFORMER: Final = "WanVACETransformer3DModel"
+PIPELINE_CLASSES: Final[Mapping[str, str]] = {
+    "WanPipeline": "WanTransformer3DModel",
+    "WanImageToVideoPipeline": "WanTransformer3DModel",
+    "WanVACEPipeline": VACE_TRANSFORMER,
+}
+"""What a checkpoint may say that it is -> the class of its transformers."""
 
 MASK_CHANNELS: Final = 4
 """Channels of the mask that image-to-video models read: one for each frame of a latent."""
@@ -46,6 +52,7 @@ HASHED: Final = (".safetensors", ".json", ".model", ".txt")
 class Architecture:
     """What the configs say of a Wan model."""
 
+    transformer_class: str
     text_encoder_class: str
     scheduler_class: str
     latent_channels: int
@@ -68,6 +75,11 @@ class Architecture:
     """Dimension of the picture embeddings that it reads too (Wan 2.1 image-to-video)."""
     reads_two_embeddings: bool
     """True if those are of a first and a last picture (Wan 2.1 FLF2V)."""
+
+    @property
+    def is_vace(self) -> bool:
+        """Whether it reads a control clip, of a mask and pictures at any time, and pictures of characters."""
+        return self.transformer_class == VACE_TRANSFORMER
 
     @property
     def expert_components(self) -> tuple[str, ...]:
@@ -122,16 +134,23 @@ class Checkpoint:
 def read_checkpoint(name: str, folder: Path, snapshot: Snapshot | None = None) -> Checkpoint:
     """Reads the configs of a checkpoint and refuses what Longtake cannot render with. Raises ModelError."""
     index = read_config(folder / "model_index.json", name, mark_allowed=True)
-    if index.get("_class_name") not in PIPELINE_CLASSES:
+    pipeline_class = str(index.get("_class_name"))
+    if pipeline_class not in PIPELINE_CLASSES:
         raise ModelError(
             f"{name!r} is a {index.get('_class_name')!r} by its model_index.json; Longtake renders checkpoints of the"
-            f" classes {' and '.join(map(repr, PIPELINE_CLASSES))}"
+            f" classes {', '.join(map(repr, PIPELINE_CLASSES))}"
         )
     left_out = set() if index.share("boundary_ratio") is not None else {"transformer_2"}
     if read_config(folder / "transformer" / "config.json", name).get("image_dim") is None:
         left_out |= {"image_encoder", "image_processor"}
     components = [part for part in COMPONENT_CLASSES if part not in left_out]
     classes = {component: _class_of(index, component, name) for component in components}
+    wanted = PIPELINE_CLASSES[pipeline_class]
+    for component in {"transformer", "transformer_2"} & classes.keys():
+        if classes[component] != wanted:
+            raise ModelError(
+                f"{name!r}: the {component} of a {pipeline_class} must be a {wanted}, not {classes[component]}"
+            )
     architecture = _read_architecture(name, folder, index, classes)
     checkpoint = Checkpoint(name=name, folder=folder, architecture=architecture, snapshot=snapshot)
     if snapshot is None:
@@ -161,7 +180,10 @@ def _read_architecture(name: str, folder: Path, index: ConfigFile, classes: Mapp
     _check_statistics(vae, channels)
     for key in ("shift", "flow_shift"):
         scheduler.positive(key, 1.0)
+    if classes["transformer"] == VACE_TRANSFORMER:
+        _check_control(transformer, channels, vae.integer("scale_factor_spatial", 8))
     architecture = Architecture(
+        transformer_class=classes["transformer"],
         text_encoder_class=classes["text_encoder"],
         scheduler_class=classes["scheduler"],
         latent_channels=channels,
@@ -207,6 +229,19 @@ def _reads_pictures(transformer: ConfigFile, channels: int) -> bool:
     if predicted and transformer.integer("out_channels", 16) != channels:  # null: as many as come in
         raise transformer.unfit("out_channels", f"{channels}, the channels of the VAE's latents")
     return bool(beside)
+
+
+def _check_control(transformer: ConfigFile, channels: int, pixels_per_cell: int) -> None:
+    """Raises ModelError unless a control clip is two clips of latents and a mask of every pixel of a cell."""
+    control = 2 * channels + pixels_per_cell**2
+    if transformer.integer("vace_in_channels", 96) != control:
+        raise transformer.unfit(
+            "vace_in_channels", f"{control}, two clips of the VAE's latents and a mask of every pixel"
+        )
+    layers, blocks = transformer.get("vace_layers", [*range(0, 40, 5)]), transformer.integer("num_layers", 40)
+    known = isinstance(layers, list) and all(is_integer(layer) and 0 <= layer < blocks for layer in layers)
+    if not known or 0 not in layers:
+        raise transformer.unfit("vace_layers", f"a list of numbers from 0, which is one of them, to {blocks - 1}")
 
 
 def _refuse_unlike(first: ConfigFile, second: ConfigFile) -> None:

@@ -4,12 +4,14 @@ one. Equal to what diffusers' WanImageToVideoPipeline makes, but for takes longe
 A model of the 5B kind is given a picture as a latent of the take. The others read a mask and encoded pictures beside
 their latents (Wan 2.1 and 2.2 image-to-video). For those a take is divided into sections, each from one picture to the
 next: a section is encoded as the clip that the model was trained on, the picture and then grey frames, for as many
-latents as the model's window has; beyond those the last one is repeated, for nothing changes there any more.
+latents as the model's window has; beyond those the last one is repeated, for nothing changes there any more. VACE reads
+a control clip of the whole take, also without a picture, which is encoded in such runs too.
 
 Legend: C latent channels, n latents, h, w latent height and width; F frames, H, W height and width in pixels.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,11 +45,28 @@ class PlacedPicture:
     """At the film's size, sRGB."""
 
 
+@dataclass(frozen=True)
+class TakePictures:
+    """Everything that a take is made from beside words."""
+
+    placed: Sequence[PlacedPicture] = ()
+    references_HW3: Sequence[NDArray[np.uint8]] = ()
+    """Pictures of its characters at the film's size, sRGB."""
+
+
 def make_condition(
-    checkpoint: Checkpoint, vae: Any, pictures: Sequence[PlacedPicture], *, latents: int, window: int
+    checkpoint: Checkpoint, vae: Any, pictures: TakePictures, *, size: tuple[int, int], latents: int, window: int
 ) -> Condition:
     """What the pictures of a take of `latents` latents become; one at its first latent, if there are any and the model
-    reads them beside its latents. Raises ModelError."""
+    reads them beside its latents. `size` is (height, width) in pixels. Raises ModelError."""
+    if checkpoint.architecture.is_vace:
+        return Condition(beside=_make_control(checkpoint, vae, pictures, size, latents=latents, window=window))
+    return _make_condition(checkpoint, vae, pictures.placed, latents=latents, window=window)
+
+
+def _make_condition(
+    checkpoint: Checkpoint, vae: Any, pictures: Sequence[PlacedPicture], *, latents: int, window: int
+) -> Condition:
     if not pictures:
         return Condition()
     if checkpoint.architecture.expand_timesteps:
@@ -115,6 +134,41 @@ class ClipEncoder:
         means, deviations = (torch.tensor(v, **place).view(-1, 1, 1) for v in (config.latents_mean, config.latents_std))
         normalised: Tensor = ((mean_Chw - means) * (1.0 / deviations)).cpu()
         return normalised
+
+
+def _make_control(
+    checkpoint: Checkpoint, vae: Any, pictures: TakePictures, size: tuple[int, int], *, latents: int, window: int
+) -> dict[str, Tensor]:
+    """VACE's control clip as WanVACEPipeline makes it: what is given with grey elsewhere (inactive), grey where
+    something is to be made (reactive), and a mask of that; then the pictures of characters."""
+    frames_of_latent = checkpoint.architecture.frames_per_latent
+    placed = {picture.latent: picture for picture in pictures.placed}
+    free_11F = torch.ones(1, 1, frames_of_latent * (latents - 1) + 1)
+    free_11F[..., [frames_of_latent * n for n in placed]] = 0
+    # The pipeline takes the nearest frame of the clip for each latent, which need not be one of its own.
+    mask_N = torch.nn.functional.interpolate(free_11F, size=latents, mode="nearest-exact")[0, 0]
+    control = {"mask": mask_N[:, None].repeat(1, checkpoint.architecture.pixels_per_cell**2)}
+    encoder = ClipEncoder(vae)
+    for start, stop in itertools.pairwise([*sorted({0, *placed}), latents]):
+        run = range(start, min(stop, start + window))
+        control[f"inactive.{start}"] = _encode_run(encoder, run, placed, size, frames_of_latent)
+    control["reactive.0"] = _encode_run(ClipEncoder(vae), range(min(latents, window)), {}, size, frames_of_latent)
+    for r, pixels_HW3 in enumerate(pictures.references_HW3):
+        control[f"reference.{r}"] = ClipEncoder(vae).encode(_to_frame(pixels_HW3))
+    return control
+
+
+def _encode_run(
+    encoder: ClipEncoder, run: range, placed: Mapping[int, PlacedPicture], size: tuple[int, int], frames_of_latent: int
+) -> Tensor:
+    """The next latents of a clip that is grey but for pictures at the last frames of theirs: float32 [n, C, h, w]."""
+    latents = []
+    for n in run:
+        frames = torch.zeros(3, frames_of_latent if n else 1, *size)
+        if n in placed:
+            frames[:, -1:] = _to_frame(placed[n].pixels_HW3)
+        latents.append(encoder.encode(frames))
+    return torch.stack(latents)
 
 
 def _encode_given(vae: Any, picture: PlacedPicture) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from serving.models.beside import read_beside
+from serving.models.beside import read_beside, read_control
 from serving.models.checkpoint import Checkpoint
 from serving.models.devices import GuidanceBatching, device_product
 from serving.models.libraries import load_library
@@ -36,11 +36,13 @@ class _Window:
     """One window as the transformer is given it, without the prompts."""
 
     latents_1CNhw: Tensor
-    """With what is read beside them."""
+    """With what is read beside them, and what is shown before them."""
     timesteps_1L: Tensor
     """[1], or one per token."""
     embedding: Tensor | None
     """Of pictures, [pictures, tokens, dim]."""
+    control_1KNhw: Tensor | None
+    """VACE's control clip."""
     shown: int
     """Latents before the window's own, of which nothing is predicted."""
 
@@ -133,18 +135,30 @@ class WanDenoiser:
     ) -> "_Window":
         """What the transformer is given for these latents, but the prompts."""
         architecture = self._checkpoint.architecture
-        latents_NChw, embedding, shown = latents_NChw.to(self._device, self._dtype), None, 0
+        latents_NChw = latents_NChw.to(self._device, self._dtype)
+        embedding, control_1KNhw, shown = None, None, 0
         if beside:
+            at = {"start": start, "latents": len(latents_NChw)}
             level = timestep / architecture.num_train_timesteps
-            show = self._capabilities.pictures.shown
-            read = read_beside(beside, start=start, latents=len(latents_NChw), level=level, shown=show)
-            if read.shown_Chw is not None:
-                latents_NChw, shown = torch.cat([read.shown_Chw[None].to(latents_NChw), latents_NChw]), 1
-            latents_NChw = torch.cat([latents_NChw, read.channels_NChw.to(latents_NChw)], 1)
+            if architecture.is_vace:
+                read = read_control(beside, **at, level=level)
+            else:
+                read = read_beside(beside, **at, level=level, shown=self._capabilities.pictures.shown)
+            if read.shown_RChw is not None:
+                shown = len(read.shown_RChw)
+                latents_NChw = torch.cat([read.shown_RChw.to(latents_NChw), latents_NChw])
+            channels_NChw = read.channels_NChw.to(latents_NChw)
+            if architecture.is_vace:
+                control_1KNhw = channels_NChw.transpose(0, 1)[None].contiguous()
+            else:
+                latents_NChw = torch.cat([latents_NChw, channels_NChw], 1)
             embedding = read.embedding.to(latents_NChw) if read.embedding is not None else None
-        assert len(latents_NChw) <= self._capabilities.window, "a window longer than the model holds"
+        # VACE was made for pictures of characters beyond its window.
+        held = len(latents_NChw) - (shown if architecture.is_vace else 0)
+        assert held <= self._capabilities.window, "a window longer than the model holds"
         latents_1CNhw = latents_NChw.transpose(0, 1)[None].contiguous()
-        return _Window(latents_1CNhw, self._timesteps(latents_1CNhw, timestep, shares), embedding, shown)
+        timesteps = self._timesteps(latents_1CNhw, timestep, shares)
+        return _Window(latents_1CNhw, timesteps, embedding, control_1KNhw, shown)
 
     def _predict_guided(self, window: "_Window", timestep: float, part: PromptPart) -> Tensor:
         index = self._checkpoint.architecture.expert_of(timestep)
@@ -165,12 +179,16 @@ class WanDenoiser:
     def _forward(self, expert_index: int, window: "_Window", texts: Sequence[Tensor]) -> Tensor:
         """`texts` are [tokens, dim], one for each sample of the batch."""
         expert, batch = self._expert(expert_index), len(texts)
+        control = {}
+        if (control_1KNhw := window.control_1KNhw) is not None:
+            control["control_hidden_states"] = control_1KNhw.expand(batch, -1, -1, -1, -1)
         with self._prompts[expert_index].together(texts) as texts_BLD:
             output = expert(
                 hidden_states=window.latents_1CNhw.expand(batch, -1, -1, -1, -1),
                 timestep=window.timesteps_1L.expand(batch, *window.timesteps_1L.shape[1:]),
                 encoder_hidden_states=texts_BLD,
                 encoder_hidden_states_image=None if window.embedding is None else window.embedding.repeat(batch, 1, 1),
+                **control,
                 return_dict=False,
             )
         prediction: Tensor = output[0].float()
@@ -189,7 +207,7 @@ class WanDenoiser:
 
     def _expert(self, index: int) -> Any:
         if index not in self._experts:
-            owner = load_library("diffusers").WanTransformer3DModel
+            owner = getattr(load_library("diffusers"), self._checkpoint.architecture.transformer_class)
             folder = self._checkpoint.fetch(self._checkpoint.architecture.expert_components[index])
             expert = load_module(owner, folder, dtype=self._dtype, device=self._device)
             with quiet_loading():  # else an environment variable of diffusers could choose other kernels

@@ -31,17 +31,22 @@ DESCRIPTIONS = {
     "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": "Wan 2.1 image-to-video, 14 B, 832x480; first pictures",
     "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers": "Wan 2.1, 14 B, 1280x720; first and last pictures",
     "Wan-AI/Wan2.2-I2V-A14B-Diffusers": "Wan 2.2 image-to-video, two experts of 14 B; first and last pictures",
+    "Wan-AI/Wan2.1-VACE-1.3B-diffusers": "Wan 2.1 VACE, 1.3 B, 832x480; pictures at any time and of characters",
+    "Wan-AI/Wan2.1-VACE-14B-diffusers": "Wan 2.1 VACE, 14 B, 832x480; pictures at any time and of characters",
 }
 
+_VACE = ("Wan-AI/Wan2.1-VACE-1.3B-diffusers", "Wan-AI/Wan2.1-VACE-14B-diffusers")
 _TAKES = {
     "first": (
         POCKET,
         "Wan-AI/Wan2.2-I2V-A14B-Diffusers",
         "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
         "Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        *_VACE,
     ),
-    "last": (POCKET, "Wan-AI/Wan2.2-I2V-A14B-Diffusers", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers"),
-    "keyframes": (POCKET,),
+    "last": (POCKET, "Wan-AI/Wan2.2-I2V-A14B-Diffusers", "Wan-AI/Wan2.1-FLF2V-14B-720P-diffusers", *_VACE),
+    "keyframes": (POCKET, *_VACE),
+    "references": _VACE,
     "strength": (POCKET,),
 }
 """What a model may be asked to take beside prompts (sharding.capabilities.PictureSupport), and known models that do."""

@@ -90,7 +90,7 @@ def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) 
     """
     if groups.sequence is None:
         return None
-    plan: Mapping[str, Any] | None = getattr(model, "_cp_plan", None)
+    plan = _plan_of(model)
     if not plan:
         raise ModelError(
             f"{type(model).__name__} publishes no context-parallel plan, so ulysses and ring are not for it"
@@ -109,6 +109,18 @@ def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) 
         if hasattr(processor, "_parallel_config"):
             processor._parallel_config = sequences
     return sequences
+
+
+def _plan_of(model: nn.Module) -> Mapping[str, Any] | None:
+    """What is split of a model. VACE publishes nothing, but is Wan with a second row of blocks that goes first."""
+    published: Mapping[str, Any] | None = getattr(model, "_cp_plan", None)
+    if published or type(model).__name__ != "WanVACETransformer3DModel":
+        return published
+    from diffusers import WanTransformer3DModel
+
+    of_wan = WanTransformer3DModel._cp_plan
+    tokens = of_wan["blocks.0"]["hidden_states"]
+    return {**of_wan, "vace_blocks.0": {"hidden_states": tokens, "control_hidden_states": tokens}}
 
 
 def split_by_diffusers(model: nn.Module, groups: GangGroups) -> None:

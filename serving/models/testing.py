@@ -11,7 +11,7 @@ import torch
 
 from serving.models.quiet import quiet_loading
 
-Variant = Literal["2.1", "2.2-a14b", "2.2-5b", "2.1-i2v", "2.1-flf2v", "2.2-i2v-a14b"]
+Variant = Literal["2.1", "2.2-a14b", "2.2-5b", "2.1-i2v", "2.1-flf2v", "2.2-i2v-a14b", "2.1-vace"]
 SchedulerKind = Literal["unipc", "euler"]
 
 VARIANTS: Final[tuple[Variant, ...]] = ("2.1", "2.2-a14b", "2.2-5b")
@@ -29,6 +29,7 @@ MADE_FOR: Final[dict[Variant, dict[str, Any]]] = {
     "2.1-i2v": {"window": 4, "width": 32, "height": 48, "fps": 8, "guidance": [5.0]},
     "2.1-flf2v": {"window": 4, "width": 32, "height": 48, "fps": 8, "guidance": [5.0]},
     "2.2-i2v-a14b": {"window": 4, "width": 32, "height": 48, "fps": 8, "guidance": [3.5, 3.5]},
+    "2.1-vace": {"window": 4, "width": 32, "height": 48, "fps": 8, "guidance": [5.0]},
 }
 CLIP_DIM: Final = 20
 CLIP_TOKENS: Final = 5
@@ -37,12 +38,15 @@ CLIP_TOKENS: Final = 5
 
 def write_tiny_checkpoint(folder: Path, variant: Variant, *, scheduler: SchedulerKind = "unipc", seed: int = 0) -> Path:
     """Writes a checkpoint of that variant with random weights drawn from `seed`; returns the folder."""
-    from diffusers import WanImageToVideoPipeline, WanPipeline
+    from diffusers import WanImageToVideoPipeline, WanPipeline, WanVACEPipeline
 
     from_pictures, has_experts = "i2v" in variant or "flf2v" in variant, variant.endswith("a14b")
     with torch.random.fork_rng(devices=[]), quiet_loading():
         torch.manual_seed(seed)
         owner: Any = WanImageToVideoPipeline if from_pictures else WanPipeline
+        kind = {"expand_timesteps": variant == "2.2-5b"}
+        if variant == "2.1-vace":
+            owner, kind = WanVACEPipeline, {}
         pipeline = owner(
             tokenizer=_build_tokenizer(tokens=TOKENS[has_clip(variant)]),
             text_encoder=_build_text_encoder(),
@@ -51,7 +55,7 @@ def write_tiny_checkpoint(folder: Path, variant: Variant, *, scheduler: Schedule
             transformer=_build_transformer(variant),
             transformer_2=_build_transformer(variant) if has_experts else None,
             boundary_ratio=0.875 if has_experts else None,
-            expand_timesteps=variant == "2.2-5b",
+            **kind,
             **(_build_clip() if has_clip(variant) else {}),
         )
         pipeline.save_pretrained(folder, safe_serialization=True)
@@ -112,13 +116,16 @@ def _build_text_encoder() -> Any:
 
 
 def _build_transformer(variant: Variant) -> Any:
-    from diffusers import WanTransformer3DModel
+    from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
 
+    owner: Any = WanVACETransformer3DModel if variant == "2.1-vace" else WanTransformer3DModel
     channels = 48 if variant == "2.2-5b" else 16
-    beside = 0 if variant in VARIANTS else 4 + channels
+    beside = 4 + channels if "i2v" in variant or "flf2v" in variant else 0
     clip = {"image_dim": CLIP_DIM, "added_kv_proj_dim": 24} if has_clip(variant) else {}
-    return WanTransformer3DModel(
+    vace = {"vace_layers": [0, 1]} if variant == "2.1-vace" else {}
+    return owner(
         **clip,
+        **vace,
         pos_embed_seq_len=2 * CLIP_TOKENS if variant == "2.1-flf2v" else None,
         num_attention_heads=2,
         attention_head_dim=12,

@@ -1,6 +1,6 @@
 """How large a Wan transformer is, reckoned from its config: plans and shapes of gangs need it without loading anything.
 
-The sums follow diffusers' WanTransformer3DModel; a test holds them against it.
+The sums follow diffusers' WanTransformer3DModel and WanVACETransformer3DModel; a test holds them against both.
 """
 
 from dataclasses import dataclass
@@ -35,6 +35,10 @@ class TransformerSize:
     """Dimension that keys and values of picture embeddings are made from."""
     image_positions: int
     """Positions of picture embeddings that it has learned; 0 for one picture."""
+    control_blocks: int = 0
+    """Blocks that read a control clip (VACE)."""
+    patch_control: int = 0
+    """Numbers of a patch of the control clip."""
 
     @property
     def parameters(self) -> int:
@@ -47,7 +51,15 @@ class TransformerSize:
         time = _linear(self.frequencies, inner) + _linear(inner, inner) + _linear(inner, 6 * inner)
         text = _linear(self.text, inner) + _linear(inner, inner)
         ends = _linear(self.patch_in, inner) + _linear(inner, self.patch_out) + 2 * inner
-        return self.layers * (block + self._image_keys) + time + text + ends + self._image_embedder
+        blocks = (self.layers + self.control_blocks) * (block + self._image_keys)
+        return blocks + self._control + time + text + ends + self._image_embedder
+
+    @property
+    def _control(self) -> int:
+        """What VACE has beside blocks: each is read through a projection, the first is written through one too."""
+        inner = self.inner
+        projections = (self.control_blocks + 1) * _linear(inner, inner) + _linear(self.patch_control, inner)
+        return projections if self.control_blocks else 0
 
     @property
     def _image_keys(self) -> int:
@@ -78,7 +90,16 @@ def read_transformer_size(config: Path, name: str) -> TransformerSize:
         image=_or_nothing(content, "image_dim"),
         image_keys=_or_nothing(content, "added_kv_proj_dim"),
         image_positions=_or_nothing(content, "pos_embed_seq_len"),
+        **_control_sizes(content, cells),
     )
+
+
+def _control_sizes(config: ConfigFile, cells: int) -> dict[str, int]:
+    """Of VACE; nothing for others."""
+    if config.get("_class_name") != "WanVACETransformer3DModel":
+        return {}
+    layers = config.get("vace_layers", range(0, 40, 5))  # a list: the checkpoint was opened
+    return {"control_blocks": len(layers), "patch_control": cells * config.integer("vace_in_channels", 96)}
 
 
 def bytes_per_number(device: str) -> int:

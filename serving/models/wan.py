@@ -1,9 +1,9 @@
 """The Wan family as Longtake opens it: a WanModel knows a checkpoint's configs, and loads what is asked of it.
 
-Covers 2.1 text-to-video, image-to-video and FLF2V, 2.2 A14B (two experts, switched by noise level), text- and
-image-to-video, and 2.2 5B (one timestep per token). Results equal those of diffusers' WanPipeline and
-WanImageToVideoPipeline on the same weights. torch and diffusers are imported by what needs weights, not
-by opening a model: commands that only plan start in a fraction of the time.
+Covers 2.1 text-to-video, image-to-video, FLF2V and VACE, 2.2 A14B (two experts, switched by noise level), text- and
+image-to-video, and 2.2 5B (one timestep per token). Results equal those of diffusers' WanPipeline,
+WanImageToVideoPipeline and WanVACEPipeline on the same weights. torch and diffusers are imported by what needs weights,
+not by opening a model: commands that only plan start in a fraction of the time.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from serving.models.codec import WanCodec
-    from serving.models.conditions import PlacedPicture
+    from serving.models.conditions import TakePictures
     from serving.models.denoiser import ContextParallel, WanDenoiser
     from serving.models.devices import GuidanceBatching
     from serving.models.schedulers import DiffusersSolver
@@ -81,11 +81,13 @@ class WanModel:
         device = device or default_device()
         return encode_prompts(self.checkpoint, texts, dtype=default_dtype(device), device=device)
 
-    def make_condition(self, pictures: "Sequence[PlacedPicture]", *, latents: int) -> "Condition":
-        """What the pictures of a take become, on the CPU. Loads the VAE, and CLIP if it has one. Raises ModelError."""
+    def make_condition(self, pictures: "TakePictures", *, size: tuple[int, int], latents: int) -> "Condition":
+        """What the pictures of a take become, on the CPU; `size` is (height, width) in pixels. Loads the VAE, and CLIP
+        if it has one. Raises ModelError."""
         from serving.models.conditions import make_condition
 
-        return make_condition(self.checkpoint, self._vae, pictures, latents=latents, window=self.capabilities.window)
+        window = self.capabilities.window
+        return make_condition(self.checkpoint, self._vae, pictures, size=size, latents=latents, window=window)
 
     def load_denoiser(
         self,

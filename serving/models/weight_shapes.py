@@ -48,7 +48,7 @@ def _build(folder: Path, checkpoint: Checkpoint) -> Any:
                 return _build_of_transformers(folder, checkpoint.architecture.text_encoder_class)
             if folder.name == "image_encoder":
                 return _build_of_transformers(folder, "CLIPVisionModel")
-            return _build_of_diffusers(folder)
+            return _build_of_diffusers(folder, checkpoint.architecture.transformer_class)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError, ZeroDivisionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{checkpoint.name!r}: {folder.name}/config.json describes no model: {reason}") from error
@@ -59,6 +59,6 @@ def _build_of_transformers(folder: Path, class_name: str) -> Any:
     return owner(owner.config_class.from_pretrained(folder, local_files_only=True))
 
 
-def _build_of_diffusers(folder: Path) -> Any:
-    owner = getattr(load_library("diffusers"), "AutoencoderKLWan" if folder.name == "vae" else "WanTransformer3DModel")
+def _build_of_diffusers(folder: Path, transformer_class: str) -> Any:
+    owner = getattr(load_library("diffusers"), "AutoencoderKLWan" if folder.name == "vae" else transformer_class)
     return owner.from_config(owner.load_config(folder, local_files_only=True))

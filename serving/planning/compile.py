@@ -97,8 +97,9 @@ def compile_storyboard(
         draft = _Draft(seed=seed, shots=tuple(group), dissolve_in=into, dissolve_out=out_of)
         latents = capabilities.grid.latents_for(Frames(draft.frames))
         landed, unfit = pictures.of_take(group, head=draft.head, latents=latents, fps=fps)
-        problems += unfit
-        draft = replace(draft, pictures=landed, references=pictures.references(group))
+        references, too_many = pictures.references(group)
+        problems += [*unfit, *too_many]
+        draft = replace(draft, pictures=landed, references=references)
         planned.append(_plan_take(draft, latents, capabilities=capabilities, steps=num_steps))
     if problems:
         raise StoryboardError(problems)
@@ -212,7 +213,8 @@ def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, s
     shown = 1 if draft.pictures and support.shown and latents > capabilities.window else 0
     window = capabilities.window - shown
     changes = [prompt.start_latent for prompt in prompts[1:]]
-    work = _plan_work(latents, changes, shares, window=window, steps=steps, shown=shown)
+    extra = _Extra(each=len(draft.references), later=shown)
+    work = _plan_work(latents, changes, shares, window=window, steps=steps, extra=extra)
     take = TakePlan(
         key=draft.shots[0].id,
         seed=draft.seed,
@@ -225,6 +227,7 @@ def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, s
         prompts=prompts,
         pictures=draft.pictures,
         references=draft.references,
+        conditioned=bool(draft.pictures or draft.references) or support.always,
         shares=shares,
         window=window,
         chunks_per_step=work.chunks_per_step,
@@ -254,8 +257,17 @@ def _plan_shares(pictures: Sequence[TakePicture], latents: int) -> tuple[float, 
     return tuple(share.get(n, 1.0) for n in range(latents)) if pictures else ()
 
 
+@dataclass(frozen=True)
+class _Extra:
+    """Latents that windows are shown beside their own."""
+
+    each: int
+    later: int
+    """Only those behind a take's first latent."""
+
+
 def _plan_work(
-    latents: int, changes: Sequence[int], shares: Sequence[float], *, window: int, steps: int, shown: int
+    latents: int, changes: Sequence[int], shares: Sequence[float], *, window: int, steps: int, extra: _Extra
 ) -> _Work:
     limits = ChunkLimits(window=window)
     cover = [
@@ -264,7 +276,7 @@ def _plan_work(
     ]  # what is given needs no call
     spans = [span for spans in cover for span in spans]
     parts = [count_prompts(changes, span) for span in spans]
-    lengths = [len(span) + (shown if span.start else 0) for span in spans]
+    lengths = [len(span) + extra.each + (extra.later if span.start else 0) for span in spans]
     return _Work(
         chunks_per_step=tuple(len(spans) for spans in cover),
         evaluations=sum(parts),

@@ -17,6 +17,9 @@ from serving.storyboard.schema import Character, Storyboard, asset_of
 from sharding.capabilities import PictureSupport
 from sharding.spans import Grid
 
+MAX_TAKE_REFERENCES = 8
+"""Pictures of characters that a take may have: every call computes each as one more latent."""
+
 Ability = Literal["first", "last", "keyframes", "references", "strength"]
 
 _WORDS: dict[Ability, str] = {
@@ -94,8 +97,9 @@ class Pictures:
                 problems.append(self._storyboard.lines.problem(("shots", self._index[shot.id], key), message))
         return tuple(landed[latent][1] for latent in sorted(landed)), problems
 
-    def references(self, shots: Sequence[ShotPlan]) -> tuple[str, ...]:
-        """Assets that show the characters of these shots, in the order in which prompts name them."""
+    def references(self, shots: Sequence[ShotPlan]) -> tuple[tuple[str, ...], list[Problem]]:
+        """Assets that show the characters of a take of these shots, in the order in which prompts name them, and what
+        is wrong with them."""
         names = [name for shot in shots for name in names_in(self._storyboard.shots[self._index[shot.id]].prompt)]
         assets = [
             asset_of(image) or ""
@@ -103,7 +107,11 @@ class Pictures:
             if isinstance(character := self._storyboard.characters[name], Character) and character.as_ == "reference"
             for image in character.images
         ]
-        return tuple(dict.fromkeys(assets))
+        found = tuple(dict.fromkeys(assets))
+        if len(found) <= MAX_TAKE_REFERENCES:
+            return found, []
+        message = f"the take names characters with {len(found)} pictures in all; at most {MAX_TAKE_REFERENCES}"
+        return (), [self._storyboard.lines.problem(("shots", self._index[shots[0].id], "prompt"), message)]
 
     # ------------------------------------------------------------------------------------------------ inner
 

@@ -92,6 +92,8 @@ class TakePlan:
     """By latent, of which each has at most one."""
     references: tuple[str, ...]
     """Assets: pictures of the characters in it, for models that take references."""
+    conditioned: bool
+    """Its model reads something beside words, made once for the take (sharding.denoiser.Condition)."""
     shares: tuple[float, ...]
     """Per latent: its noise level as a share of its step's; 0: it is given. Empty if all have the step's."""
     window: int

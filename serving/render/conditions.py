@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from serving.errors import ModelError
-from serving.models.conditions import PlacedPicture
+from serving.models.conditions import PlacedPicture, TakePictures
 from serving.models.wan import WanModel
+from serving.pictures.fitting import Fitting
 from serving.pictures.preparing import prepare_picture
 from serving.pictures.reading import PictureError
 from serving.planning.plan import FilmPlan, TakePlan
@@ -16,20 +19,26 @@ from sharding.denoiser import Condition
 
 NO_PICTURES: Mapping[str, bytes] = MappingProxyType({})
 
+_OF_CHARACTERS = Fitting("contain", "#ffffff")
+"""A character is seen whole and on white, as VACE was trained (diffusers' WanVACEPipeline.preprocess_conditions)."""
+
 
 def make_condition(plan: FilmPlan, take: TakePlan, model: WanModel, pictures: Mapping[str, bytes]) -> Condition:
     """What the pictures of a take become; `pictures` are files by sha256. Raises ModelError, also for a file that is no
     picture, which whoever accepted it has let through."""
-    placed = []
-    for picture in take.pictures:
+
+    def prepared(asset: str, fitting: Fitting) -> NDArray[np.uint8]:
         try:
-            pixels_HW3 = prepare_picture(
-                pictures[picture.asset], width=plan.width, height=plan.height, fitting=plan.fitting
-            )
+            return prepare_picture(pictures[asset], width=plan.width, height=plan.height, fitting=fitting)
         except PictureError as error:
-            raise ModelError(f"shot {picture.shot!r}: the picture {picture.asset[:12]}... {error}") from error
-        placed.append(PlacedPicture(picture.latent, picture.place == "last", pixels_HW3))
-    return model.make_condition(placed, latents=take.latents)
+            raise ModelError(f"take {take.key!r}: the picture {asset[:12]}... {error}") from error
+
+    placed = [
+        PlacedPicture(picture.latent, picture.place == "last", prepared(picture.asset, plan.fitting))
+        for picture in take.pictures
+    ]
+    references = [prepared(asset, _OF_CHARACTERS) for asset in take.references]
+    return model.make_condition(TakePictures(placed, references), size=(plan.height, plan.width), latents=take.latents)
 
 
 _GIVEN, _BESIDE = "given.", "beside."

@@ -385,7 +385,7 @@ class TimelineHost:
         return held, "noise" if loaded is None else "checkpoint"
 
     def _read_condition(self, order: TakeOrder) -> tuple[dict[int, Array], dict[str, Array]]:
-        if not order.take.assets:
+        if not order.take.conditioned:
             return {}, {}
         return unpack_condition(read_condition(self._artifacts, order.content_key))
 

@@ -97,6 +97,7 @@ def record_cost(model: "WanModel", plan: "FilmPlan", cost: CallCost) -> None:
 def _measure(plan: "FilmPlan", model: "WanModel") -> float:
     import torch
 
+    from serving.models.conditions import TakePictures
     from serving.render.threads import one_thread
     from sharding.denoiser import PromptPart
 
@@ -106,7 +107,8 @@ def _measure(plan: "FilmPlan", model: "WanModel") -> float:
         embedding, negative = model.encode_prompts([plan.takes[0].prompts[0].text, plan.takes[0].prompts[0].negative])
         parts = [PromptPart(embedding, negative, torch.ones(window))]
         denoiser, timestep = model.load_denoiser(), model.solver(plan.steps).timestep(0)
-        condition = model.make_condition(_grey_pictures(model, plan), latents=window)
+        pictures, size = TakePictures(_grey_pictures(model, plan)), (plan.height, plan.width)
+        condition = model.make_condition(pictures, size=size, latents=window)
         cost = CallCost()
         for sample in range(SAMPLES + 1):
             started = time.monotonic()

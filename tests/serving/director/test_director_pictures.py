@@ -39,7 +39,10 @@ class Case:
     def board(self, **names: str) -> Storyboard:
         """With the pictures that `names` puts in the place of others."""
         ids = {name: f"sha256:{IDS[names.get(name, name)]}" for name in IDS}
-        text = json.dumps({"version": 1, "model": self.model, "quality": "draft", "shots": self.shots})
+        hero = {"text": "a red ball", "images": ["b.png"]}
+        text = json.dumps(
+            {"version": 1, "model": self.model, "quality": "draft", "characters": {"hero": hero}, "shots": self.shots}
+        )
         for name, asset_id in ids.items():
             text = text.replace(f'"{name}.png"', f'"{asset_id}"')
         return parse_storyboard(text.encode(), form="json")
@@ -60,8 +63,17 @@ BESIDE = (
 )  # fmt: skip
 """For a model that reads pictures beside its latents."""
 
+VACE = (
+    {"id": "one", "prompt": "a red ball", "seconds": 4, "image": "a.png", "keyframes": [{"at": 2, "image": "c.png"}]},
+    {"id": "words", "prompt": "a blue ball", "seconds": 2},
+    {"id": "two", "prompt": "{hero} moving right", "seconds": 3, "transition": {"dissolve": 0.5}},
+)
+"""With a take of words alone, which has a control clip too, and one with a character's picture."""
 
-@pytest.fixture(scope="module", params=["2.2-5b", "2.1-i2v"])
+SHOTS: dict[str, tuple[dict[str, Any], ...]] = {"2.2-5b": GIVEN, "2.1-i2v": BESIDE, "2.1-vace": VACE}
+
+
+@pytest.fixture(scope="module", params=list(SHOTS))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     variant: Variant = request.param
     folder = write_tiny_checkpoint(tmp_path_factory.mktemp("model"), variant, scheduler="euler")
@@ -69,7 +81,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         made_for = json.loads((folder / "longtake.json").read_text())
         made_for["pictures"] = ["first", "last", "keyframes", "strength"]
         (folder / "longtake.json").write_text(json.dumps(made_for))
-    return Case(str(folder), GIVEN if variant == "2.2-5b" else BESIDE)
+    return Case(str(folder), SHOTS[variant])
 
 
 def send(farm: LocalFarm) -> None:

@@ -27,7 +27,7 @@ EVENTS: dict[str, Callable[[TakeRun], None]] = {
 
 
 def new_take() -> TakeRun:
-    plan = TakePlan("red", 1, (), 8, 29, 0, 0, 0, (), (), (), (), 8, (1, 1), 2, 2, 16)
+    plan = TakePlan("red", 1, (), 8, 29, 0, 0, 0, (), (), (), False, (), 8, (1, 1), 2, 2, 16)
     return TakeRun(TakeId("job", "red"), 0, plan, "content")
 
 

@@ -283,3 +283,30 @@ def test_a_config_that_is_no_json_object_is_one_line(folder: Path, file: str, co
     with pytest.raises(ModelError, match=file) as caught:
         open_model(str(folder))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"vace_in_channels": 48}, r"vace_in_channels must be 96, .*, not 48"),
+        ({"vace_layers": [1]}, r"vace_layers must be a list of numbers from 0, .* to 1, not \[1\]"),
+        ({"vace_layers": [0, 7]}, r"vace_layers must be a list .*, not \[0, 7\]"),
+        ({"vace_layers": "all"}, r"vace_layers must be a list .*, not 'all'"),
+    ],
+)
+def test_a_control_clip_that_is_none_of_vaces_is_refused(
+    tmp_path: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    folder = write_tiny_checkpoint(tmp_path, "2.1-vace")
+    edit(folder / "transformer" / "config.json", **changes)
+    with pytest.raises(ModelError, match=complaint):
+        open_model(str(folder))
+
+
+def test_a_transformer_of_another_class_than_its_pipelines_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path, "2.1-vace")
+    edit(folder / "model_index.json", _class_name="WanPipeline")
+    with pytest.raises(
+        ModelError, match="the transformer of a WanPipeline must be a WanTransformer3DModel, not WanVACE"
+    ):
+        open_model(str(folder))

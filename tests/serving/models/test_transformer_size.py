@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +53,19 @@ def test_any_config_has_the_parameters_that_diffusers_makes(
     assert size.parameters == sum(parameter.numel() for parameter in built.parameters())
     assert size.inner == built.config["num_attention_heads"] * built.config["attention_head_dim"]
     assert size.ffn == built.config["ffn_dim"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(config=CONFIGS, layers=st.sampled_from([[0], [0, 2], [0, 1, 2]]), channels=st.integers(1, 96))
+def test_any_config_of_vace_has_the_parameters_that_diffusers_makes(
+    tmp_path_factory: pytest.TempPathFactory, config: dict[str, object], layers: list[int], channels: int
+) -> None:
+    config = {**config, "num_layers": 3, "vace_layers": layers, "vace_in_channels": channels}
+    with torch.device("meta"):
+        built = WanVACETransformer3DModel.from_config(config)
+    config["_class_name"] = "WanVACETransformer3DModel"
+    size = size_of(tmp_path_factory.mktemp("transformer"), config)
+    assert size.parameters == sum(parameter.numel() for parameter in built.parameters())
 
 
 def test_wan_14b_has_14_billion_parameters(tmp_path: Path) -> None:

@@ -185,3 +185,30 @@ def test_the_content_key_covers_pictures_and_how_they_are_fitted_and_is_unchange
     assert len({plain[0], first[0], other[0], keys({"fit": "contain"}, image=A)[0]}) == 4
     assert plain[1] == first[1] == other[1] == keys({"fit": "contain"}, image=A)[1]
     assert keys({"background": "#123456"}) == plain
+
+
+def test_a_take_with_too_many_pictures_of_characters_is_refused_with_their_number() -> None:
+    cast = {f"c{k}": {"text": "a red ball", "images": [f"sha256:{4 * k + n:064x}" for n in range(4)]} for k in range(3)}
+    together = [shot(1, prompt="{c0} and {c1}"), shot(2, "continue", prompt="{c2}")]
+    message = refused(together, replace(ANY, references=True), characters=cast)
+    assert "shots[0].prompt" in message
+    assert "characters with 12 pictures in all; at most 8" in message
+    apart = [shot(1, prompt="{c0} and {c1}"), shot(2, prompt="{c2}")]
+    assert [
+        len(take.references) for take in plan_of(apart, can=able(replace(ANY, references=True)), characters=cast).takes
+    ] == [8, 4]
+
+
+def test_a_take_of_words_alone_has_a_condition_only_if_its_model_always_reads_one() -> None:
+    plain, always = (plan_of([shot(1)], can=able(can)).takes[0] for can in (ANY, replace(ANY, always=True)))
+    assert not plain.conditioned
+    assert always.conditioned
+
+
+def test_pictures_of_characters_are_computed_with_every_call_and_counted() -> None:
+    shots = [shot(4, prompt="{hero} moving")]
+    can = replace(ANY, references=True)
+    with_hero = plan_of(shots, can=able(can), characters=HERO).takes[0]
+    without = plan_of([shot(4)], can=able(can)).takes[0]
+    assert (with_hero.calls, with_hero.window) == (without.calls, without.window)
+    assert with_hero.latents_evaluated == without.latents_evaluated + without.evaluations
