@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", default="pocket")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--cases", type=int, default=60)
-    parser.add_argument("--tiny", type=Path, help="folder for a tiny checkpoint of Wan image-to-video")
+    parser.add_argument("--tiny", type=Path, help="folder for tiny checkpoints of Wan")
     options = parser.parse_args(arguments)
     model, cases, last = open_model(options.checkpoint), draw_cases(options.cases), WINDOW_FRAMES - 1
     with one_thread():
@@ -222,8 +222,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{options.checkpoint}, 10 seconds:")
         measure_bytes(model, seconds=10)
         if options.tiny is not None:
-            print("a tiny Wan 2.1 image-to-video, 10 seconds; from words alone the tiny text-to-video model:")
-            variants: tuple[Variant, ...] = ("2.1", "2.1-i2v")
+            print("a tiny Wan 2.1 text-to-video, image-to-video and VACE, 10 seconds:")
+            variants: tuple[Variant, ...] = ("2.1", "2.1-i2v", "2.1-vace")
             for variant in variants:
                 measure_bytes(open_model(str(write_tiny_checkpoint(options.tiny / variant, variant))), seconds=10)
 

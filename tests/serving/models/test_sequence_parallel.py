@@ -86,8 +86,8 @@ def test_windows_with_pictures_on_a_gang(ranks: Worlds, tmp_path: Path, variant:
     folder = str(write_tiny_checkpoint(tmp_path, variant))
     for start in (0, 5):  # its own first latent, and one that is shown the picture before
         expected = predict_with_pictures(ALONE, folder, start)
-        for shape in (GangShape(ulysses=2), GangShape(ring=2), GangShape(cfg=2)):
-            for prediction in ranks[2].run(predict_with_pictures, shape, folder, start):
+        for shape in (GangShape(ulysses=2), GangShape(ring=2), GangShape(cfg=2), GangShape(ulysses=2, ring=2)):
+            for prediction in ranks[shape.ranks].run(predict_with_pictures, shape, folder, start):
                 torch.testing.assert_close(prediction, expected, rtol=0, atol=TOLERANCE)
 
 
