@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: .venv/ready
 	mkdir -p out
-	$(BIN)/longtake render examples/demo.yaml -o out/demo.mp4
+	$(BIN)/longtake render examples/pictures/film.yaml -o out/demo.mp4
 
 # What starts Ray needs both cores for itself; the rest runs on each of two.
 # SKIPPED gathers what either run skipped, for the last lines.

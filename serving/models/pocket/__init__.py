@@ -1,1 +1,1 @@
-"""Pocket: the small text-to-video model that ships with longtake, and how it was trained."""
+"""Pocket: the small video model that ships with longtake, and how it was trained."""

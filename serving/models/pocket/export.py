@@ -24,6 +24,8 @@ class Capabilities:
     fps: int = world.FPS
     guidance: tuple[float, ...] = (3.0,)
     """Guidance scale of each expert; pocket has one."""
+    pictures: tuple[str, ...] = ("first", "last", "keyframes", "strength", "context")
+    """Where a take may be given pictures; what training drew (given.py)."""
 
 
 def export(
@@ -44,7 +46,12 @@ def export(
     # At 24 steps UniPC samples as well as Euler, at 8 worse (see docs/pocket.md).
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
     pipeline = WanPipeline(
-        tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, scheduler=scheduler, transformer=transformer
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=vae,
+        scheduler=scheduler,
+        transformer=transformer,
+        expand_timesteps=True,  # one timestep a token, as Wan 2.2 5B: what is given has the timestep 0
     ).to(torch.float16)
     fresh, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
     for leftover in (fresh, old):

@@ -1,10 +1,12 @@
 """The shipped checkpoint: small, safe to load, and it shows what a prompt says."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from benchmarks.adherence import CHECKPOINT, detect, render_prompts
+from serving.models.pocket.export import Capabilities
 
 
 def test_the_checkpoint_is_small_and_holds_only_safetensors() -> None:
@@ -17,6 +19,10 @@ def test_the_checkpoint_states_its_capabilities() -> None:
     stated = json.loads((CHECKPOINT / "longtake.json").read_text())
     assert (stated["window"], stated["width"], stated["height"], stated["fps"]) == (8, 96, 64, 16)
     assert len(stated["guidance"]) == 1
+    assert stated["pictures"] == ["first", "last", "keyframes", "strength", "context"]
+    exported = json.loads(json.dumps(asdict(Capabilities())))
+    assert stated == exported, "training pocket again would export a checkpoint that states something else"
+    assert json.loads((CHECKPOINT / "model_index.json").read_text())["expand_timesteps"] is True
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
