@@ -19,14 +19,13 @@ from serving.documents.places import Place, show, write_path
 from serving.errors import Problem
 from serving.pictures.reading import MAX_PICTURE_BYTES
 from serving.storyboard import Storyboard
+from serving.storyboard.schema import is_address
 
 FETCH_S = 20.0
 """Seconds that one picture may take."""
 
 MAX_FETCHED = 16
 """Pictures of one storyboard that are fetched; more are to be sent as assets."""
-
-ADDRESSES = ("http://", "https://")
 
 
 class FetchError(ValueError):
@@ -94,7 +93,7 @@ def _addresses(services: Services, storyboard: Storyboard) -> dict[str, Place]:
     """Every address among the pictures, with its first place. Raises ApiError 422 for those that are not allowed."""
     found: dict[str, Place] = {}
     for place, picture in storyboard.pictures():
-        if picture.startswith(ADDRESSES):
+        if is_address(picture):
             found.setdefault(picture, place)
     hosts = services.config.assets.allow_hosts
     problems = [

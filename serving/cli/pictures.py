@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 PIECE_BYTES = 16 << 20
 """Bytes of a picture that are sent at once: what a farm takes unless it is told otherwise."""
 
-_ADDRESS = ("http://", "https://")
-
 
 def read_pictures(storyboard: "Storyboard", path: Path, *, local: bool) -> "tuple[Storyboard, dict[str, Path]]":
     """The storyboard at `path` with every picture file named by its sha256, and the files by that. With `local` nobody
     else will look for pictures: what is no file here is a mistake, else the farm is asked. Raises UserError with every
     picture that cannot be used."""
     from serving.storyboard import STDIN
-    from serving.storyboard.schema import asset_of
+    from serving.storyboard.schema import asset_of, is_address
 
     folder = Path() if path == STDIN else path.parent
     names: dict[str, str] = {}
@@ -39,7 +37,7 @@ def read_pictures(storyboard: "Storyboard", path: Path, *, local: bool) -> "tupl
     for place, picture in storyboard.pictures():
         if picture in names or picture in problems:
             continue
-        if asset_of(picture) is not None or picture.startswith(_ADDRESS):
+        if asset_of(picture) is not None or is_address(picture):
             if local:
                 message = "must be the path of a file here: a film that is rendered on this machine reads nothing else"
                 problems[picture] = storyboard.lines.problem(place, message, value=show(picture))

@@ -38,11 +38,9 @@ class Beside:
 def read_beside(beside: Mapping[str, Tensor], *, start: int, latents: int, level: float, shown: bool = True) -> Beside:
     """What the window of `latents` latents from `start` on reads at a noise level, 0..1. Without `shown` it is a slice
     of the take's clip, also where no picture is in it."""
-    starts = sorted(int(name.removeprefix("section.")) for name in beside if name.startswith("section."))
-    section = max(s for s in starts if s <= start)
+    section = _newest_run(beside, "section.", start)
     whole = beside[f"section.{section}"]
-    places = [min(n - section, len(whole) - 1) for n in range(start, start + latents)]
-    channels = whole[places]
+    channels = torch.stack([_of_run(whole, n - section) for n in range(start, start + latents)])
     for name, closing_Chw in beside.items():
         if name.startswith("closing.") and start <= (n := int(name.removeprefix("closing."))) < start + latents:
             channels[n - start] = closing_Chw
@@ -57,9 +55,9 @@ def read_control(beside: Mapping[str, Tensor], *, start: int, latents: int, leve
     """What a window reads on VACE: its part of the control clip, after the pictures of characters, the last of them
     first as diffusers' WanVACEPipeline lays them."""
     places = range(start, start + latents)
-    starts = sorted(int(name.removeprefix("inactive.")) for name in beside if name.startswith("inactive."))
-    inactive_NChw = torch.stack([_of_run(beside, "inactive.", max(s for s in starts if s <= n), n) for n in places])
-    reactive_NChw = torch.stack([_of_run(beside, "reactive.", 0, n) for n in places])
+    runs = [_newest_run(beside, "inactive.", n) for n in places]
+    inactive_NChw = torch.stack([_of_run(beside[f"inactive.{s}"], n - s) for s, n in zip(runs, places, strict=True)])
+    reactive_NChw = torch.stack([_of_run(beside["reactive.0"], n) for n in places])
     mask_NMhw = beside["mask"][start : start + latents, :, None, None].expand(-1, -1, *inactive_NChw.shape[2:])
     control_NKhw = torch.cat([inactive_NChw, reactive_NChw, mask_NMhw], 1)
     count = sum(name.startswith("reference.") for name in beside)
@@ -73,10 +71,15 @@ def read_control(beside: Mapping[str, Tensor], *, start: int, latents: int, leve
     return Beside(torch.cat([free_RMhw, control_NKhw]), shown_RChw)
 
 
-def _of_run(beside: Mapping[str, Tensor], kind: str, start: int, n: int) -> Tensor:
-    """Latent `n` of a run that begins at `start`, whose last one is repeated for as long as it is needed."""
-    run = beside[f"{kind}{start}"]
-    return run[min(n - start, len(run) - 1)]
+def _newest_run(beside: Mapping[str, Tensor], kind: str, n: int) -> int:
+    """The latent at which the last run of a kind begins that begins at `n` or before."""
+    starts = (int(name.removeprefix(kind)) for name in beside if name.startswith(kind))
+    return max(start for start in starts if start <= n)
+
+
+def _of_run(run_nChw: Tensor, k: int) -> Tensor:
+    """Latent `k` of a run, whose last one is repeated for as long as it is needed."""
+    return run_nChw[min(k, len(run_nChw) - 1)]
 
 
 def _at_level(clean_Chw: Tensor, level: float, *name: str | int) -> Tensor:

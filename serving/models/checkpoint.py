@@ -18,9 +18,12 @@ from serving.models.config_files import ConfigFile, is_integer, is_number, read_
 from serving.models.hub import Snapshot
 from serving.models.weight_files import read_weight_headers
 
+WAN_TRANSFORMER: Final = "WanTransformer3DModel"
+VACE_TRANSFORMER: Final = "WanVACETransformer3DModel"
+
 COMPONENT_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
-    "transformer": ("WanTransformer3DModel", "WanVACETransformer3DModel"),
-    "transformer_2": ("WanTransformer3DModel", "WanVACETransformer3DModel"),
+    "transformer": (WAN_TRANSFORMER, VACE_TRANSFORMER),
+    "transformer_2": (WAN_TRANSFORMER, VACE_TRANSFORMER),
     "vae": ("AutoencoderKLWan",),
     "text_encoder": ("UMT5EncoderModel", "T5EncoderModel"),
     "image_encoder": ("CLIPVisionModel", "CLIPVisionModelWithProjection"),
@@ -34,10 +37,9 @@ SIZES: Final = (
 )  # fmt: skip
 """Keys of a transformer's config in which two experts must agree."""
 
-VACE_TRANSFORMER: Final = "WanVACETransformer3DModel"
 PIPELINE_CLASSES: Final[Mapping[str, str]] = {
-    "WanPipeline": "WanTransformer3DModel",
-    "WanImageToVideoPipeline": "WanTransformer3DModel",
+    "WanPipeline": WAN_TRANSFORMER,
+    "WanImageToVideoPipeline": WAN_TRANSFORMER,
     "WanVACEPipeline": VACE_TRANSFORMER,
 }
 """What a checkpoint may say that it is -> the class of its transformers."""
@@ -141,7 +143,8 @@ def read_checkpoint(name: str, folder: Path, snapshot: Snapshot | None = None) -
             f" classes {', '.join(map(repr, PIPELINE_CLASSES))}"
         )
     left_out = set() if index.share("boundary_ratio") is not None else {"transformer_2"}
-    if read_config(folder / "transformer" / "config.json", name).get("image_dim") is None:
+    transformer = read_config(folder / "transformer" / "config.json", name)
+    if transformer.get("image_dim") is None:
         left_out |= {"image_encoder", "image_processor"}
     components = [part for part in COMPONENT_CLASSES if part not in left_out]
     classes = {component: _class_of(index, component, name) for component in components}
@@ -151,7 +154,7 @@ def read_checkpoint(name: str, folder: Path, snapshot: Snapshot | None = None) -
             raise ModelError(
                 f"{name!r}: the {component} of a {pipeline_class} must be a {wanted}, not {classes[component]}"
             )
-    architecture = _read_architecture(name, folder, index, classes)
+    architecture = _read_architecture(name, folder, index, transformer, classes)
     checkpoint = Checkpoint(name=name, folder=folder, architecture=architecture, snapshot=snapshot)
     if snapshot is None:
         for component in architecture.weighty_components:
@@ -168,8 +171,9 @@ def _class_of(index: ConfigFile, component: str, name: str) -> str:
     return str(class_name)
 
 
-def _read_architecture(name: str, folder: Path, index: ConfigFile, classes: Mapping[str, str]) -> Architecture:
-    transformer = read_config(folder / "transformer" / "config.json", name)
+def _read_architecture(
+    name: str, folder: Path, index: ConfigFile, transformer: ConfigFile, classes: Mapping[str, str]
+) -> Architecture:
     vae = read_config(folder / "vae" / "config.json", name)
     scheduler = read_config(folder / "scheduler" / "scheduler_config.json", name)
     boundary = index.share("boundary_ratio")

@@ -11,7 +11,7 @@ Legend: C latent channels, n latents, h, w latent height and width; F frames, H,
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,32 +61,37 @@ def make_condition(
     reads them beside its latents. `size` is (height, width) in pixels. Raises ModelError."""
     if checkpoint.architecture.is_vace:
         return Condition(beside=_make_control(checkpoint, vae, pictures, size, latents=latents, window=window))
-    return _make_condition(checkpoint, vae, pictures.placed, latents=latents, window=window)
-
-
-def _make_condition(
-    checkpoint: Checkpoint, vae: Any, pictures: Sequence[PlacedPicture], *, latents: int, window: int
-) -> Condition:
-    if not pictures:
-        return Condition()
     if checkpoint.architecture.expand_timesteps:
-        return Condition(given={p.latent: _encode_given(vae, p) for p in pictures})
+        return Condition(given={p.latent: _encode_given(vae, p) for p in pictures.placed})
+    return Condition(beside=_make_sections(checkpoint, vae, pictures.placed, size, latents=latents, window=window))
+
+
+def _make_sections(
+    checkpoint: Checkpoint,
+    vae: Any,
+    pictures: Sequence[PlacedPicture],
+    size: tuple[int, int],
+    *,
+    latents: int,
+    window: int,
+) -> dict[str, Tensor]:
+    """What image-to-video models read; nothing without pictures."""
     beside: dict[str, Tensor] = {}
     closing = next((p for p in pictures if p.closes), None)
     opening = [p for p in pictures if not p.closes]
     for picture in opening:
         length = min(window, latents - picture.latent)
-        beside[f"section.{picture.latent}"] = _encode_section(vae, picture, None, length)
+        beside[f"section.{picture.latent}"] = _encode_section(vae, picture, None, length, size)
     if closing is not None:  # the model knows it as the end of a clip of at most its window
         length = min(window, latents)
         whole = length == latents
-        section_nChw = _encode_section(vae, opening[0] if whole else None, closing, length)
+        section_nChw = _encode_section(vae, opening[0] if whole else None, closing, length, size)
         beside[f"closing.{closing.latent}"] = section_nChw[-1]
     if checkpoint.architecture.image_dim is not None:
         for picture in opening:
             shown = [p.pixels_HW3 for p in (picture, closing) if p is not None]
             beside[f"embedding.{picture.latent}"] = embed_pictures(checkpoint, shown)
-    return Condition(beside=beside)
+    return beside
 
 
 @torch.no_grad()
@@ -135,6 +140,17 @@ class ClipEncoder:
         normalised: Tensor = ((mean_Chw - means) * (1.0 / deviations)).cpu()
         return normalised
 
+    def encode_run(self, run: range, placed: Mapping[int, PlacedPicture], size: tuple[int, int]) -> Tensor:
+        """The next latents of a clip of (height, width) that is grey but for pictures at the last frames of theirs:
+        float32 [n, C, h, w]."""
+        latents = []
+        for n in run:
+            frames = torch.zeros(3, self._vae.config.scale_factor_temporal if n else 1, *size)
+            if n in placed:
+                frames[:, -1:] = _to_frame(placed[n].pixels_HW3)
+            latents.append(self.encode(frames))
+        return torch.stack(latents)
+
 
 def _make_control(
     checkpoint: Checkpoint, vae: Any, pictures: TakePictures, size: tuple[int, int], *, latents: int, window: int
@@ -150,25 +166,11 @@ def _make_control(
     control = {"mask": mask_N[:, None].repeat(1, checkpoint.architecture.pixels_per_cell**2)}
     encoder = ClipEncoder(vae)
     for start, stop in itertools.pairwise([*sorted({0, *placed}), latents]):
-        run = range(start, min(stop, start + window))
-        control[f"inactive.{start}"] = _encode_run(encoder, run, placed, size, frames_of_latent)
-    control["reactive.0"] = _encode_run(ClipEncoder(vae), range(min(latents, window)), {}, size, frames_of_latent)
+        control[f"inactive.{start}"] = encoder.encode_run(range(start, min(stop, start + window)), placed, size)
+    control["reactive.0"] = ClipEncoder(vae).encode_run(range(min(latents, window)), {}, size)
     for r, pixels_HW3 in enumerate(pictures.references_HW3):
         control[f"reference.{r}"] = ClipEncoder(vae).encode(_to_frame(pixels_HW3))
     return control
-
-
-def _encode_run(
-    encoder: ClipEncoder, run: range, placed: Mapping[int, PlacedPicture], size: tuple[int, int], frames_of_latent: int
-) -> Tensor:
-    """The next latents of a clip that is grey but for pictures at the last frames of theirs: float32 [n, C, h, w]."""
-    latents = []
-    for n in run:
-        frames = torch.zeros(3, frames_of_latent if n else 1, *size)
-        if n in placed:
-            frames[:, -1:] = _to_frame(placed[n].pixels_HW3)
-        latents.append(encoder.encode(frames))
-    return torch.stack(latents)
 
 
 def _encode_given(vae: Any, picture: PlacedPicture) -> Tensor:
@@ -178,33 +180,20 @@ def _encode_given(vae: Any, picture: PlacedPicture) -> Tensor:
     return first if picture.latent == 0 else encoder.encode(frame_C1HW.expand(-1, STILL_FRAMES - 1, -1, -1))
 
 
-def _encode_section(vae: Any, first: PlacedPicture | None, last: PlacedPicture | None, length: int) -> Tensor:
+def _encode_section(
+    vae: Any, first: PlacedPicture | None, last: PlacedPicture | None, length: int, size: tuple[int, int]
+) -> Tensor:
     """Mask and latents of a clip that begins and ends with pictures, grey in between: float32 [n, mask + C, h, w]."""
-    encoder = ClipEncoder(vae)
-    latents = [encoder.encode(frames) for frames in _clip(vae, first, last, length)]
+    placed: dict[int, PlacedPicture] = {}
     mask_n4 = torch.zeros(length, 4)
     if last is not None:
-        mask_n4[-1] = torch.tensor(_GIVEN_LAST)
+        placed[length - 1], mask_n4[-1] = last, torch.tensor(_GIVEN_LAST)
     if first is not None:
         mask_n4[0] = torch.tensor(_GIVEN_FIRST)
-    stacked_nChw = torch.stack(latents)
-    mask_n4hw = mask_n4[:, :, None, None].expand(-1, -1, *stacked_nChw.shape[2:])
-    return torch.cat([mask_n4hw, stacked_nChw], 1)
-
-
-def _clip(vae: Any, first: PlacedPicture | None, last: PlacedPicture | None, length: int) -> Iterator[Tensor]:
-    """The pixels of a section, latent by latent: [3, F, H, W] in -1..1, where 0 is grey."""
-    per_latent = vae.config.scale_factor_temporal
-    some = first or last
-    assert some is not None, "a section has a picture"
-    height, width = some.pixels_HW3.shape[:2]
-    for n in range(length):
-        frames = torch.zeros(3, per_latent if n else 1, height, width)
-        if n == 0 and first is not None:
-            frames = _to_frame(first.pixels_HW3)
-        if n == length - 1 and last is not None:
-            frames[:, -1:] = _to_frame(last.pixels_HW3)
-        yield frames
+        placed.setdefault(0, first)
+    latents_nChw = ClipEncoder(vae).encode_run(range(length), placed, size)
+    mask_n4hw = mask_n4[:, :, None, None].expand(-1, -1, *latents_nChw.shape[2:])
+    return torch.cat([mask_n4hw, latents_nChw], 1)
 
 
 def _to_frame(pixels_HW3: NDArray[np.uint8]) -> Tensor:

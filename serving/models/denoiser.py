@@ -132,7 +132,7 @@ class WanDenoiser:
 
     def _read_window(
         self, latents_NChw: Tensor, timestep: float, start: int, shares: Sequence[float], beside: Mapping[str, Tensor]
-    ) -> "_Window":
+    ) -> _Window:
         """What the transformer is given for these latents, but the prompts."""
         architecture = self._checkpoint.architecture
         latents_NChw = latents_NChw.to(self._device, self._dtype)
@@ -160,7 +160,7 @@ class WanDenoiser:
         timesteps = self._timesteps(latents_1CNhw, timestep, shares)
         return _Window(latents_1CNhw, timesteps, embedding, control_1KNhw, shown)
 
-    def _predict_guided(self, window: "_Window", timestep: float, part: PromptPart) -> Tensor:
+    def _predict_guided(self, window: _Window, timestep: float, part: PromptPart) -> Tensor:
         index = self._checkpoint.architecture.expert_of(timestep)
         scale = self._capabilities.guidance[index]
         texts = [text.to(self._device, self._dtype) for text in (part.embedding, part.negative)]
@@ -176,7 +176,7 @@ class WanDenoiser:
             both_2CNhw = torch.cat([self._forward(index, window, [text]) for text in texts])
         return guide(both_2CNhw[:1], both_2CNhw[1:], scale)
 
-    def _forward(self, expert_index: int, window: "_Window", texts: Sequence[Tensor]) -> Tensor:
+    def _forward(self, expert_index: int, window: _Window, texts: Sequence[Tensor]) -> Tensor:
         """`texts` are [tokens, dim], one for each sample of the batch."""
         expert, batch = self._expert(expert_index), len(texts)
         control = {}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from serving.errors import ModelError
+from serving.models.checkpoint import VACE_TRANSFORMER
 from sharding.attention import AttentionBackend
 from sharding.gang_groups import GangGroups
 from sharding.gang_shape import split_sizes
@@ -114,7 +115,7 @@ def split_over(model: nn.Module, groups: GangGroups, backend: AttentionBackend) 
 def _plan_of(model: nn.Module) -> Mapping[str, Any] | None:
     """What is split of a model. VACE publishes nothing, but is Wan with a second row of blocks that goes first."""
     published: Mapping[str, Any] | None = getattr(model, "_cp_plan", None)
-    if published or type(model).__name__ != "WanVACETransformer3DModel":
+    if published or type(model).__name__ != VACE_TRANSFORMER:
         return published
     from diffusers import WanTransformer3DModel
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from serving.models.checkpoint import VACE_TRANSFORMER
 from serving.models.config_files import ConfigFile, read_config
 
 
@@ -96,7 +97,7 @@ def read_transformer_size(config: Path, name: str) -> TransformerSize:
 
 def _control_sizes(config: ConfigFile, cells: int) -> dict[str, int]:
     """Of VACE; nothing for others."""
-    if config.get("_class_name") != "WanVACETransformer3DModel":
+    if config.get("_class_name") != VACE_TRANSFORMER:
         return {}
     layers = config.get("vace_layers", range(0, 40, 5))  # a list: the checkpoint was opened
     return {"control_blocks": len(layers), "patch_control": cells * config.integer("vace_in_channels", 96)}

@@ -41,10 +41,10 @@ class _Wanted:
     asset: str
     frame: int
     """Of the take."""
-    strength: float
-    opens: bool
+    strength: float = 1.0
+    opens: bool = False
     """It is at the first frame of the take's first shot."""
-    closes: bool
+    closes: bool = False
     """It is at the last frame of the take's last shot."""
 
 
@@ -102,7 +102,7 @@ class Pictures:
         is wrong with them."""
         names = [name for shot in shots for name in names_in(self._storyboard.shots[self._index[shot.id]].prompt)]
         assets = [
-            asset_of(image) or ""
+            _asset(image)
             for name in dict.fromkeys(names)
             if isinstance(character := self._storyboard.characters[name], Character) and character.as_ == "reference"
             for image in character.images
@@ -127,14 +127,14 @@ class Pictures:
             if image is None and index in self._first_frames:
                 image, place = self._first_frames[index]
             if image is not None:
-                yield _wanted(place, "first", shot.id, image, start, opens=first)
+                yield _Wanted(place, "first", shot.id, _asset(image), start, opens=first)
             for at, keyframe in enumerate(shot.keyframes):
                 place = ("shots", index, "keyframes", at)
                 frame = min(last, start + int(keyframe.at * fps + 0.5))
-                yield _wanted(place, "keyframe", shot.id, keyframe.image, frame, strength=keyframe.strength)
+                yield _Wanted(place, "keyframe", shot.id, _asset(keyframe.image), frame, strength=keyframe.strength)
             if shot.last_image is not None:
                 place = ("shots", index, "last_image")
-                yield _wanted(place, "last", shot.id, shot.last_image, last, closes=last_of_take)
+                yield _Wanted(place, "last", shot.id, _asset(shot.last_image), last, closes=last_of_take)
             start += planned.frames
 
     def _latent_for(self, wanted: _Wanted, latents: int) -> int:
@@ -191,15 +191,6 @@ class Pictures:
         return found
 
 
-def _wanted(
-    place: Place,
-    kind: PicturePlace,
-    shot: str,
-    picture: str,
-    frame: int,
-    *,
-    strength: float = 1.0,
-    opens: bool = False,
-    closes: bool = False,
-) -> _Wanted:
-    return _Wanted(place, kind, shot, asset_of(picture) or "", frame, strength, opens, closes)
+def _asset(picture: str) -> str:
+    """The sha256 of a picture, every one of which is an asset by now."""
+    return asset_of(picture) or ""

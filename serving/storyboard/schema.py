@@ -404,6 +404,11 @@ def asset_of(picture: str) -> str | None:
     return match[1] if match else None
 
 
+def is_address(picture: str) -> bool:
+    """True for a picture that is named by its address on the web."""
+    return picture.startswith(("http://", "https://"))
+
+
 def default_shot_id(index: int) -> str:
     """The id of a shot that has none."""
     return f"shot-{index + 1}"

@@ -1,6 +1,5 @@
 """/v1/assets: pictures that storyboards name. Known by their bytes, so that sending one twice changes nothing."""
 
-import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
@@ -22,12 +21,11 @@ from serving.settings import MAX_LIST
 from serving.store import assets as stored
 from serving.store.artifact_keys import asset_artifact
 from serving.store.audit import AuditEntry
+from serving.storyboard.schema import asset_of
 
 router = APIRouter(tags=["assets"])
 
 AssetId = Annotated[str, Path(max_length=80, description="sha256: and 64 hexadecimal digits.")]
-
-_ID = re.compile(r"sha256:([0-9a-f]{64})")
 
 _Wanted = Annotated[
     str | None, Query(max_length=80, description="The id that its bytes must have; needed for pieces.", alias="id")
@@ -121,14 +119,13 @@ def _hash_asked(name: str, asset_id: str | None) -> str | None:
     """The hash in a parameter. Raises ApiError 422 for what cannot be an asset's id."""
     if asset_id is None:
         return None
-    if (match := _ID.fullmatch(asset_id)) is None:
+    if (sha256 := asset_of(asset_id)) is None:
         raise refuse([Problem(name, "must be sha256: and 64 hexadecimal digits", value=show(asset_id))])
-    return match[1]
+    return sha256
 
 
 def _hash_in(asset_id: str) -> str:
     """Raises ApiError 404 for what cannot be an asset's id."""
-    match = _ID.fullmatch(asset_id)
-    if match is None:
+    if (sha256 := asset_of(asset_id)) is None:
         raise not_found(f"asset {asset_id[:80]!r}: an id is sha256: and 64 hexadecimal digits")
-    return match[1]
+    return sha256

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
+from serving.models.conditions import STILL_FRAMES
 from serving.models.pocket import world
 from serving.models.pocket.train_vae import encode_mean
 
@@ -19,9 +20,6 @@ CLIP_FRAMES = 49
 """Frames of a training clip: 13 latents, so that most crops of 8 come from the interior of a take."""
 
 ENCODE_BATCH = 4
-
-STILL_FRAMES = 5
-"""A picture becomes an interior latent as the second latent of a clip that shows nothing else."""
 
 
 @dataclass(frozen=True)

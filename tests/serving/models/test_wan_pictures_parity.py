@@ -6,6 +6,7 @@ Legend: N latents, C channels, h, w latent height and width; H, W pixels.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,20 +67,20 @@ def denoise(model: WanModel, noise_NChw: Tensor, condition: Condition, steps: in
     return torch.stack([timeline.latent(n) for n in range(timeline.num_latents)])
 
 
-def run_pipeline(model: WanModel, noise_NChw: Tensor, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+def run(owner: Any, model: WanModel, noise_NChw: Tensor, *, steps: int = STEPS, **pictures: Any) -> Tensor:
+    """What a pipeline of diffusers makes of one window, with `pictures` as it takes them."""
     with quiet_loading():
-        pipeline = WanImageToVideoPipeline.from_pretrained(model.folder, dtype=torch.float32)
+        pipeline = owner.from_pretrained(model.folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     made_for = model.capabilities
     latents_BCNhw = pipeline(
-        image=Image.fromarray(pictures[0]),
-        last_image=Image.fromarray(pictures[1]) if len(pictures) > 1 else None,
+        **pictures,
         prompt=PROMPT,
         negative_prompt=NEGATIVE,
         width=made_for.width,
         height=made_for.height,
         num_frames=made_for.grid.frames_of(Latents(made_for.window)),
-        num_inference_steps=STEPS,
+        num_inference_steps=steps,
         guidance_scale=made_for.guidance[0],
         guidance_scale_2=made_for.guidance[1] if len(made_for.guidance) > 1 else None,
         latents=noise_NChw.transpose(0, 1)[None],
@@ -88,6 +89,11 @@ def run_pipeline(model: WanModel, noise_NChw: Tensor, pictures: Sequence[NDArray
     ).frames
     latents_NChw: Tensor = latents_BCNhw[0].transpose(0, 1)
     return latents_NChw
+
+
+def run_pipeline(model: WanModel, noise_NChw: Tensor, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    first, *last = map(Image.fromarray, pictures)
+    return run(WanImageToVideoPipeline, model, noise_NChw, image=first, last_image=last[0] if last else None)
 
 
 @pytest.mark.parametrize("scheduler", ["unipc", "euler"])
@@ -142,32 +148,15 @@ def run_vace(
     steps: int = STEPS,
 ) -> Tensor:
     """With the pictures of characters at the first latents, which the pipeline denoises too."""
-    with quiet_loading():
-        pipeline = WanVACEPipeline.from_pretrained(model.folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
     made_for = model.capabilities
     frames = made_for.grid.frames_of(Latents(made_for.window))
     video = np.full((frames, made_for.height, made_for.width, 3), 0.5, np.float32)  # grey, which is 0 in -1..1
     mask = np.ones_like(video)
     for picture in placed:
         video[4 * picture.latent], mask[4 * picture.latent] = picture.pixels_HW3.astype(np.float32) / 255, 0
-    latents_BCNhw = pipeline(
-        video=torch.from_numpy(video).permute(0, 3, 1, 2)[None] if placed else None,
-        mask=torch.from_numpy(mask).permute(0, 3, 1, 2)[None] if placed else None,
-        reference_images=[Image.fromarray(pixels) for pixels in references] or None,
-        prompt=PROMPT,
-        negative_prompt=NEGATIVE,
-        width=made_for.width,
-        height=made_for.height,
-        num_frames=frames,
-        num_inference_steps=steps,
-        guidance_scale=made_for.guidance[0],
-        latents=noise_NChw.transpose(0, 1)[None],
-        max_sequence_length=min(512, pipeline.tokenizer.model_max_length),
-        output_type="latent",
-    ).frames
-    latents_NChw: Tensor = latents_BCNhw[0].transpose(0, 1)
-    return latents_NChw
+    clip = {name: torch.from_numpy(of).permute(0, 3, 1, 2)[None] for name, of in (("video", video), ("mask", mask))}
+    characters = [Image.fromarray(pixels) for pixels in references] or None
+    return run(WanVACEPipeline, model, noise_NChw, steps=steps, reference_images=characters, **(clip if placed else {}))
 
 
 @pytest.mark.parametrize("scheduler", ["unipc", "euler"])
