@@ -4,7 +4,7 @@ Knowing a hash gives no access: what a tenant has not sent is not there for it. 
 is known of them, and who uses them, is here. A row is written after the bytes and deleted before them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, update
@@ -85,13 +85,6 @@ class Assets:
         with self._database.read() as connection:
             row = connection.execute(select(assets).where(_is(tenant, [sha256]))).one_or_none()
         return None if row is None else Asset(**row._mapping)
-
-    def missing(self, tenant: str, sha256s: Iterable[str]) -> list[str]:
-        """Those of these hashes that the tenant has no asset of, in their order."""
-        wanted = list(dict.fromkeys(sha256s))
-        with self._database.read() as connection:
-            there = _there(connection, tenant, wanted)
-        return [sha256 for sha256 in wanted if sha256 not in there]
 
     def list(self, *, tenant: str, after: str | None = None, limit: int) -> Sequence[Asset]:
         """A page of a tenant's assets by hash. `after` is the last hash of the page before."""
