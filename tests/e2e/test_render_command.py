@@ -1,8 +1,7 @@
-"""The real command in a process of its own: rendered, interrupted, killed and repeated."""
+"""The real command in a process of its own: rendered, killed and repeated."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -55,11 +54,6 @@ def eventually(is_true: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def accept_interrupts() -> None:
-    """A test run that a script started in the background inherits an ignored SIGINT, and would pass it on."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @contextmanager
 def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A long render that has begun to write its film, and the processes that it started."""
@@ -70,7 +64,6 @@ def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=accept_interrupts,
     ) as process:
         try:
             partial = films / ".film.mp4.partial"
@@ -79,17 +72,6 @@ def rendering(tiny: Path, films: Path) -> Iterator[tuple[subprocess.Popen[str], 
             yield process, psutil.Process(process.pid).children(recursive=True)
         finally:
             process.kill()
-
-
-@pytest.mark.slow
-def test_an_interrupted_render_ends_cleanly_and_leaves_nothing(tiny: Path, films: Path) -> None:
-    with rendering(tiny, films) as (process, children):
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 130
-        assert "Traceback" not in stderr
-    eventually(lambda: not any(child.is_running() for child in children), "its processes end")
-    assert list(films.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -25,18 +25,19 @@ def children_import(shown: str, process: psutil.Process) -> bool:
     return any("forkserver" in " ".join(child.cmdline()) for child in process.children())
 
 
-def calls_run(shown: str, process: psutil.Process) -> bool:
-    return re.search(r"calls [1-9]", shown) is not None
+def the_film_is_begun(shown: str, process: psutil.Process) -> bool:
+    """Two gangs have calls, and the file that becomes the film is there."""
+    return re.search(r"calls [1-9]", shown) is not None and Path(process.cwd(), ".film.mp4.partial").exists()
 
 
-@pytest.mark.parametrize("reached", [children_import, calls_run])
-def test_ctrl_c_is_one_line(tmp_path: Path, reached: Callable[[str, psutil.Process], bool]) -> None:
+@pytest.mark.parametrize("reached", [children_import, the_film_is_begun])
+def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path, reached: Callable[[str, psutil.Process], bool]) -> None:
     write_tiny_checkpoint(tmp_path / "tiny", "2.1")
     (tmp_path / "board.yaml").write_text(BOARD)
     ours, theirs = pty.openpty()
     os.set_blocking(ours, False)
     process = subprocess.Popen(
-        [str(LONGTAKE), "render", "board.yaml", "-o", "film.mp4"],
+        [str(LONGTAKE), "render", "board.yaml", "-o", "film.mp4", "--gangs", "2"],
         cwd=tmp_path,
         env={**os.environ, "LONGTAKE_HOME": str(tmp_path / "home"), "TERM": "xterm"},
         stdin=theirs,
@@ -52,6 +53,7 @@ def test_ctrl_c_is_one_line(tmp_path: Path, reached: Callable[[str, psutil.Proce
             assert process.poll() is None, shown
             assert time.monotonic() < until, shown
             shown += _read(ours)
+        children = psutil.Process(process.pid).children(recursive=True)
         os.write(ours, b"\x03")
         while process.poll() is None:
             assert time.monotonic() < until, shown
@@ -65,7 +67,9 @@ def test_ctrl_c_is_one_line(tmp_path: Path, reached: Callable[[str, psutil.Proce
     assert shown.count("interrupted") == shown.count("longtake: interrupted; no film was written") == 1, shown
     assert "Traceback" not in shown
     assert "KeyboardInterrupt" not in shown
-    assert not (tmp_path / "film.mp4").exists()
+    _, left = psutil.wait_procs(children, timeout=LIMIT_S)
+    assert left == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board.yaml", "tiny"]
 
 
 def _take_terminal(theirs: int) -> None:
