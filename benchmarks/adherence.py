@@ -72,6 +72,12 @@ def detect(frames: Frames) -> Detection:
     return Detection(colour, shape, motion, backdrop, track.numpy(), error, similarity)
 
 
+def object_cover(frames: Frames, *, colour: str, backdrop: str) -> Tensor:
+    """How much of each pixel an object of this colour covers before this backdrop, float32 [F, H, W] in 0..1."""
+    pixels_FHWC = _as_float(frames)
+    return _object_cover(pixels_FHWC, _backdrop_pixels(pixels_FHWC, backdrop), colour)
+
+
 def render_truth(num_clips: int, *, frames: int, seed: int) -> list[tuple[world.Clip, npt.NDArray[np.float32]]]:
     """Rendered clips of the world, [F, H, W, 3] each."""
     rng = random.Random(seed)

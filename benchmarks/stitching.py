@@ -14,10 +14,8 @@ import itertools
 import multiprocessing
 import resource
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import TypeVar
@@ -27,17 +25,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.adherence import Detection, detect
-from serving.models.denoiser import WanDenoiser
-from serving.models.registry import open_model
-from serving.models.wan import WanModel
-from serving.render.frames import to_pixels
+from benchmarks.takes import Take, TakeDenoiser
 from sharding.chunks import ChunkLimits, Cover, plan_chunks, shifted_chunks, static_chunks
-from sharding.denoiser import PromptPart
 from sharding.fusion import Profile, weigh
-from sharding.noise import initial_noise
 from sharding.seams import FrameStatistics, measure_seam
-from sharding.spans import Frames, FrameSpan, Latents, LatentSpan
-from sharding.timeline import Recipe, Timeline, head_first
+from sharding.spans import Frames, FrameSpan, Grid, Latents, LatentSpan
+from sharding.timeline import Recipe
 
 PROMPTS = (
     ("a red ball moving right, day", ("red", "ball", "right", "day")),
@@ -64,17 +57,6 @@ class Method:
     independent: bool = False
     """Each chunk is denoised alone from noise of its own, and the finished latents are crossfaded."""
     has_seams: bool = True
-
-
-@dataclass(frozen=True)
-class Take:
-    """One rendered take and what it cost."""
-
-    latents_NChw: Tensor
-    calls: int
-    latents_evaluated: int
-    seconds: float
-    """CPU seconds, decoding not counted."""
 
 
 @dataclass(frozen=True)
@@ -127,93 +109,68 @@ METHODS = {
 class Bench:
     """One model in this process, and the takes that it renders."""
 
-    def __init__(self, model: WanModel, steps: int) -> None:
-        self.model = model
+    def __init__(self, model: str, steps: int) -> None:
+        self.denoiser = TakeDenoiser(model)
         self.steps = steps
-        self.window = model.capabilities.window
-        self._solver = model.solver(steps)
-        unbounded = replace(model, capabilities=replace(model.capabilities, window=sys.maxsize))  # for the whole take
-        self._denoiser: WanDenoiser = unbounded.load_denoiser()
-        self._negative = model.encode_prompts([""])[0]
+        self._solver = self.denoiser.model.solver(steps)
 
     def render(self, method: Method, prompt: str, num_latents: int) -> Take:
         """The take of a prompt, and what rendering it cost."""
-        embedding = self.model.encode_prompts([prompt])[0]
-        started = time.process_time()
         cover = partial(self._cover, method, num_latents)
         if method.independent:
-            latents, calls, evaluated = self._render_apart(cover(0), embedding, prompt)
-        else:
-            weigh_spans = partial(weigh, profile=method.profile)
-            latents, calls, evaluated = self._denoise(num_latents, cover, weigh_spans, embedding, prompt)
-        return Take(latents, calls, evaluated, time.process_time() - started)
-
-    def decode(self, latents_NChw: Tensor) -> np.ndarray:
-        """uint8 [F, H, W, 3]"""
-        codec = self.model.open_codec()
-        return np.concatenate([to_pixels(codec.decode(latent)) for latent in latents_NChw])
+            return self._render_apart(cover(0), prompt)
+        return self._denoise(num_latents, cover, partial(weigh, profile=method.profile), prompt, prompt)
 
     def seams(self, method: Method, num_latents: int) -> list[FrameSpan]:
         """Frames in which the chunks of the last step met."""
         shown = method if method.has_seams else METHODS["static, pyramid"]
         spans = self._cover(shown, num_latents, self.steps - 1)
-        grid = self.model.capabilities.grid
-        return [
-            FrameSpan(grid.frames_in(Latents(b.start)).start, grid.frames_in(Latents(a.stop - 1)).stop + 1)
-            for a, b in itertools.pairwise(spans)
-        ]
+        return frames_between(spans, self.denoiser.model.capabilities.grid)
 
     def _cover(self, method: Method, num_latents: int, step: int) -> tuple[LatentSpan, ...]:
-        return method.cover(num_latents, self.window, step, self.steps)
+        return method.cover(num_latents, self.denoiser.window, step, self.steps)
 
     def _denoise(
         self,
         num_latents: int,
         cover: Cover,
         weigh_spans: Callable[[Sequence[LatentSpan]], Sequence[Tensor]],
-        embedding: Tensor,
+        prompt: str,
         key: str,
-    ) -> tuple[Tensor, int, int]:
-        capabilities = self.model.capabilities
-        noise = initial_noise(
-            capabilities.latent_shape(width=capabilities.width, height=capabilities.height),
-            num_latents=num_latents,
-            storyboard_seed=0,
-            take_seed=0,
-            take_key=key,
-            window=self.window,
-            identity=0.0,
-        )
-        timeline = Timeline(noise, Recipe(solver=self._solver, cover=cover, weigh_spans=weigh_spans))
-        calls = evaluated = 0
-        while not timeline.done:
-            call = min(timeline.ready(), key=head_first)
-            part = PromptPart(embedding, self._negative, torch.ones(len(call.reads)))
-            prediction = self._denoiser.predict(
-                timeline.input_of(call),
-                timestep=self._solver.timestep(call.step),
-                parts=[part],
-                start=call.reads.start,
-            )
-            timeline.accept(call, prediction)
-            calls, evaluated = calls + 1, evaluated + len(call.reads)
-        return torch.stack([timeline.latent(n) for n in range(num_latents)]), calls, evaluated
+    ) -> Take:
+        noise = self.denoiser.noise(num_latents, key=key, seed=0)
+        return self.denoiser.denoise(Recipe(self._solver, cover, weigh_spans), prompt, noise)
 
-    def _render_apart(self, spans: tuple[LatentSpan, ...], embedding: Tensor, key: str) -> tuple[Tensor, int, int]:
+    def _render_apart(self, spans: tuple[LatentSpan, ...], prompt: str) -> Take:
         weights = weigh(spans, "linear")
+        takes: list[Take] = []
         total: Tensor | None = None
-        calls = evaluated = 0
         for span, weight in zip(spans, weights, strict=True):
 
             def whole(step: int, length: int = len(span)) -> tuple[LatentSpan, ...]:
                 return (LatentSpan(0, length),)
 
-            latents, more_calls, more = self._denoise(len(span), whole, weigh, embedding, f"{key} {span.start}")
+            take = self._denoise(len(span), whole, weigh, prompt, f"{prompt} {span.start}")
+            takes.append(take)
+            latents = take.latents_NChw
             total = latents.new_zeros(spans[-1].stop, *latents.shape[1:]) if total is None else total
             total[span.start : span.stop] += weight.view(-1, 1, 1, 1) * latents
-            calls, evaluated = calls + more_calls, evaluated + more
         assert total is not None
-        return total, calls, evaluated
+        return Take(
+            total,
+            calls=sum(take.calls for take in takes),
+            latents_evaluated=sum(take.latents_evaluated for take in takes),
+            longest_chain=max(take.longest_chain for take in takes),
+            seconds=sum(take.seconds for take in takes),
+        )
+
+
+def frames_between(spans: Sequence[LatentSpan], grid: Grid) -> list[FrameSpan]:
+    """Frames in which neighbouring chunks met."""
+    return [
+        FrameSpan(grid.frames_in(Latents(b.start)).start, grid.frames_in(Latents(a.stop - 1)).stop + 1)
+        for a, b in itertools.pairwise(spans)
+    ]
 
 
 def jerk(detection: Detection, seams: Sequence[FrameSpan]) -> tuple[float, float]:
@@ -231,8 +188,8 @@ def jerk(detection: Detection, seams: Sequence[FrameSpan]) -> tuple[float, float
 def measure(method: Method, model_name: str, seconds: float, steps: int) -> Row:
     """All takes of one method, in this process."""
     torch.set_num_threads(1)
-    bench = Bench(open_model(model_name), steps)
-    capabilities = bench.model.capabilities
+    bench = Bench(model_name, steps)
+    capabilities = bench.denoiser.model.capabilities
     num_latents = capabilities.grid.latents_for(Frames(round(seconds * capabilities.fps)))
     jumps: list[float] = []
     jerks: list[tuple[float, float]] = []
@@ -243,7 +200,7 @@ def measure(method: Method, model_name: str, seconds: float, steps: int) -> Row:
     for prompt, expected in PROMPTS:
         take = bench.render(method, prompt, num_latents)
         calls, evaluated, spent = calls + take.calls, evaluated + take.latents_evaluated, spent + take.seconds
-        frames = bench.decode(take.latents_NChw)
+        frames = bench.denoiser.decode(take.latents_NChw)
         measured = FrameStatistics()
         for frame in frames:
             measured.add(frame)
@@ -275,8 +232,8 @@ def measure(method: Method, model_name: str, seconds: float, steps: int) -> Row:
 def measure_cost(method: Method, model_name: str, seconds: float, steps: int) -> tuple[float, float, int]:
     """CPU seconds, peak MiB and calls of one take of the first prompt, denoised and decoded to nothing."""
     torch.set_num_threads(1)
-    bench = Bench(open_model(model_name), steps)
-    capabilities = bench.model.capabilities
+    bench = Bench(model_name, steps)
+    capabilities = bench.denoiser.model.capabilities
     take = bench.render(method, PROMPTS[0][0], capabilities.grid.latents_for(Frames(round(seconds * capabilities.fps))))
     return take.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, take.calls
 

@@ -26,6 +26,10 @@ class Solver(Protocol):
         """The time that the model is told at step i, 0..1000, large = noisy."""
         ...
 
+    def level(self, i: int) -> float:
+        """Share of noise in a latent at step i, 0..1: it is (1 - level) clean + level noise."""
+        ...
+
     def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
         """The latent after step i and its new history. `noise` is unit normal [C, h, w] for solvers that add some."""
         ...
@@ -56,6 +60,9 @@ class _SigmaSolver:
     def timestep(self, i: int) -> float:
         return 1000.0 * self.sigmas[i]
 
+    def level(self, i: int) -> float:
+        return self.sigmas[i]
+
     def clean(self, i: int, x: Tensor, v: Tensor) -> Tensor:
         """x = (1 - sigma) clean + sigma noise and v = noise - clean, so x - sigma v is the clean latent."""
         return x - self.sigmas[i] * v
@@ -83,3 +90,33 @@ class TwoStepSolver(_SigmaSolver):
             ratio = h / (self.sigmas[i] - self.sigmas[i - 1])
             slope = (1 + ratio / 2) * v - (ratio / 2) * before
         return x + h * slope, (v.clone(),)
+
+
+@dataclass(frozen=True)
+class VisitingSolver:
+    """Steps of other solvers one after another, by (solver, its step): a level may come again, a shorter solver first.
+
+    Where a step does not follow from the one before, latents must come to it clean (`Recipe.renewed`).
+    """
+
+    visits: tuple[tuple[Solver, int], ...]
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.visits)
+
+    def timestep(self, i: int) -> float:
+        solver, k = self.visits[i]
+        return solver.timestep(k)
+
+    def level(self, i: int) -> float:
+        solver, k = self.visits[i]
+        return solver.level(k)
+
+    def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
+        solver, k = self.visits[i]
+        return solver.step(k, x, v, history, noise)
+
+    def clean(self, i: int, x: Tensor, v: Tensor) -> Tensor:
+        solver, k = self.visits[i]
+        return solver.clean(k, x, v)

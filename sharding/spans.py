@@ -36,6 +36,21 @@ class LatentSpan:
         return isinstance(latent, int) and self.start <= latent < self.stop
 
 
+@dataclass(frozen=True)
+class Context:
+    """Latents beside a span that its call reads and does not denoise, as many as there are in the take."""
+
+    before: int = 0
+    after: int = 0
+    at: int | None = None
+    """The step that they must have reached, and that they do not leave before the call has reported; None: they are
+    finished. At the call's own step they are as noisy as the span (a causal slot); a later one must be a renewed step
+    or the end, where they are clean."""
+
+
+NO_CONTEXT = Context()
+
+
 @dataclass(frozen=True, order=True)
 class FrameSpan:
     """Frames start..stop-1 of a take or film. Raises ValueError unless 0 <= start <= stop."""

@@ -5,7 +5,8 @@ turns a call (step, chunk) into a prediction; overlapping predictions are fused 
 each latent takes one solver step, with a history of its own. There is no barrier: a latent advances as soon as every
 chunk that covers or reads it has reported, and a call is ready as soon as every latent it reads has reached its step.
 A latent may be given, and is finished from the start; a call may have context, latents beside its span that it reads
-and does not denoise.
+and does not denoise, at its own step or a later one. At a renewed step a latent arrives as the clean estimate of the
+step before and is given new noise: so levels are visited again, and a draft becomes the start of a refinement.
 
 The result is a function of the noise, the solver and the cover alone. Whoever calls may run ready calls in any order,
 on any gang, twice or again after a loss: predictions are fused in the order of their chunks, and what comes late or
@@ -22,8 +23,9 @@ from torch import Tensor
 
 from sharding.chunks import Cover
 from sharding.fusion import weigh
-from sharding.solver import History, Solver
-from sharding.spans import LatentSpan
+from sharding.solver import History, Solver, VisitingSolver
+from sharding.spans import NO_CONTEXT, Context, LatentSpan
+from sharding.stitching import Schedule
 
 
 @dataclass(frozen=True, order=True)
@@ -34,20 +36,6 @@ class Call:
     chunk: int
     span: LatentSpan
     reads: LatentSpan
-
-
-@dataclass(frozen=True)
-class Context:
-    """Latents beside a span that its call reads and does not denoise, as many as there are in the take."""
-
-    before: int = 0
-    after: int = 0
-    finished: bool = True
-    """They must have taken their last step, and are given clean. Else they are read at the call's own step, as the span
-    is (a causal slot), and take none before that call has reported."""
-
-
-NO_CONTEXT = Context()
 
 
 @dataclass(frozen=True)
@@ -73,10 +61,14 @@ class _Row:
     weights: tuple[Tensor, ...]
     present: tuple[tuple[int, ...], ...]
     """Per call: the latents that must have reached its step; none: all of its span is given, and it is not done."""
-    clean: tuple[tuple[int, ...], ...]
-    """Per call: the latents that must have taken their last step."""
+    ahead: tuple[tuple[int, ...], ...]
+    """Per call: its clean context, latents that must have reached a later step..."""
+    ahead_at: tuple[int, ...]
+    """...which is this one."""
     readers: tuple[tuple[int, ...], ...]
     """Per latent: the chunks that cover it or read it at this step, ascending."""
+    holders: tuple[tuple[Call, ...], ...]
+    """Per latent: calls of earlier steps that read it at this one."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +81,39 @@ class Recipe:
     weigh_spans: Callable[[Sequence[LatentSpan]], Sequence[Tensor]] = weigh
     """Fusing weights of the spans of a step, summing to one at every latent."""
     context: Callable[[int, LatentSpan], Context] = lambda step, span: NO_CONTEXT
-    """What the call for a span of this step reads beside it. Finished context must be covered by no chunk that waits,
-    directly or not, for the span itself; else the take never ends."""
+    """What the call for a span of this step reads beside it. Context at a later step must be covered by no chunk that
+    waits, directly or not, for the span itself; else the take never ends."""
     shares: tuple[float, ...] = ()
     """Per latent: its noise level as a share of the step's, 0..1; empty: 1 for all. A latent with 0 is given: it never
     changes. One between is denoised along with the rest, from the noise that it begins with (Euler solvers only)."""
+    renewed: frozenset[int] = frozenset()
+    """Steps to which a latent comes clean (the estimate of the step before), and that it begins with new noise of the
+    step's level. A solver's history ends there."""
     step_noise: Callable[[int, int], Tensor] | None = None
-    """Unit normal noise [C, h, w] of (latent, step) for solvers that add some."""
+    """Unit normal noise [C, h, w] of (latent, step), for renewed steps and for solvers that add some."""
+
+    @classmethod
+    def of(
+        cls,
+        schedule: Schedule,
+        *,
+        solver_of: Callable[[int], Solver],
+        step_noise: Callable[[int, int], Tensor],
+        shares: tuple[float, ...] = (),
+    ) -> "Recipe":
+        """The recipe of a schedule; `solver_of` gives a model's solver of so many steps."""
+        solvers = {count: solver_of(count) for count in {visit.of_steps for visit in schedule.visits}}
+        solver = VisitingSolver(tuple((solvers[visit.of_steps], visit.step) for visit in schedule.visits))
+        again = {i for i, visit in enumerate(schedule.visits) if visit.renewed}
+        noisy = {i for i in range(1, schedule.num_steps) if solver.level(i) >= schedule.renew_above}
+        return cls(
+            solver=solver,
+            cover=schedule.cover,
+            context=schedule.context,
+            shares=shares,
+            renewed=frozenset(again | noisy),
+            step_noise=step_noise,
+        )
 
 
 class Timeline:
@@ -113,6 +131,8 @@ class Timeline:
         self._histories: list[History] = [()] * len(noise)
         self._predictions: dict[tuple[int, int], Tensor] = {}
         self._rows: dict[int, _Row] = {}
+        self._awaited: set[int] = set()
+        """Later steps that the calls of some row wait for their context to reach."""
         self._ready = self._find_ready()
 
     @classmethod
@@ -163,11 +183,11 @@ class Timeline:
 
     def shares_of(self, call: Call) -> tuple[float, ...]:
         """The share of the step's noise level that each latent has which a call reads; 0: it is clean."""
-        clean = self._row(call.step).clean[call.chunk]
-        return tuple(0.0 if n in clean else self._shares[n] for n in call.reads)
+        ahead = self._row(call.step).ahead[call.chunk]
+        return tuple(0.0 if n in ahead else self._shares[n] for n in call.reads)
 
     def latent(self, n: int) -> Tensor:
-        """A copy of latent n as it is now, float32 [C, h, w]."""
+        """A copy of latent n as it is now, float32 [C, h, w]; at a renewed step without its new noise."""
         return self._latents[n].clone()
 
     def ready(self) -> tuple[Call, ...]:
@@ -178,7 +198,11 @@ class Timeline:
         """A copy of the latents that a ready call reads, float32 [n, C, h, w]. Raises ValueError if it is not ready."""
         if call not in self._ready:
             raise ValueError(f"{call} is not ready")
-        return self._latents[call.reads.start : call.reads.stop].clone()
+        latents = self._latents[call.reads.start : call.reads.stop].clone()
+        if call.step in self._recipe.renewed:
+            for n in self._row(call.step).present[call.chunk]:
+                latents[n - call.reads.start] = self._entered(n, call.step)
+        return latents
 
     def accept(self, call: Call, prediction: Tensor) -> bool:
         """Take in the prediction of a call, float32 [n, C, h, w] over what it reads, and advance what can advance.
@@ -206,39 +230,71 @@ class Timeline:
     # ------------------------------------------------------------------------------------------ how it advances
 
     def _advance(self, call: Call) -> None:
-        """Step every latent of the call whose chunks have all reported, then free what no latent needs any more."""
+        """Step every latent of the call that nothing waits for any more, and those of its context that waited for it;
+        then free what no latent needs."""
         row = self._row(call.step)
-        present = row.present[call.chunk]
-        moved = [n for n in present if all((call.step, k) in self._predictions for k in row.readers[n])]
+        self._move(call.step, row.present[call.chunk])
+        self._move(row.ahead_at[call.chunk], [n for n in row.ahead[call.chunk] if self._shares[n] > 0])
+
+    def _move(self, step: int, latents: Sequence[int]) -> None:
+        """Step those of the latents that are at this step and that every call which reads them there has reported."""
+        if step == self._num_steps:
+            return
+        row = self._row(step)
+        moved = [n for n in latents if self._steps[n] == step and self._is_released(n, row)]
         for n in moved:
-            noise = self._recipe.step_noise(n, call.step) if self._recipe.step_noise else None
             fused = self._fused(n, row)
             if self._shares[n] != 1:  # its noise level, and so each step of it, is this share of the others'
                 fused = self._shares[n] * fused
-            self._latents[n], self._histories[n] = self._recipe.solver.step(
-                call.step, self._latents[n].clone(), fused, self._histories[n], noise
-            )
+            before = self._entered(n, step)
+            if step + 1 in self._recipe.renewed:
+                self._latents[n], self._histories[n] = self._recipe.solver.clean(step, before, fused), ()
+            else:
+                self._latents[n], self._histories[n] = self._recipe.solver.step(
+                    step, before, fused, self._histories[n], self._noise_of(n, step)
+                )
             self._steps[n] += 1
             if self._steps[n] == self._num_steps:
                 self._histories[n] = ()  # nothing will read it again
-        if moved and call.step + 1 < self._num_steps:
-            later = self._row(call.step + 1)
+        if not moved:
+            return
+        if step + 1 < self._num_steps:
+            later = self._row(step + 1)
             touched = {k for n in moved for k in later.readers[n]}
             self._ready.update(later.calls[k] for k in touched if self._is_ready(later.calls[k]))
-        if moved and self._steps[moved[0]] == self._num_steps:
+        if step + 1 in self._awaited:
             self._ready.update(self._ready_by_context(moved))
         for k in {k for n in moved for k in row.readers[n]}:
-            if all(self._steps[n] > call.step for n in row.present[k]):
-                self._predictions.pop((call.step, k), None)
+            if all(self._steps[n] > step for n in row.present[k]):
+                self._predictions.pop((step, k), None)
 
-    def _ready_by_context(self, finished: Sequence[int]) -> set[Call]:
-        """The calls that are ready, among those that have waited for one of these latents to be finished."""
+    def _is_released(self, n: int, row: _Row) -> bool:
+        """Every call that reads latent n at the step of this row has reported."""
+        step = self._steps[n]
+        here = all((step, k) in self._predictions for k in row.readers[n])
+        return here and all(self._has_reported(call) for call in row.holders[n])
+
+    def _entered(self, n: int, step: int) -> Tensor:
+        """A copy of latent n as its calls of this step read it: with new noise if the step is a renewed one."""
+        latent = self._latents[n].clone()
+        if step not in self._recipe.renewed:
+            return latent
+        noise = self._noise_of(n, step)
+        assert noise is not None, "renewed steps need step_noise"
+        level = self._shares[n] * self._recipe.solver.level(step)
+        return (1 - level) * latent + level * noise
+
+    def _noise_of(self, n: int, step: int) -> Tensor | None:
+        return self._recipe.step_noise(n, step) if self._recipe.step_noise else None
+
+    def _ready_by_context(self, moved: Sequence[int]) -> set[Call]:
+        """The calls that are ready, among those that have waited for one of these latents as context."""
         rows = [self._row(step) for step in set(self._steps) if step < self._num_steps]
         return {
             call
             for row in rows
             for call in row.calls
-            if not set(row.clean[call.chunk]).isdisjoint(finished) and self._is_ready(call)
+            if not set(row.ahead[call.chunk]).isdisjoint(moved) and self._is_ready(call)
         }
 
     def _fused(self, n: int, row: _Row) -> Tensor:
@@ -255,9 +311,9 @@ class Timeline:
 
     def _is_ready(self, call: Call) -> bool:
         row = self._row(call.step)
-        present = row.present[call.chunk]
+        present, at = row.present[call.chunk], row.ahead_at[call.chunk]
         arrived = bool(present) and all(self._steps[n] == call.step for n in present)
-        clean = all(self._steps[n] == self._num_steps for n in row.clean[call.chunk])
+        clean = all(self._steps[n] == at or self._shares[n] == 0 for n in row.ahead[call.chunk])
         return arrived and clean and (call.step, call.chunk) not in self._predictions
 
     def _has_reported(self, call: Call) -> bool:
@@ -272,27 +328,41 @@ class Timeline:
 
     def _row(self, step: int) -> _Row:
         if step not in self._rows:
-            spans = self._recipe.cover(step)
-            calls, present, clean = [], [], []
-            readers: list[list[int]] = [[] for _ in range(self.num_latents)]
-            for k, span in enumerate(spans):
-                context = self._recipe.context(step, span)
-                reads = LatentSpan(
-                    max(0, span.start - context.before), min(self.num_latents, span.stop + context.after)
-                )
-                calls.append(Call(step, k, span, reads))
-                beside = tuple(n for n in reads if n not in span)
-                moving = [n for n in (span if context.finished else reads) if self._shares[n] > 0]
-                needed = any(n in span for n in moving)
-                present.append(tuple(moving) if needed else ())
-                clean.append(beside if context.finished and needed else ())
-                for n in present[k]:
-                    readers[n].append(k)
-            self._rows[step] = _Row(
-                tuple(calls), tuple(self._recipe.weigh_spans(spans)), tuple(present), tuple(clean),
-                tuple(map(tuple, readers)),
-            )  # fmt: skip
+            self._rows[step] = self._make_row(step)
+            self._awaited.update(self._rows[step].ahead_at)
         return self._rows[step]
+
+    def _make_row(self, step: int) -> _Row:
+        spans = self._recipe.cover(step)
+        calls, present, ahead, ahead_at = [], [], [], []
+        readers: list[list[int]] = [[] for _ in range(self.num_latents)]
+        for k, span in enumerate(spans):
+            context = self._recipe.context(step, span)
+            reads = LatentSpan(max(0, span.start - context.before), min(self.num_latents, span.stop + context.after))
+            calls.append(Call(step, k, span, reads))
+            at = self._num_steps if context.at is None else context.at
+            moving = [n for n in (reads if at == step else span) if self._shares[n] > 0]
+            needed = any(n in span for n in moving)
+            present.append(tuple(moving) if needed else ())
+            ahead.append(tuple(n for n in reads if n not in span) if at > step and needed else ())
+            ahead_at.append(at)
+            for n in present[k]:
+                readers[n].append(k)
+        return _Row(
+            tuple(calls), tuple(self._recipe.weigh_spans(spans)), tuple(present), tuple(ahead), tuple(ahead_at),
+            tuple(map(tuple, readers)), self._holders_at(step),
+        )  # fmt: skip
+
+    def _holders_at(self, step: int) -> tuple[tuple[Call, ...], ...]:
+        """Per latent: the calls of earlier steps that read it at this one. Only renewed steps are read so."""
+        holders: list[list[Call]] = [[] for _ in range(self.num_latents)]
+        for earlier in range(step if step in self._recipe.renewed else 0):
+            row = self._row(earlier)
+            for call in row.calls:
+                if row.ahead_at[call.chunk] == step:
+                    for n in row.ahead[call.chunk]:
+                        holders[n].append(call)
+        return tuple(map(tuple, holders))
 
 
 def head_first(call: Call) -> tuple[int, int, int]:

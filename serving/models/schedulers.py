@@ -109,6 +109,9 @@ class DiffusersSolver:
     def timestep(self, i: int) -> float:
         return self._timesteps[i]
 
+    def level(self, i: int) -> float:
+        return float(self._scheduler.sigmas[i])
+
     def step(self, i: int, x: Tensor, v: Tensor, history: History, noise: Tensor | None) -> tuple[Tensor, History]:
         scheduler = copy.copy(self._scheduler)
         scheduler._step_index = i
@@ -119,7 +122,7 @@ class DiffusersSolver:
 
     def clean(self, i: int, x: Tensor, v: Tensor) -> Tensor:
         """The clean latents that a prediction at step i points to; every scheduler that is let in is one of flows."""
-        return x - float(self._scheduler.sigmas[i]) * v
+        return x - self.level(i) * v
 
 
 def load_solver(folder: Path, class_name: str, num_steps: int) -> DiffusersSolver:

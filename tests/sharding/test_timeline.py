@@ -13,9 +13,9 @@ from torch import Tensor
 from sharding.chunks import ChunkLimits, plan_chunks, shifted_chunks
 from sharding.fusion import weigh
 from sharding.noise import initial_noise, unit_normal
-from sharding.solver import EulerSolver, History, Solver, TwoStepSolver, flow_sigmas
-from sharding.spans import LatentSpan
-from sharding.timeline import Call, Context, Recipe, Timeline, head_first
+from sharding.solver import EulerSolver, History, Solver, TwoStepSolver, VisitingSolver, flow_sigmas
+from sharding.spans import NO_CONTEXT, Context, LatentSpan
+from sharding.timeline import Call, Recipe, Timeline, head_first
 
 SHAPE = (2, 2, 3)
 
@@ -66,13 +66,14 @@ def cases(draw: st.DrawFn) -> Case:
     def shifted(step: int) -> tuple[LatentSpan, ...]:
         return shifted_chunks(num_latents, window=window, overlap=min(2, window - 1), step=step)
 
-    beside = draw(st.builds(Context, before=st.integers(0, 2), after=st.integers(0, 2), finished=st.just(False)))
+    before, after = draw(st.integers(0, 2)), draw(st.integers(0, 2))
     recipe = Recipe(
         solver=solver,
         cover=draw(st.sampled_from([ours, shifted])),
         weigh_spans=draw(st.sampled_from([weigh, lambda spans: weigh(spans, "pyramid")])),
-        context=lambda step, span: beside,
+        context=lambda step, span: Context(before, after, at=step),
         shares=draw(shares_for(num_latents)),
+        renewed=draw(st.frozensets(st.integers(1, num_steps))),
         step_noise=lambda n, step: unit_normal(SHAPE, "step", n, step),
     )
     noise = initial_noise(
@@ -87,29 +88,53 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(noise, recipe)
 
 
-def synchronous_reference(case: Case) -> Tensor:
-    """The same mathematics, one step after the other, without a timeline."""
+def synchronous_reference(case: Case, *, start: int = 0) -> Tensor:
+    """The same mathematics, one step after the other from `start` on, without a timeline."""
     x, recipe = case.noise.clone(), case.recipe
     histories: list[History] = [()] * len(x)
-    for i in range(recipe.solver.num_steps):
+    for i in range(start, recipe.solver.num_steps):
+        x = torch.stack([entered(x[n], n, i, recipe) for n in range(len(x))])
         spans = recipe.cover(i)
         fused: list[Tensor | None] = [None] * len(x)
         for span, weights in zip(spans, recipe.weigh_spans(spans), strict=True):
             beside = recipe.context(i, span)
-            start = max(0, span.start - beside.before)
-            v = toy_prediction(x[start : span.stop + beside.after], i)[span.start - start :]
+            left = max(0, span.start - beside.before)
+            v = toy_prediction(x[left : span.stop + beside.after], i)[span.start - left :]
             for at, n in enumerate(span):
                 part = weights[at] * v[at]
                 before = fused[n]
                 fused[n] = part if before is None else before + part
         for n in range(len(x)):
-            v_n, share = fused[n], recipe.shares[n] if recipe.shares else 1.0
+            v_n = fused[n]
             assert v_n is not None
-            assert recipe.step_noise is not None
-            if share > 0:
-                v_n = share * v_n if share < 1 else v_n
-                x[n], histories[n] = recipe.solver.step(i, x[n].clone(), v_n, histories[n], recipe.step_noise(n, i))
+            x[n], histories[n] = stepped(x[n], v_n, histories[n], n, i, recipe)
     return x
+
+
+def share_of(n: int, recipe: Recipe) -> float:
+    return recipe.shares[n] if recipe.shares else 1.0
+
+
+def entered(x_n: Tensor, n: int, step: int, recipe: Recipe) -> Tensor:
+    """Latent n as it begins a step."""
+    share = share_of(n, recipe)
+    if step not in recipe.renewed or share == 0:
+        return x_n.clone()
+    assert recipe.step_noise is not None
+    level = share * recipe.solver.level(step)
+    return (1 - level) * x_n + level * recipe.step_noise(n, step)
+
+
+def stepped(x_n: Tensor, v_n: Tensor, history: History, n: int, step: int, recipe: Recipe) -> tuple[Tensor, History]:
+    """Latent n after a step, from what it was as it began."""
+    share = share_of(n, recipe)
+    if share == 0:
+        return x_n, history
+    v_n = share * v_n if share < 1 else v_n
+    if step + 1 in recipe.renewed:
+        return recipe.solver.clean(step, x_n, v_n), ()
+    noise = recipe.step_noise(n, step) if recipe.step_noise else None
+    return recipe.solver.step(step, x_n.clone(), v_n, history, noise)
 
 
 @st.composite
@@ -141,18 +166,57 @@ def chains(draw: st.DrawFn) -> Case:
 def chained_reference(case: Case) -> Tensor:
     """Span after span through all its steps, those without context first; no timeline."""
     x, recipe = case.noise.clone(), case.recipe
-    shares = recipe.shares or (1.0,) * len(x)
     for span in sorted(recipe.cover(0), key=lambda span: (recipe.context(0, span).after, span.start)):
-        beside = recipe.context(0, span)
-        start, stop = max(0, span.start - beside.before), span.stop + beside.after
-        histories: dict[int, History] = dict.fromkeys(span, ())
-        for i in range(recipe.solver.num_steps if any(shares[n] > 0 for n in span) else 0):
-            v = toy_prediction(x[start:stop], i)
-            for n in span:
-                if shares[n] > 0:
-                    v_n = shares[n] * v[n - start] if shares[n] < 1 else v[n - start]
-                    x[n], histories[n] = recipe.solver.step(i, x[n].clone(), v_n, histories[n], None)
+        denoise_span(x, span, recipe, steps=recipe.solver.num_steps)
     return x
+
+
+def denoise_span(x: Tensor, span: LatentSpan, recipe: Recipe, *, steps: int) -> None:
+    """Take one span of x through its first steps, beside context that stays as it is."""
+    beside = recipe.context(0, span)
+    start, stop = max(0, span.start - beside.before), span.stop + beside.after
+    histories: dict[int, History] = dict.fromkeys(span, ())
+    for i in range(steps if any(share_of(n, recipe) > 0 for n in span) else 0):
+        for n in span:
+            x[n] = entered(x[n], n, i, recipe)
+        v = toy_prediction(x[start:stop], i)
+        for n in span:
+            x[n], histories[n] = stepped(x[n], v[n - start], histories[n], n, i, recipe)
+
+
+@st.composite
+def drafts(draw: st.DrawFn) -> Case:
+    """A chain of some steps, each span beside the draft of the one before it, and a joint refinement of new noise."""
+    window = draw(st.integers(3, 8))
+    size = draw(st.integers(1, window - 1))
+    num_latents = draw(st.integers(1, 4 * window))
+    draft, refine = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    starts = [0, *range(window, num_latents, window - size)]
+    chain = tuple(
+        LatentSpan(start, min(window if start == 0 else start + window - size, num_latents)) for start in starts
+    )
+    limits = ChunkLimits(window)
+    first: Solver = EulerSolver(flow_sigmas(draft, shift=3.0))
+    solvers: list[Callable[[tuple[float, ...]], Solver]] = [EulerSolver, TwoStepSolver]
+    second = draw(st.sampled_from(solvers))(flow_sigmas(refine + 2, shift=3.0))
+    recipe = Recipe(
+        solver=VisitingSolver((*((first, i) for i in range(draft)), *((second, i + 2) for i in range(refine)))),
+        cover=lambda step: chain if step < draft else plan_chunks(num_latents, limits, step, draft + refine),
+        context=lambda step, span: Context(before=size, at=draft) if step < draft else NO_CONTEXT,
+        shares=draw(shares_for(num_latents)),
+        renewed=frozenset({draft}),
+        step_noise=lambda n, step: unit_normal(SHAPE, "draft", n, step),
+    )
+    return Case(torch.stack([unit_normal(SHAPE, "first", n) for n in range(num_latents)]), recipe)
+
+
+def drafted_reference(case: Case) -> Tensor:
+    """The whole draft, then every step of the refinement; no timeline."""
+    (draft,) = case.recipe.renewed
+    x = case.noise.clone()
+    for span in case.recipe.cover(0):
+        denoise_span(x, span, case.recipe, steps=draft)
+    return synchronous_reference(Case(x, case.recipe), start=draft)
 
 
 def latents_of(timeline: Timeline) -> Tensor:
@@ -196,6 +260,36 @@ def test_chunks_that_wait_for_finished_context_give_the_same_bits_in_any_order(
     case: Case, order: random.Random
 ) -> None:
     assert torch.equal(run(case, order), chained_reference(case))
+
+
+@settings(max_examples=80)
+@given(drafts(), st.integers(0, 2**32).map(random.Random))
+def test_a_draft_that_is_refined_while_it_goes_on_gives_the_same_bits_in_any_order(
+    case: Case, order: random.Random
+) -> None:
+    assert torch.equal(run(case, order), drafted_reference(case))
+
+
+def test_a_draft_is_read_clean_until_the_next_chunk_is_drafted_and_then_begins_with_new_noise() -> None:
+    chain = (LatentSpan(0, 3), LatentSpan(3, 5))
+    solver = EulerSolver((1.0, 0.5, 0.0))
+    recipe = Recipe(
+        VisitingSolver(((EulerSolver((1.0, 0.0)), 0), (solver, 1))),
+        lambda step: (LatentSpan(0, 5),) if step else chain,
+        context=lambda step, span: Context() if step else Context(before=1, at=1),
+        renewed=frozenset({1}),
+        step_noise=lambda n, step: torch.full(SHAPE, 8.0),
+    )
+    timeline = Timeline(torch.ones(5, *SHAPE), recipe)
+    (first,) = timeline.ready()
+    timeline.accept(first, torch.zeros(3, *SHAPE))
+    (second,) = timeline.ready()
+    assert timeline.shares_of(second) == (0.0, 1.0, 1.0)
+    assert torch.equal(timeline.input_of(second), torch.ones(3, *SHAPE)), "no noise is added to context"
+    timeline.accept(second, torch.zeros(3, *SHAPE))
+    (refining,) = timeline.ready()
+    assert torch.equal(timeline.input_of(refining), torch.full((5, *SHAPE), 0.5 * 1 + 0.5 * 8))
+    assert timeline.shares_of(refining) == (1.0,) * 5
 
 
 @settings(max_examples=40)
