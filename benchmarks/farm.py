@@ -341,7 +341,7 @@ def _predict(connection: Connection, path: Path, next_call: Any) -> None:
     shape_Chw = model.capabilities.latent_shape(width=plan.width, height=plan.height)
     spans: list[tuple[int, LatentSpan]] = []
     for take in plan.takes:
-        cover = open_recipe(plan, take, solver=solver).cover
+        cover = open_recipe(plan, take, capabilities=model.capabilities, solver_of=model.solver).cover
         spans += [(step, span) for step in range(plan.steps) for span in cover(step)]
     assert len(spans) == plan.calls
     prompt = plan.takes[0].prompts[0]

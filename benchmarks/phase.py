@@ -140,10 +140,11 @@ METHODS = {
     "chained, 1": _ours(kind="chained", context=1),
     "chained, 2": _ours(kind="chained", context=2),
     "chained, 3": _ours(kind="chained", context=3),
-    "drafted, 30 %, from 30 %": _ours(kind="drafted"),
-    "drafted, 30 %, from 15 %": _ours(kind="drafted", draft_kept=0.15),
-    "drafted, 30 %, from 50 %": _ours(kind="drafted", draft_kept=0.5),
-    "drafted, 50 %, from 50 %": _ours(kind="drafted", draft=0.5, draft_kept=0.5),
+    "drafted": _ours(kind="drafted"),
+    "drafted, beside 1": _ours(kind="drafted", context=1),
+    "drafted, from 15 %": _ours(kind="drafted", draft_kept=0.15),
+    "drafted, from 50 %": _ours(kind="drafted", draft_kept=0.5),
+    "drafted, half of the steps, from 50 %": _ours(kind="drafted", draft=0.5, draft_kept=0.5),
 }
 
 

@@ -32,7 +32,7 @@ from serving.models.wan import WanModel
 from serving.planning.compile import compile_storyboard
 from serving.render.conditions import arrays_of
 from serving.render.messages import GangCall, TakeInputs
-from serving.render.takes import call_input, open_timeline
+from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.render.threads import one_thread
 from serving.storyboard import parse_storyboard
 from sharding.denoiser import Condition, PromptPart
@@ -183,7 +183,7 @@ def measure_bytes(model: WanModel, *, seconds: float) -> None:
     for image in images:
         text = FILM.format(model=model.name, seconds=seconds, image=image)
         plan = compile_storyboard(parse_storyboard(text.encode()), model_name="model", capabilities=model.capabilities)
-        take, solver = plan.takes[0], model.solver(plan.steps)
+        take, can = plan.takes[0], model.capabilities
         pixels = np.zeros((plan.height, plan.width, 3), np.uint8)
         begin = time.perf_counter()
         pictures = TakePictures([PlacedPicture(picture.latent, False, pixels) for picture in take.pictures])
@@ -191,9 +191,10 @@ def measure_bytes(model: WanModel, *, seconds: float) -> None:
         condition = model.make_condition(pictures, size=size, latents=take.latents) if take.conditioned else Condition()
         prepare_s = time.perf_counter() - begin
         given = {n: latent.numpy() for n, latent in condition.given.items()}
-        timeline = open_timeline(plan, take, capabilities=model.capabilities, solver=solver, given=given)
+        recipe = open_recipe(plan, take, capabilities=can, solver_of=model.solver)
+        timeline = open_timeline(plan, take, capabilities=can, recipe=recipe, given=given)
         call = timeline.ready()[0]
-        each = len(pickle.dumps(GangCall(take.key, call_input(timeline, call, take=take, solver=solver)), protocol=5))
+        each = len(pickle.dumps(GangCall(take.key, call_input(timeline, call, take=take)), protocol=5))
         once = len(pickle.dumps(TakeInputs({}, arrays_of(condition.beside)), protocol=5))
         rows[bool(image)] = (len(call.reads), each, once, prepare_s)
     for with_picture, (latents, each, once, prepare_s) in rows.items():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sharding.spans import Grid
+from sharding.stitching import JOINT, Stitching
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Capabilities:
     global_positions: bool = False
     """True if a window must be told its place in the take; else positions are local to the window."""
     pictures: PictureSupport = PictureSupport()
+    stitching: Stitching = JOINT
+    """How the chunks of its takes agree if a storyboard does not say."""
     max_width: int | None = None
     """Pixels; the model has no positions beyond. None: there is no such limit."""
     max_height: int | None = None

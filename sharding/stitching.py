@@ -38,7 +38,7 @@ class Stitching:
     none does."""
     context: int = 2
     """Latents of the chunk before that a chunk of a chain reads, at least 1."""
-    draft: float = 0.3
+    draft: float = 0.25
     """Share of a drafted take's steps, above 0 and below 1, that make the draft."""
     draft_kept: float = 0.3
     """Share of the levels, 0 to below 1, that the refinement of a draft leaves out at the noisy end."""
@@ -60,6 +60,10 @@ class Stitching:
         return self.kind != "joint"
 
 
+JOINT = Stitching()
+"""Overlapping chunks that advance together, nothing more: for any model."""
+
+
 @dataclass(frozen=True)
 class Visit:
     """What one step does: one level of a solver of so many steps."""
@@ -76,6 +80,8 @@ class Row:
 
     spans: tuple[LatentSpan, ...]
     context: Mapping[LatentSpan, Context] = field(default_factory=dict)
+    followers: Mapping[LatentSpan, int] = field(default_factory=dict)
+    """Chunks of the same chain that wait for this one, directly or not."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Schedule:
 
     visits: tuple[Visit, ...]
     row: Callable[[int], Row]
+    chain_steps: int = 0
+    """Steps, from the first on, that chunks of a chain take one after another."""
     renew_above: float = math.inf
     """Noise level from which every step but the first is renewed as well."""
 
@@ -99,6 +107,20 @@ class Schedule:
         """What the chunk of a span reads beside it."""
         return self.row(step).context.get(span, NO_CONTEXT)
 
+    def calls_left(self, step: int, span: LatentSpan) -> int:
+        """Calls that come one after another from this one on, itself among them, until the take is done."""
+        return self.row(step).followers.get(span, 0) * self.chain_steps + self.num_steps - step
+
+    def at_once(self, step: int, spans: Sequence[LatentSpan]) -> int:
+        """How many of these chunks of a step can be worked on at once: one of each chain."""
+        followers = self.row(step).followers if step < self.chain_steps else {}
+        return sum(not followers.get(span) for span in spans)
+
+    @property
+    def longest_chain(self) -> int:
+        """Calls that come one after another in the whole take: its time on any number of gangs."""
+        return max(self.calls_left(0, span) for span in self.cover(0))
+
 
 def schedule(stitching: Stitching, *, num_latents: int, window: int, steps: int, given: Sequence[int] = ()) -> Schedule:
     """The schedule of a take of `num_latents`, `window` at most in a call, with `steps` evaluations of each latent (by
@@ -111,7 +133,7 @@ def schedule(stitching: Stitching, *, num_latents: int, window: int, steps: int,
         return Schedule(
             _swept(steps, share=stitching.sweeps, until=stitching.sweeps_until),
             lambda step: Row(plan_chunks(num_latents, limits, step, steps)),
-            stitching.renew_above,
+            renew_above=stitching.renew_above,
         )
     size, whole_take = min(stitching.context, window - 1), LatentSpan(0, num_latents)
     if stitching.kind == "drafted" and steps > 1:
@@ -122,10 +144,11 @@ def schedule(stitching: Stitching, *, num_latents: int, window: int, steps: int,
         return Schedule(
             _plain(draft) + refinement[levels - steps + draft :],
             lambda step: chain if step < draft else Row(plan_chunks(num_latents, limits, step, steps)),
+            chain_steps=draft,
         )
     keys = given if stitching.kind == "keyed" else ()
     chains = _row(_between(keys, num_latents=num_latents, window=window, size=size))
-    return Schedule(_plain(steps), lambda step: chains)
+    return Schedule(_plain(steps), lambda step: chains, chain_steps=steps)
 
 
 def _plain(steps: int) -> tuple[Visit, ...]:
@@ -142,26 +165,37 @@ def _swept(steps: int, *, share: float, until: float) -> tuple[Visit, ...]:
     return tuple(Visit(levels, k, renewed=visit > 0) for k in range(levels) for visit in range(1 + extra.get(k, 0)))
 
 
-def _row(pieces: Iterable[tuple[LatentSpan, Context]]) -> Row:
-    context = dict(pieces)
-    return Row(tuple(context), context)
+_Piece = tuple[LatentSpan, Context, int]
+"""A span, what it reads beside it, and how many of its chain follow it."""
+
+
+def _row(pieces: Iterable[_Piece]) -> Row:
+    found = list(pieces)
+    return Row(
+        tuple(span for span, _, _ in found),
+        {span: context for span, context, _ in found},
+        {span: followers for span, _, followers in found},
+    )
 
 
 def _chain(
     span: LatentSpan, *, window: int, size: int, before: int = 0, after: int = 0, at: int | None = None
-) -> Iterator[tuple[LatentSpan, Context]]:
+) -> Iterator[_Piece]:
     """A span in pieces: the first beside `before` latents, each other beside `size` of the one before it, the last also
     beside `after` that follow."""
+    pieces: list[tuple[LatentSpan, Context]] = []
     start = span.start
     while start < span.stop:
         left, room = span.stop - start, window - before
         fits = left + after <= room
         piece = LatentSpan(start, start + (left if fits else min(room, max(1, left - 1))))
-        yield piece, Context(before, after if fits else 0, at)
+        pieces.append((piece, Context(before, after if fits else 0, at)))
         start, before = piece.stop, size
+    for index, (piece, context) in enumerate(pieces):
+        yield piece, context, len(pieces) - 1 - index
 
 
-def _between(keys: Sequence[int], *, num_latents: int, window: int, size: int) -> Iterator[tuple[LatentSpan, Context]]:
+def _between(keys: Sequence[int], *, num_latents: int, window: int, size: int) -> Iterator[_Piece]:
     """Spans from key to key, each beside both of them; one that is too long for a call in a chain from its first."""
     for left, right in itertools.pairwise([-1, *keys, num_latents]):
         before, after = (min(int(is_key), window - 1) for is_key in (left >= 0, right < num_latents))
@@ -169,4 +203,4 @@ def _between(keys: Sequence[int], *, num_latents: int, window: int, size: int) -
             span = LatentSpan(left + 1, right)
             yield from _chain(span, window=window, size=size, before=before, after=after)
         if right < num_latents:
-            yield LatentSpan(right, right + 1), NO_CONTEXT
+            yield LatentSpan(right, right + 1), NO_CONTEXT, 0

@@ -159,6 +159,11 @@ class Timeline:
         return len(self._steps)
 
     @property
+    def solver(self) -> Solver:
+        """What its latents are stepped by."""
+        return self._recipe.solver
+
+    @property
     def num_finished(self) -> int:
         """How many latents have taken their last step."""
         return sum(step == self._num_steps for step in self._steps)

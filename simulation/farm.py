@@ -90,7 +90,7 @@ class Take:
     def ready_call(self, number: int) -> ReadyCall:
         step, chunk, start, latents = self.shape.calls[number]
         key = CallKey(self.job.spec.id, self.key, step, chunk)
-        return ReadyCall(key, latents, 1, start, take_index=self.index)
+        return ReadyCall(key, latents, 1, start, STEPS - step, take_index=self.index)
 
     def finish(self, number: int, seconds: float) -> list[int]:
         """Calls that became ready through this one."""

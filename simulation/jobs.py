@@ -37,5 +37,4 @@ def new_spec(name: str, tenant: str, latents: list[int], created_at: float) -> J
         cost_key="cost",
         work_s=work_s(latents),
         path_s=path_s(latents),
-        steps=STEPS,
     )

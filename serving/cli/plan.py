@@ -54,6 +54,8 @@ def plan(
     print_table(_take_table(film))
     if any(take.assets for take in film.takes):
         print_table(_picture_table(film))
+    for line in _stitchings(film):
+        print_line(line)
     print_line(_totals(film))
     print_line(_describe_estimate(expected))
     if advice is not None:
@@ -72,7 +74,7 @@ def _advise(film: "FilmPlan", model: "WanModel", *, gpus: int, gpu_gib: float, g
     work = model.workload(width=film.width, height=film.height, latents=latents)
     try:
         parts = parts_to_fit(model, tokens=work.tokens, gpu_gib=gpu_gib)
-        calls = sum(max(take.chunks_per_step) for take in film.takes)
+        calls = sum(take.calls_at_once for take in film.takes)
         return advise(work, gpus=gpus, calls_at_once=calls, parts=parts, gpus_per_node=gpus_per_node)
     except ValueError as error:
         raise UserError(f"--gpus: {error}") from error
@@ -121,7 +123,7 @@ def _shot_table(film: "FilmPlan") -> "Table":
 
 def _take_table(film: "FilmPlan") -> "Table":
     table = open_table(
-        "take", "shots>", "latents>", "frames>", "handles>", "chunks\nper step>", "calls>", "evaluations>"
+        "take", "shots>", "latents>", "frames>", "handles>", "stitching", "chunks\nper step>", "calls>", "evaluations>"
     )
     for take in film.takes:
         fewest, most = min(take.chunks_per_step), max(take.chunks_per_step)
@@ -131,6 +133,7 @@ def _take_table(film: "FilmPlan") -> "Table":
             str(take.latents),
             str(take.frames),
             f"{take.head}+{take.tail}",
+            take.stitching.kind,
             str(most) if fewest == most else f"{fewest}-{most}",
             str(take.calls),
             str(take.evaluations),
@@ -150,6 +153,15 @@ def _picture_table(film: "FilmPlan") -> "Table":
         for asset in take.references:
             table.add_row(asset[:12], take.key, "character", *[""] * 4)
     return table
+
+
+def _stitchings(film: "FilmPlan") -> list[str]:
+    """Each stitching of the film, why, and how many calls come one after another at most."""
+    chosen: dict[tuple[str, str], int] = {}
+    for take in film.takes:
+        why = take.stitching.kind, take.stitching_reason
+        chosen[why] = max(chosen.get(why, 0), take.longest_chain)
+    return [f"{kind}, because {reason}; at most {calls} calls in a row" for (kind, reason), calls in chosen.items()]
 
 
 def _totals(film: "FilmPlan") -> str:

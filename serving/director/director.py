@@ -262,7 +262,7 @@ class Director:
                 opens = take.stage in (Stage.OPENING, Stage.RESTING, Stage.RELEASING)
                 waits = take.stage is Stage.WAITING and (take.not_before > now or not run.prepared)
                 if opens or waits:
-                    soon[run.job.pool] = soon.get(run.job.pool, 0) + take.plan.chunks_per_step[0]
+                    soon[run.job.pool] = soon.get(run.job.pool, 0) + take.plan.ready_calls
         return soon
 
     def _prompts_in_use(self) -> set[str]:

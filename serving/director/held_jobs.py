@@ -102,5 +102,4 @@ class HeldJobs:
             work_s=sum(self._costs.take_seconds(key, take.plan) * take.share_left for take in left),
             path_s=max(paths, default=0.0),
             max_calls=self._calls_per_job,
-            steps=run.plan.steps,
         )

@@ -77,6 +77,7 @@ class Rendering:
                 call.latents,
                 call.evaluations,
                 call.start,
+                call.calls_left,
                 expert=call.expert,
                 take_index=take.index,
             )

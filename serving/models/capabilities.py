@@ -1,7 +1,8 @@
 """What a Wan checkpoint can do: from its configs, the defaults of its family, and `longtake.json` in its folder.
 
 `longtake.json` says what a model was made for if that differs from the published Wan models. All keys are optional:
-`{"window": 8, "width": 96, "height": 64, "fps": 16, "guidance": [3.0], "pictures": ["first", "last"]}`.
+`{"window": 8, "width": 96, "height": 64, "fps": 16, "guidance": [3.0], "pictures": ["first", "last"],
+"stitching": {"kind": "drafted"}}`; the keys of `stitching` are those of sharding.stitching.Stitching.
 """
 
 import difflib
@@ -16,6 +17,7 @@ from serving.models.checkpoint import Architecture, Checkpoint
 from serving.models.config_files import read_config
 from sharding.capabilities import Capabilities, PictureSupport
 from sharding.spans import Grid
+from sharding.stitching import Stitching
 
 FILE = "longtake.json"
 
@@ -56,6 +58,8 @@ class MadeForFile(BaseModel):
     its own (docs/decisions/0011), or a slice of the take's clip without it."""
     pictures: list[Literal["first", "last", "keyframes", "strength", "context"]] | None = None
     """What it takes beside prompts."""
+    stitching: dict[str, str | int | float] | None = None
+    """How the chunks of its takes agree if a storyboard does not say."""
     guidance: Annotated[list[Annotated[float, Field(ge=1, le=100)]], Field(min_length=1, max_length=2)] | None = None
     """Guidance scale per expert, from the noisiest; one number serves all. 1.0 means no guidance."""
 
@@ -75,6 +79,7 @@ def describe_capabilities(checkpoint: Checkpoint) -> Capabilities:
         fps=file.fps or family.fps,
         guidance=_guidance_per_expert(checkpoint, tuple(file.guidance or family.guidance)),
         pictures=_pictures_of(checkpoint, file),
+        stitching=_stitching_of(checkpoint, file),
         max_width=architecture.max_positions * architecture.pixels_per_cell * architecture.patch[1],
         max_height=architecture.max_positions * architecture.pixels_per_cell * architecture.patch[0],
     )
@@ -101,6 +106,17 @@ def _pictures_of(checkpoint: Checkpoint, file: MadeForFile) -> PictureSupport:
     if "strength" in taken and architecture.scheduler_class != "FlowMatchEulerDiscreteScheduler":
         raise ModelError(f"{checkpoint.name!r}: {FILE}: a strength needs a FlowMatchEulerDiscreteScheduler")
     return PictureSupport(given=True, **dict.fromkeys(taken, True))
+
+
+def _stitching_of(checkpoint: Checkpoint, file: MadeForFile) -> Stitching:
+    try:
+        stitching = Stitching(**(file.stitching or {}))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        keys = ", ".join(Stitching.__dataclass_fields__)
+        raise ModelError(f"{checkpoint.name!r}: {FILE}: stitching: {error}; its keys are {keys}") from error
+    if stitching.needs_context and not _pictures_of(checkpoint, file).context:
+        raise ModelError(f"{checkpoint.name!r}: {FILE}: stitching {stitching.kind} needs context among pictures")
+    return stitching
 
 
 def _family_of(architecture: Architecture) -> MadeFor:

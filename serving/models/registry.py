@@ -48,6 +48,7 @@ _TAKES = {
     "keyframes": (POCKET, *_VACE),
     "references": _VACE,
     "strength": (POCKET,),
+    "context": (POCKET,),
 }
 """What a model may be asked to take beside prompts (sharding.capabilities.PictureSupport), and known models that do."""
 
@@ -85,7 +86,8 @@ def open_model(name: str, *, hub: Hub | None = None) -> "WanModel":
 
 
 def models_that_take(ability: str) -> tuple[str, ...]:
-    """Known models that take pictures in this way: `first`, `last`, `keyframes`, `references` or `strength`."""
+    """Known models that take pictures in this way: `first`, `last`, `keyframes`, `references` or `strength`, or
+    finished latents as `context`."""
     return _TAKES.get(ability, ())
 
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from serving.documents.places import Place
 from serving.errors import Problem, StoryboardError
 from serving.planning.pictures import Pictures
-from serving.planning.plan import FilmPlan, ShotPlan, TakePicture, TakePlan, TakePrompt
+from serving.planning.plan import FilmPlan, ShotPlan, TakePicture, TakePlan, TakePrompt, given_latents
 from serving.planning.prompt_fitting import FittedPrompt, TokenCounter, fit_prompt
+from serving.planning.stitching import choose_stitching, refused_stitching
 from serving.settings import QUALITY_STEPS
 from serving.storyboard.schema import Dissolve, Storyboard, storyboard_hash
 from sharding.capabilities import Capabilities
-from sharding.chunks import ChunkLimits, plan_chunks
 from sharding.prompts import count_prompts
-from sharding.spans import Frames, FrameSpan, Grid, Latents
+from sharding.spans import Frames, FrameSpan, Grid, Latents, LatentSpan
+from sharding.stitching import Schedule, StitchingKind, schedule
 
 MAX_FRAME_PIXELS = 3840 * 2160
 """Pixels of one frame, width times height."""
@@ -60,6 +61,9 @@ class _Work:
     latents_evaluated: int
     latents_predicted: int
     """Latents over all calls, each call counted once."""
+    longest_chain: int
+    ready_calls: int
+    calls_at_once: int
 
 
 def compile_storyboard(
@@ -86,6 +90,7 @@ def compile_storyboard(
     problems = [
         *_size_problems(storyboard, capabilities, width=width, height=height),
         *_dissolve_problems(storyboard, groups, dissolves, fps=fps),
+        *refused_stitching(storyboard, capabilities, model_name=model_name),
     ]
     if problems:
         raise StoryboardError(problems)
@@ -100,7 +105,8 @@ def compile_storyboard(
         references, too_many = pictures.references(group)
         problems += [*unfit, *too_many]
         draft = replace(draft, pictures=landed, references=references)
-        planned.append(_plan_take(draft, latents, capabilities=capabilities, steps=num_steps))
+        asked = storyboard.stitching
+        planned.append(_plan_take(draft, latents, capabilities=capabilities, steps=num_steps, asked=asked))
     if problems:
         raise StoryboardError(problems)
     takes = tuple(take for take, _ in planned)
@@ -204,7 +210,9 @@ def _split_takes(shots: Sequence[ShotPlan]) -> list[list[ShotPlan]]:
     return takes
 
 
-def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, steps: int) -> tuple[TakePlan, _Work]:
+def _plan_take(
+    draft: _Draft, latents: Latents, *, capabilities: Capabilities, steps: int, asked: StitchingKind | None
+) -> tuple[TakePlan, _Work]:
     grid = capabilities.grid
     prompts = _plan_prompts(draft, grid)
     support = capabilities.pictures
@@ -214,7 +222,10 @@ def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, s
     window = capabilities.window - shown
     changes = [prompt.start_latent for prompt in prompts[1:]]
     extra = _Extra(each=len(draft.references), later=shown)
-    work = _plan_work(latents, changes, shares, window=window, steps=steps, extra=extra)
+    stitching, reason = choose_stitching(asked, capabilities, latents=latents, window=window)
+    given = given_latents(shares)
+    steps_of_take = schedule(stitching, num_latents=latents, window=window, steps=steps, given=given)
+    work = _plan_work(changes, shares, schedule=steps_of_take, extra=extra)
     take = TakePlan(
         key=draft.shots[0].id,
         seed=draft.seed,
@@ -230,10 +241,15 @@ def _plan_take(draft: _Draft, latents: Latents, *, capabilities: Capabilities, s
         conditioned=bool(draft.pictures or draft.references) or support.always,
         shares=shares,
         window=window,
+        stitching=stitching,
+        stitching_reason=reason,
         chunks_per_step=work.chunks_per_step,
         calls=sum(work.chunks_per_step),
         evaluations=work.evaluations,
         latents_evaluated=work.latents_evaluated,
+        longest_chain=work.longest_chain,
+        ready_calls=work.ready_calls,
+        calls_at_once=work.calls_at_once,
     )
     return take, work
 
@@ -266,23 +282,28 @@ class _Extra:
     """Only those behind a take's first latent."""
 
 
-def _plan_work(
-    latents: int, changes: Sequence[int], shares: Sequence[float], *, window: int, steps: int, extra: _Extra
-) -> _Work:
-    limits = ChunkLimits(window=window)
-    cover = [
-        [span for span in plan_chunks(latents, limits, step, steps) if not shares or any(shares[n] for n in span)]
-        for step in range(steps)
-    ]  # what is given needs no call
-    spans = [span for spans in cover for span in spans]
+def _plan_work(changes: Sequence[int], shares: Sequence[float], *, schedule: Schedule, extra: _Extra) -> _Work:
+    waits = [not shares or shares[n] > 0 for n in range(schedule.cover(0)[-1].stop)]
+    rows = [
+        [span for span in schedule.cover(step) if any(waits[n] for n in span)] for step in range(schedule.num_steps)
+    ]
+    spans = [_read_span(schedule, step, span) for step, row in enumerate(rows) for span in row]  # given needs no call
     parts = [count_prompts(changes, span) for span in spans]
     lengths = [len(span) + extra.each + (extra.later if span.start else 0) for span in spans]
     return _Work(
-        chunks_per_step=tuple(len(spans) for spans in cover),
+        chunks_per_step=tuple(len(row) for row in rows),
         evaluations=sum(parts),
         latents_evaluated=sum(num * length for num, length in zip(parts, lengths, strict=True)),
         latents_predicted=sum(lengths),
+        longest_chain=max((schedule.calls_left(0, span) for span in rows[0]), default=0),
+        ready_calls=sum(not any(waits[n] and n not in span for n in _read_span(schedule, 0, span)) for span in rows[0]),
+        calls_at_once=max(schedule.at_once(step, row) for step, row in enumerate(rows)),
     )
+
+
+def _read_span(schedule: Schedule, step: int, span: LatentSpan) -> LatentSpan:
+    context = schedule.context(step, span)
+    return LatentSpan(span.start - context.before, span.stop + context.after)
 
 
 def _size_problems(storyboard: Storyboard, capabilities: Capabilities, *, width: int, height: int) -> Iterator[Problem]:

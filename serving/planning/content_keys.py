@@ -9,9 +9,11 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from serving.planning.plan import FilmPlan, TakePlan
+from sharding.stitching import JOINT
 
 RECIPE = 1
 """Rises when the code that turns a plan into latents or frames changes what comes out."""
@@ -36,6 +38,8 @@ def content_key(plan: FilmPlan, take: TakePlan, *, numerics: Mapping[str, str], 
         "frames": take.frames - take.surplus,
         "prompts": [[prompt.text, prompt.negative, prompt.start_latent] for prompt in take.prompts],
     }
+    if take.stitching != JOINT:
+        parts["stitching"] = list(asdict(take.stitching).items())
     if take.assets:
         parts["pictures"] = [[picture.asset, picture.latent, picture.strength] for picture in take.pictures]
         parts["references"] = list(take.references)

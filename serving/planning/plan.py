@@ -3,12 +3,14 @@
 compile.py makes plans; render, the command line and the manifest read them. Counts are frames unless they say latents.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from serving.errors import Problem
 from serving.pictures.fitting import Fitting
 from sharding.spans import FrameSpan
+from sharding.stitching import Schedule, Stitching, schedule
 
 Transition = Literal["cut", "continue", "dissolve"]
 """How a shot begins."""
@@ -98,6 +100,10 @@ class TakePlan:
     """Per latent: its noise level as a share of its step's; 0: it is given. Empty if all have the step's."""
     window: int
     """The most latents of one of its chunks."""
+    stitching: Stitching
+    """How its chunks agree."""
+    stitching_reason: str
+    """Why it is this one."""
     chunks_per_step: tuple[int, ...]
     calls: int
     """Chunks over all steps: what gangs are sent."""
@@ -105,6 +111,21 @@ class TakePlan:
     """Calls, each counted once per prompt that it needs: what the model is asked to predict, before guidance."""
     latents_evaluated: int
     """Latents over all evaluations: what costs time."""
+    longest_chain: int
+    """Calls that come one after another: its time on any number of gangs."""
+    ready_calls: int
+    """Calls that wait for no other."""
+    calls_at_once: int
+    """The most calls that gangs can work on at once."""
+
+    def schedule(self, steps: int) -> Schedule:
+        """Its steps: which noise level each visits, its chunks, and what they read beside them."""
+        given = given_latents(self.shares)
+        return schedule(self.stitching, num_latents=self.latents, window=self.window, steps=steps, given=given)
+
+    def draft_steps(self, steps: int) -> int:
+        """Those that make a draft, the first; 0 if it has none."""
+        return self.schedule(steps).chain_steps if self.stitching.kind == "drafted" else 0
 
     @property
     def shot_frames(self) -> int:
@@ -125,6 +146,11 @@ class TakePlan:
     def prompt_changes(self) -> tuple[int, ...]:
         """The latents at which the second prompt and those after it begin."""
         return tuple(prompt.start_latent for prompt in self.prompts[1:])
+
+
+def given_latents(shares: Sequence[float]) -> tuple[int, ...]:
+    """Latents of a take that are there from the start, by their shares of the noise."""
+    return tuple(n for n, share in enumerate(shares) if share == 0)
 
 
 @dataclass(frozen=True)
@@ -206,6 +232,8 @@ def _take_json(take: TakePlan, fps: int) -> Json:
             for prompt in take.prompts
         ],
         **_pictures_json(take, fps),
+        "stitching": {**asdict(take.stitching), "reason": take.stitching_reason},
+        "longest_chain": take.longest_chain,
         "chunks_per_step": list(take.chunks_per_step),
         "calls": take.calls,
         "evaluations": take.evaluations,

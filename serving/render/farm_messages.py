@@ -66,6 +66,8 @@ class OpenCall:
     """Latents that it reads."""
     evaluations: int
     """Prompts that it is predicted for."""
+    calls_left: int
+    """Calls that come one after another from this one on, itself among them, until the take is done."""
     expert: int = 0
     """Which of the model's experts predicts it, from the noisiest."""
 

@@ -49,7 +49,7 @@ from serving.store.artifacts import Artifacts
 from serving.store.checkpoints import Checkpoints
 from serving.store.latents import read_condition, read_prompts, write_latents
 from sharding.prompts import count_prompts
-from sharding.solver import Solver
+from sharding.stitching import Schedule
 from sharding.timeline import Call, Timeline
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class _HeldTake:
     order: TakeOrder
     token: int
     model: WanModel
-    solver: Solver
+    schedule: Schedule
     timeline: Timeline
     checkpoints: Checkpoints
     inputs: TakeInputs
@@ -145,12 +145,13 @@ class _HeldTake:
             noisy = torch.from_numpy(content.latents_nChw)
             if content.shares:
                 prediction = prediction * torch.tensor(content.shares).view(-1, 1, 1, 1)
-            self.preview.show(call.reads.start, self.solver.clean(call.step, noisy, prediction).numpy())
+            self.preview.show(call.reads.start, self.timeline.solver.clean(call.step, noisy, prediction).numpy())
 
     def _open_call(self, call: Call) -> OpenCall:
         evaluations = count_prompts(self.order.take.prompt_changes, call.reads)
-        expert = self.model.expert_of(self.solver.timestep(call.step))
-        return OpenCall(call.step, call.chunk, call.span.start, len(call.reads), evaluations, expert)
+        expert = self.model.expert_of(self.timeline.solver.timestep(call.step))
+        left = self.schedule.calls_left(call.step, call.span)
+        return OpenCall(call.step, call.chunk, call.span.start, len(call.reads), evaluations, left, expert)
 
 
 class TimelineHost:
@@ -243,7 +244,7 @@ class TimelineHost:
         seconds: float | None = None
         times: CallTimes | None = None
         try:
-            content = call_input(held.timeline, call, take=held.order.take, solver=held.solver)
+            content = call_input(held.timeline, call, take=held.order.take)
             sent = time.monotonic()
             output = await asyncio.wait_for(self._predict(held, content, gang, handle), timeout_s)
             answered = time.monotonic()
@@ -354,16 +355,15 @@ class TimelineHost:
     def _load(self, order: TakeOrder) -> tuple[_HeldTake, Resumed]:
         torch.set_num_threads(1)
         model = self._model(order.plan.model)
-        solver = model.solver(order.plan.steps)
+        recipe = open_recipe(order.plan, order.take, capabilities=model.capabilities, solver_of=model.solver)
         checkpoints = Checkpoints(self._artifacts, order.content_key)
         loaded = checkpoints.load_newest()
         given, beside = self._read_condition(order)
         if loaded is None:
             timeline = open_timeline(
-                order.plan, order.take, capabilities=model.capabilities, solver=solver, given=given
+                order.plan, order.take, capabilities=model.capabilities, recipe=recipe, given=given
             )
         else:
-            recipe = open_recipe(order.plan, order.take, solver=solver)
             timeline = Timeline.restore(loaded.snapshot, recipe)
         calls_done = timeline.num_reported() if loaded is not None else 0
         rgb = shipped_rgb(model.folder) or learned_rgb(self._artifacts, order.weights)
@@ -371,8 +371,8 @@ class TimelineHost:
             order=order,
             token=order.token,
             model=model,
-            solver=solver,
             timeline=timeline,
+            schedule=order.take.schedule(order.plan.steps),
             checkpoints=checkpoints,
             inputs=TakeInputs(read_prompts(self._artifacts, order.prompt_keys), beside),
             sequence=itertools.count(loaded.sequence + 1 if loaded is not None and loaded.token >= order.token else 0),

@@ -1,19 +1,19 @@
 """A planned take as a timeline, and its calls as what a gang is sent."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.messages import Array, CallInput, Part
 from sharding.capabilities import Capabilities
-from sharding.chunks import ChunkLimits, plan_chunks
-from sharding.noise import initial_noise
+from sharding.noise import initial_noise, unit_normal
 from sharding.prompts import prompt_weights
 from sharding.solver import Solver
-from sharding.spans import FrameSpan, Grid, Latents, LatentSpan
+from sharding.spans import FrameSpan, Grid, Latents
 from sharding.timeline import Call, Recipe, Timeline
 
 
@@ -22,11 +22,11 @@ def open_timeline(
     take: TakePlan,
     *,
     capabilities: Capabilities,
-    solver: Solver,
+    recipe: Recipe,
     given: Mapping[int, Array] | None = None,
 ) -> Timeline:
-    """The take at its first step: its own noise, Longtake's chunk schedule, the model's solver. `given` are the clean
-    latents that its pictures became, float32 [C, h, w] each: as many as have a share below 1 of the noise.
+    """The take at its first step: its own noise, and what it is denoised by. `given` are the clean latents that its
+    pictures became, float32 [C, h, w] each: as many as have a share below 1 of the noise.
     """
     noise = initial_noise(
         capabilities.latent_shape(width=plan.width, height=plan.height),
@@ -40,31 +40,35 @@ def open_timeline(
     for n, latent in (given or {}).items():
         share = take.shares[n]
         noise[n] = (1 - share) * torch.from_numpy(latent) + share * noise[n]
-    return Timeline(noise, open_recipe(plan, take, solver=solver))
+    return Timeline(noise, recipe)
 
 
-def open_recipe(plan: FilmPlan, take: TakePlan, *, solver: Solver) -> Recipe:
-    """What the take is denoised by; with it a timeline can be restored."""
-    limits = ChunkLimits(take.window)
+def open_recipe(
+    plan: FilmPlan, take: TakePlan, *, capabilities: Capabilities, solver_of: Callable[[int], Solver]
+) -> Recipe:
+    """What the take is denoised by; with it a timeline can be restored. `solver_of` gives the model's solver of so many
+    steps."""
+    shape = capabilities.latent_shape(width=plan.width, height=plan.height)
 
-    def cover(step: int) -> tuple[LatentSpan, ...]:
-        return plan_chunks(take.latents, limits, step, plan.steps)
+    def step_noise(n: int, step: int) -> Tensor:
+        return unit_normal(shape, "step", take.seed, take.key, n, step)
 
-    return Recipe(solver=solver, cover=cover, shares=take.shares)
+    return Recipe.of(take.schedule(plan.steps), solver_of=solver_of, step_noise=step_noise, shares=take.shares)
 
 
-def call_input(timeline: Timeline, call: Call, *, take: TakePlan, solver: Solver) -> CallInput:
+def call_input(timeline: Timeline, call: Call, *, take: TakePlan) -> CallInput:
     """What a gang needs for a ready call."""
+    shares = timeline.shares_of(call)
     weighed = prompt_weights(take.prompt_changes, call.reads)
     parts = [
         Part(take.prompts[k].text, take.prompts[k].negative, np.array(weights, np.float32)) for k, weights in weighed
     ]
     return CallInput(
         latents_nChw=np.ascontiguousarray(timeline.input_of(call).numpy()),
-        timestep=solver.timestep(call.step),
+        timestep=timeline.solver.timestep(call.step),
         parts=tuple(parts),
         start=call.reads.start,
-        shares=timeline.shares_of(call) if take.shares else (),
+        shares=shares if any(share != 1 for share in shares) else (),
     )
 
 
@@ -73,7 +77,7 @@ def seam_regions(plan: FilmPlan, take: TakePlan, *, grid: Grid) -> list[FrameSpa
 
     Only what a viewer sees of a region is returned; one that lies in handles or surplus is left out.
     """
-    spans = plan_chunks(take.latents, ChunkLimits(take.window), plan.steps - 1, plan.steps)
+    spans = take.schedule(plan.steps).cover(plan.steps - 1)
     film = FrameSpan(take.shots[0].film.start, take.shots[-1].film.stop)
     offset = film.start - take.head
     regions = []

@@ -115,9 +115,8 @@ class CostModel:
         return take.evaluations * self._evaluation_s(key, take.latents_evaluated / take.evaluations)
 
     def path_seconds(self, key: str, take: TakePlan, *, window: int) -> float:
-        """Expected seconds of a take on gangs without end: its longest call of each step, one after the other."""
-        steps = sum(chunks > 0 for chunks in take.chunks_per_step)
-        return steps * self._evaluation_s(key, min(window, take.latents))
+        """Expected seconds of a take on gangs without end: its longest chain of calls, one after the other."""
+        return take.longest_chain * self._evaluation_s(key, min(window, take.latents))
 
     def is_measured(self, key: str) -> bool:
         """Whether any call of this key has been measured."""

@@ -92,7 +92,7 @@ def _review_class(pool: PoolQueues, jobs: list[JobState], *, before: list[JobSta
     next_start = float("inf")
     for job in reversed(jobs):
         due_at = _due(job)
-        pressing, start_by = False, due_at - DUE_MARGIN * least[job] - job.steps_left * SEND_AHEAD_S - DUE_LEAD_S
+        pressing, start_by = False, due_at - DUE_MARGIN * least[job] - job.calls_left * SEND_AHEAD_S - DUE_LEAD_S
         job.at_risk = job not in kept or now + least[job] > due_at
         if job in kept:
             next_start = min(due_at, next_start) - DUE_MARGIN * job.work_s / rate

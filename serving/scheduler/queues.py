@@ -158,11 +158,12 @@ class JobState:
         return max(told, known, first.path_s if first is not None else 0.0)
 
     @property
-    def steps_left(self) -> int:
-        """Steps of the longest path that is known; 0 if none is."""
+    def calls_left(self) -> int:
+        """Calls of the longest path that is known, one after another; 0 if none is."""
         first = self.by_path.first()
-        step = first.call.key.step if first is not None else min((key.step for key in self.flights), default=None)
-        return 0 if step is None else max(0, self.spec.steps - step)
+        if first is not None:
+            return first.call.calls_left
+        return max((flight.waiting.call.calls_left for flight in self.flights.values()), default=0)
 
     def offer(self, call: WaitingCall) -> None:
         """The call may run now."""

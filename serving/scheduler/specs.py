@@ -27,6 +27,8 @@ class ReadyCall:
     """Prompts that it is predicted for."""
     start: int
     """First latent of its span: heads go first."""
+    calls_left: int = 1
+    """Calls that come one after another from this one on, itself among them, until the take is done."""
     expert: int = 0
     """Which of the model's experts predicts it."""
     take_index: int = 0
@@ -75,8 +77,6 @@ class JobSpec:
     """Seconds that it takes at least, on any number of gangs."""
     max_calls: int | None = None
     """Calls that may be out at once."""
-    steps: int = 0
-    """Denoising steps of its takes. They tell how long the path behind a call is; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)

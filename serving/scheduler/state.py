@@ -193,7 +193,7 @@ class FarmState:
                     film_order=order,
                     warmth=Warmth(job_id, call.key.take_key, call.expert),
                     expected_s=expected,
-                    path_s=expected * max(1, job.spec.steps - call.key.step),
+                    path_s=expected * call.calls_left,
                     since=now,
                 )
                 if (trouble := job.trouble.get(call.key)) is not None:

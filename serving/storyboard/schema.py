@@ -40,6 +40,7 @@ from serving.settings import (
     MAX_TITLE_CHARS,
 )
 from serving.storyboard.characters import write_out
+from sharding.stitching import STITCHING_KINDS, StitchingKind
 
 MAX_DISSOLVE_S = 10.0
 """Seconds of one dissolve."""
@@ -283,6 +284,8 @@ class Shot(_Part):
 class Storyboard(_Part):
     """What the user sends: title, model, size, seed, shots and transitions. Made by `load_storyboard`."""
 
+    _LATER_KEYS = frozenset({"stitching"})
+
     version: Annotated[
         Literal[1], BeforeValidator(_whole_number), Allowed("the number 1, the only version there is")
     ] = Field(description="Version of the storyboard's language.")
@@ -305,6 +308,13 @@ class Storyboard(_Part):
     )
     style: Annotated[_Words, _SOME_WORDS] = Field(default="", description="Added to the end of every prompt.")
     negative: Annotated[_Words, _SOME_WORDS] = Field(default="", description="What is not wanted in any shot.")
+    stitching: Annotated[
+        StitchingKind | None,
+        Allowed(", ".join(STITCHING_KINDS[:-1]) + " or " + STITCHING_KINDS[-1], choices=STITCHING_KINDS),
+    ] = Field(
+        default=None,
+        description="How the chunks of a long take agree on one movement; without it as the model does best.",
+    )
     identity: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False), Allowed("a number from 0 to 1")] = (
         Field(default=0.0, description="How much of the starting noise all takes share (rho): likeness across cuts.")
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import torch
 
 from serving.models.registry import open_model
 from serving.settings import QUALITY_STEPS
@@ -16,8 +17,7 @@ from serving.store.checkpoints import Checkpoints
 from serving.store.database import open_database
 from serving.store.jobs import JobStore
 from serving.store.records import Take
-from sharding.chunks import ChunkLimits, plan_chunks
-from sharding.spans import LatentSpan
+from sharding.stitching import schedule
 from sharding.timeline import Recipe, Timeline
 from testkit.chaos.testbeds import Testbed
 from testkit.farm_process import Farm, calls_done
@@ -119,12 +119,10 @@ def _recipe(latents: int) -> Recipe:
     """The calls of a take of this many latents. Counting them computes nothing."""
     steps = QUALITY_STEPS["final"]
     model = open_model(MODEL)
-    limits = ChunkLimits(model.capabilities.window)
-
-    def cover(step: int) -> tuple[LatentSpan, ...]:
-        return plan_chunks(latents, limits, step, steps)
-
-    return Recipe(solver=model.solver(steps), cover=cover)
+    can = model.capabilities
+    steps_of_take = schedule(can.stitching, num_latents=latents, window=can.window, steps=steps)
+    shape = can.latent_shape(width=can.width, height=can.height)
+    return Recipe.of(steps_of_take, solver_of=model.solver, step_noise=lambda n, step: torch.zeros(shape))
 
 
 def submit(run: FaultRun, board: Path, *, key: str) -> str:

@@ -114,7 +114,7 @@ def test_keyed_spans_lie_between_given_latents_and_read_both() -> None:
 
 
 def test_a_draft_is_refined_from_new_noise_at_the_level_that_is_kept() -> None:
-    plan = schedule(Stitching("drafted", draft=0.25, draft_kept=0.25), num_latents=20, window=8, steps=24)
+    plan = schedule(Stitching("drafted", draft_kept=0.25), num_latents=20, window=8, steps=24)
     assert plan.visits[:6] == tuple(Visit(6, k) for k in range(6))
     assert plan.visits[6:] == tuple(Visit(24, k, renewed=k == 6) for k in range(6, 24))
     assert {plan.context(0, span).at for span in plan.cover(0)} == {6}

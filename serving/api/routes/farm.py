@@ -16,6 +16,7 @@ from serving.api.wire.requests import Moment
 from serving.errors import Fault, ModelError
 from serving.jobs.admission import open_known_model
 from serving.models.registry import DESCRIPTIONS
+from serving.planning.stitching import stitchings_of
 from serving.settings import QUALITY_STEPS
 from serving.store.records import JobStatus
 
@@ -114,9 +115,10 @@ def _what_it_takes(model: str) -> dict[str, Any]:
         capabilities = open_known_model(model).capabilities
     except ModelError as error:
         log.info("model %s cannot be described: %s", model, error, extra={"action": "describe_model"})
-        return {**dict.fromkeys(_OF_CAPABILITIES), "pictures": []}
+        return {**dict.fromkeys(_OF_CAPABILITIES), "pictures": [], "stitchings": []}
     taken = [name for name in _PICTURES if getattr(capabilities.pictures, name)]
-    return {**{name: getattr(capabilities, name) for name in _OF_CAPABILITIES}, "pictures": taken}
+    known = {name: getattr(capabilities, name) for name in _OF_CAPABILITIES}
+    return {**known, "pictures": taken, "stitchings": stitchings_of(capabilities)}
 
 
 def _check(look: Any) -> str:

@@ -60,6 +60,7 @@ class Model(Answer):
     height: int | None = Field(description="Pixels, likewise.")
     size_multiple: int | None = Field(description="A storyboard may choose any width and height that it divides.")
     pictures: list[str] = Field(description="What it takes beside words: first, last, keyframes, references, strength.")
+    stitchings: list[str] = Field(description="How the chunks of a take can agree, what it does best first.")
 
 
 class ModelList(Listed):

@@ -24,6 +24,7 @@ class TimelineTake(Answer):
     key: str
     latents: int
     steps: int = Field(description="Denoising steps in all.")
+    draft_steps: int = Field(default=0, description="The first of them, if they make a draft that the others refine.")
     reached: list[tuple[int, int]] = Field(
         description="Run-length code in the order of latents: the step reached, and by how many latents in a row. "
         "A very ragged timeline is told coarser, by the least step of neighbours."

@@ -56,7 +56,7 @@ class _Planned:
 
     @property
     def calls_ready(self) -> int:
-        return sum(take.chunks_per_step[0] for take in self.takes)
+        return sum(take.ready_calls for take in self.takes)
 
     def work_s(self, costs: CostModel) -> float:
         return sum(costs.take_seconds(self.cost_key, take) for take in self.takes)

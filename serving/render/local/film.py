@@ -41,11 +41,10 @@ from serving.render.messages import (
     HeadFinished,
     TakeInputs,
 )
-from serving.render.takes import call_input, open_timeline
+from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.render.threads import one_thread
 from sharding.denoiser import Condition
 from sharding.gang_shape import GangShape
-from sharding.solver import Solver
 from sharding.timeline import Call, Timeline, head_first
 
 ONE_RANK = GangShape()
@@ -171,7 +170,6 @@ class _Render:
         self._pool = pool
         self._finisher = finisher
         self._on_progress = on_progress
-        self._solver: Solver = model.solver(plan.steps)
         self.takes = [
             _Take(k, take, self._open(take, model, condition))
             for k, (take, condition) in enumerate(zip(plan.takes, conditions, strict=True))
@@ -196,7 +194,8 @@ class _Render:
 
     def _open(self, take: TakePlan, model: WanModel, condition: Condition) -> Timeline:
         given = {n: latent.numpy() for n, latent in condition.given.items()}
-        return open_timeline(self._plan, take, capabilities=model.capabilities, solver=self._solver, given=given)
+        recipe = open_recipe(self._plan, take, capabilities=model.capabilities, solver_of=model.solver)
+        return open_timeline(self._plan, take, capabilities=model.capabilities, recipe=recipe, given=given)
 
     def _give_out(self) -> None:
         """Fill idle gangs with ready calls, earlier takes first: the film grows from its head."""
@@ -206,7 +205,7 @@ class _Render:
             for call in take.waiting()[: self._pool.num_idle]:
                 take.in_flight.add(call)
                 self._first_call = self._first_call or time.monotonic()
-                content = call_input(take.timeline, call, take=take.plan, solver=self._solver)
+                content = call_input(take.timeline, call, take=take.plan)
                 self._pool.give((take, call), GangCall(take.plan.key, content))
 
     def _take_in(self) -> None:

@@ -225,7 +225,8 @@ def test_jobs_are_counted_by_status_whatever_is_listed(tmp_path: Path) -> None:
 def live_take(**values: Any) -> dict[str, Any]:
     call = {"start": 0, "stop": 5, "step": 3, "gang": "default-0", "since": 1000.25, "try": 1}
     take = {
-        "key": "red", "latents": 5, "steps": 8, "reached": [[3, 4], [2, 1]], "exact": True, "in_flight": [call],
+        "key": "red", "latents": 5, "steps": 8,
+        "draft_steps": 2, "reached": [[3, 4], [2, 1]], "exact": True, "in_flight": [call],
         "retries": 0,
     }  # fmt: skip
     return {**take, **values}
@@ -262,3 +263,4 @@ def test_a_model_says_what_a_storyboard_may_ask_for(api: ApiDouble) -> None:
     assert (model["fps"], model["width"], model["height"]) == (16, 96, 64)
     assert model["width"] % model["size_multiple"] == 0
     assert model["qualities"] == {"draft": 8, "standard": 24, "final": 40}
+    assert sorted(model["stitchings"]) == ["chained", "drafted", "joint", "keyed"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from serving.director.runs import NEXT, Stage, TakeRun
 from serving.planning.plan import TakePlan
 from serving.render.farm_messages import TakeId, TakeProgress
+from sharding.stitching import JOINT
 
 EVENTS: dict[str, Callable[[TakeRun], None]] = {
     "open_on": lambda take: take.open_on(1),
@@ -27,7 +28,7 @@ EVENTS: dict[str, Callable[[TakeRun], None]] = {
 
 
 def new_take() -> TakeRun:
-    plan = TakePlan("red", 1, (), 8, 29, 0, 0, 0, (), (), (), False, (), 8, (1, 1), 2, 2, 16)
+    plan = TakePlan("red", 1, (), 8, 29, 0, 0, 0, (), (), (), False, (), 8, JOINT, "", (1, 1), 2, 2, 16, 2, 1, 1)
     return TakeRun(TakeId("job", "red"), 0, plan, "content")
 
 

@@ -98,11 +98,12 @@ def test_the_calls_of_a_plan_are_those_of_its_timeline() -> None:
     from sharding.solver import EulerSolver, flow_sigmas
 
     keyframes = [{"at": k / 4, "image": A} for k in range(1, 24)]
-    plan = plan_of([shot(6, image=A, keyframes=keyframes)], can=able(ANY, window=4))
+    can = able(ANY, window=4)
+    plan = plan_of([shot(6, image=A, keyframes=keyframes)], can=can)
     take = plan.takes[0]
     timeline = Timeline(
         torch.zeros(take.latents, 1, 1, 1),
-        open_recipe(plan, take, solver=EulerSolver(flow_sigmas(plan.steps, shift=3))),
+        open_recipe(plan, take, capabilities=can, solver_of=lambda count: EulerSolver(flow_sigmas(count, shift=3))),
     )
     calls = 0
     while not timeline.done:

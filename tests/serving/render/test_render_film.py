@@ -26,7 +26,7 @@ from serving.render.frames import to_pixels
 from serving.render.local import processes
 from serving.render.local.film import gangs_of_this_machine, render_film
 from serving.render.local.progress import Progress
-from serving.render.takes import open_timeline
+from serving.render.takes import open_recipe, open_timeline
 from serving.storyboard import parse_storyboard
 from sharding.gang_shape import GangShape
 
@@ -244,8 +244,10 @@ def test_the_film_shows_what_the_kept_latents_decode_to(model: WanModel, plan: F
 
 
 def test_takes_start_from_noise_of_their_own(model: WanModel, plan: FilmPlan) -> None:
-    solver = model.solver(plan.steps)
+    can = model.capabilities
+    recipes = [open_recipe(plan, take, capabilities=can, solver_of=model.solver) for take in plan.takes[:2]]
     first, second = (
-        open_timeline(plan, take, capabilities=model.capabilities, solver=solver).latent(0) for take in plan.takes[:2]
+        open_timeline(plan, take, capabilities=can, recipe=recipe).latent(0)
+        for take, recipe in zip(plan.takes[:2], recipes, strict=True)
     )
     assert not torch.equal(first, second)

@@ -45,7 +45,6 @@ def submit(
         work_s=float(num_calls),
         path_s=1.0,
         max_calls=max_calls,
-        steps=1,
     )
     state.put_job(spec)
     calls = [ReadyCall(CallKey(name, "a", 0, number), 1, evaluations=1, start=number) for number in range(num_calls)]

@@ -145,7 +145,7 @@ def new_farm(gangs: int) -> FarmState:
 
 
 def submit(state: FarmState, name: str, num_calls: int, *, cost_key: str = "cost") -> None:
-    spec = JobSpec(name, "t", "p", 50, None, 0.0, cost_key, work_s=float(num_calls), path_s=1.0, steps=1)
+    spec = JobSpec(name, "t", "p", 50, None, 0.0, cost_key, work_s=float(num_calls), path_s=1.0)
     state.put_job(spec)
     calls = [ReadyCall(CallKey(name, "a", 0, number), 1, evaluations=1, start=number) for number in range(num_calls)]
     state.calls_ready(name, calls, 0.0)

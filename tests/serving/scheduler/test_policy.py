@@ -44,14 +44,15 @@ def spec(name: str, **changes: object) -> JobSpec:
         "cost_key": "cost",
         "work_s": 100.0,
         "path_s": 1.0,
-        "steps": 1,
     }
     return JobSpec(**{**terms, **changes})  # type: ignore[arg-type]
 
 
-def call(job: str, number: int, *, latents: int = 1, take: str = "a", step: int = 0, take_index: int = 0) -> ReadyCall:
-    key = CallKey(job, take, step, number)
-    return ReadyCall(key, latents, evaluations=1, start=number, take_index=take_index)
+def call(
+    job: str, number: int, *, latents: int = 1, take: str = "a", take_index: int = 0, calls_left: int = 1
+) -> ReadyCall:
+    key = CallKey(job, take, 0, number)
+    return ReadyCall(key, latents, evaluations=1, start=number, calls_left=calls_left, take_index=take_index)
 
 
 def submit(
@@ -104,7 +105,7 @@ def test_jobs_of_equal_rank_go_by_age() -> None:
 
 def test_takes_go_in_the_order_of_the_film_and_their_heads_first() -> None:
     state = new_farm()
-    state.put_job(spec("j", work_s=1000.0, steps=4))
+    state.put_job(spec("j", work_s=1000.0))
     calls = [call("j", start, take=take, take_index=index) for index, take in ((1, "b"), (0, "a")) for start in (5, 0)]
     state.calls_ready("j", calls, 0.0)
     order = []
@@ -117,8 +118,8 @@ def test_takes_go_in_the_order_of_the_film_and_their_heads_first() -> None:
 
 def test_the_longest_path_goes_first_where_it_would_be_left_to_the_end() -> None:
     state = new_farm()
-    state.put_job(spec("j", work_s=12.0, steps=10))
-    state.calls_ready("j", [call("j", 0, take="a", step=9), call("j", 7, take="b", step=0, take_index=1)], 0.0)
+    state.put_job(spec("j", work_s=12.0))
+    state.calls_ready("j", [call("j", 0, take="a"), call("j", 7, take="b", take_index=1, calls_left=10)], 0.0)
     (first,) = assign(state, 0.0)
     assert first.call.take_key == "b"  # ten seconds of path are left of it, and twelve of work in all
 
@@ -316,7 +317,7 @@ def test_an_idle_gang_that_holds_the_prompts_is_preferred() -> None:
     homes = {one.call.job_id: one for one in assign(state, 0.0)}
     for name in ("a", "b", "c"):
         finish(state, [homes[name]])
-    state.calls_ready("a", [call("a", 0, step=1)], 1.0)
+    state.calls_ready("a", [call("a", 1)], 1.0)
     (again,) = assign(state, 1.0)
     assert again.gang == homes["a"].gang
 

@@ -109,7 +109,6 @@ class FarmLife(RuleBasedStateMachine):
             work_s=100.0,
             path_s=10.0,
             max_calls=max_calls,
-            steps=3,
         )
         self.jobs[name] = Known(terms)
         self.state.put_job(terms)

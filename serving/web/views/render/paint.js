@@ -95,6 +95,13 @@ function paintLines({ pen, ratio, tones, right }, entry, { left, each, top, heig
   if (row >= CELL_LINES_FROM * ratio) {
     for (let step = 1; step < entry.steps; step += 1) pen.fillRect(from, Math.round(top + step * row), until - from, thin);
   }
+  pen.globalAlpha = 1;
+  if (entry.draft_steps) { // what is below was the draft, what is above refines it
+    pen.fillStyle = tones.soft;
+    pen.fillRect(from, Math.round(top + height - entry.draft_steps * row), until - from, Math.round(2 * ratio));
+    pen.fillStyle = tones.card;
+  }
+  pen.globalAlpha = 0.28;
   if (each >= CELL_LINES_FROM * ratio) {
     const first = Math.max(1, Math.floor(-left / each));
     for (let n = first; n < entry.latents && left + n * each < right; n += 1) {

@@ -47,7 +47,7 @@ function Reel({ job, layout, entries, at, onTime, shown, onChoose }) {
   const tip = pointer && describePoint(pointer, { layout, entries, scale, at });
   return html`<div class="row apart timeline-head">
       <h2 id="timeline-title">${say("render.timeline")}</h2>
-      <${Legend} />
+      <${Legend} hasDraft=${[...entries.values()].some((entry) => entry.draft_steps)} />
       <div class="row zoom" role="group" aria-label=${say("render.zoom")}>
         <${Button} kind="icon" aria-label=${say("render.zoomOut")} disabled=${zoom <= 1}
           onClick=${() => setZoom(Math.max(1, zoom / ZOOM))}>−<//>
@@ -74,10 +74,11 @@ function Reel({ job, layout, entries, at, onTime, shown, onChoose }) {
     </div>`;
 }
 
-function Legend() {
+function Legend({ hasDraft }) {
   return html`<ul class="legend soft">
     <li><span class="swatch ramp" aria-hidden="true"></span>${say("render.legend.steps")}</li>
     <li><span class="swatch done" aria-hidden="true"></span>${say("render.legend.done")}</li>
+    ${hasDraft && html`<li><span class="swatch draft" aria-hidden="true"></span>${say("render.legend.draft")}</li>`}
     <li><span class="swatch chunk" aria-hidden="true"></span>${say("render.legend.chunk")}</li>
     <li><span class="swatch chunk again" aria-hidden="true"></span>${say("render.legend.again")}</li>
   </ul>`;

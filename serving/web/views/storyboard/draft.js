@@ -5,7 +5,7 @@
 // change. `more` holds what a character has beside its text: {images, as}.
 // What cannot be read as a number is kept as it was typed, so that the farm can say what is wrong.
 
-export const FILM_KEYS = ["version", "title", "model", "seed", "video", "quality", "style", "negative", "identity"];
+export const FILM_KEYS = ["version", "title", "model", "seed", "video", "quality", "style", "negative", "stitching", "identity"];
 export const SHOT_KEYS = [
   "id", "prompt", "seconds", "transition", "image", "last_image", "keyframes", "seed", "negative",
 ];

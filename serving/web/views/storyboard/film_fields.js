@@ -74,7 +74,7 @@ function Characters({ draft, at, frame, change }) {
   </section>`;
 }
 
-const RARE = ["seed", "identity", "video.width", "video.height", "video.fps", "video.fit", "video.background"];
+const RARE = ["seed", "identity", "stitching", "video.width", "video.height", "video.fps", "video.fit", "video.background"];
 
 const FITS = ["cover", "contain"];
 
@@ -94,6 +94,9 @@ function Rare({ draft, model, field, at, fix, change }) {
     <div class="film-grid rare-grid">
       <${NumberField} ...${field("seed")} placeholder="0" hint=${say("sb.film.seed.hint")} />
       <${NumberField} ...${field("identity")} placeholder="0" hint=${say("sb.film.identity.hint")} />
+      ${(model?.stitchings?.length > 1 || draft.film.stitching) && html`
+        <${ChoiceField} ...${field("stitching")} value=${draft.film.stitching ?? ""} hint=${say("sb.film.stitching.hint")}
+          choices=${["", ...(model?.stitchings ?? [])].map((kind) => [kind, say(`sb.stitching.${kind || "model"}`)])} />`}
       <${NumberField} ...${size("width")} hint=${grid} />
       <${NumberField} ...${size("height")} />
       <${NumberField} ...${size("fps")} />
