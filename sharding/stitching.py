@@ -36,6 +36,10 @@ class Stitching:
     renew_above: float = 2.0
     """Noise level from which every step of a joint take begins with new noise (FlowLong, arXiv 2605.20910); above 1:
     none does."""
+    overlap_early: int = -1
+    """Latents that neighbours share in the first steps of a joint take or a refinement; -1: one."""
+    overlap_late: int = -1
+    """The same in the last steps; -1: a quarter of the window."""
     context: int = 2
     """Latents of the chunk before that a chunk of a chain reads, at least 1."""
     draft: float = 0.25
@@ -46,6 +50,7 @@ class Stitching:
     def __post_init__(self) -> None:
         ranges = {
             "sweeps": 0 <= self.sweeps < 1, "sweeps_until": 0 < self.sweeps_until <= 1, "context": self.context >= 1,
+            "overlap_early": self.overlap_early >= -1, "overlap_late": self.overlap_late >= -1,
             "renew_above": self.renew_above > 0, "draft": 0 < self.draft < 1, "draft_kept": 0 <= self.draft_kept < 1,
         }  # fmt: skip
         if self.kind not in STITCHING_KINDS:
@@ -128,7 +133,9 @@ def schedule(stitching: Stitching, *, num_latents: int, window: int, steps: int,
     if num_latents <= window:
         whole = Row((LatentSpan(0, num_latents),))
         return Schedule(_plain(steps), lambda step: whole)
-    limits = ChunkLimits(window)
+    most = ChunkLimits(window).shortest - 1
+    early, late = (min(overlap, most) for overlap in (stitching.overlap_early, stitching.overlap_late))
+    limits = ChunkLimits(window, early, late)
     if stitching.kind == "joint":
         return Schedule(
             _swept(steps, share=stitching.sweeps, until=stitching.sweeps_until),

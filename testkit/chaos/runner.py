@@ -23,7 +23,6 @@ BOARD = """
 version: 1
 title: Chaos {seed}
 seed: {seed}
-quality: final
 shots:
   - {{id: day, prompt: a red ball moves right, seconds: {first}}}
   - {{id: night, prompt: a white star falls at night, seconds: {second}}}

@@ -29,7 +29,7 @@ SEEN_WITHIN_S = 120
 def busy(shared_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> BusyFarm:
     """The shared farm, after it has worked."""
     busy = BusyFarm(shared_farm, tmp_path_factory.mktemp("busy"))
-    busy.work(seed=100, seconds=6)
+    busy.work(seed=100, seconds=4)
     return busy
 
 

@@ -43,8 +43,8 @@ version: 1
 title: On nodes that come and go
 quality: draft
 shots:
-  - {id: day, prompt: "a red ball moves right, day", seconds: 9}
-  - {id: dusk, prompt: "a blue ball moves left, night", seconds: 9}
+  - {id: day, prompt: "a red ball moves right, day", seconds: 7}
+  - {id: dusk, prompt: "a blue ball moves left, night", seconds: 7}
 """
 
 TWO_RANKS = "ulysses=2"

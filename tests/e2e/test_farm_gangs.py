@@ -20,7 +20,7 @@ title: For a gang
 seed: 20
 quality: draft
 shots:
-  - {id: day, prompt: "a red ball moves right, day", seconds: 6}
+  - {id: day, prompt: "a red ball moves right, day", seconds: 4}
 """
 
 

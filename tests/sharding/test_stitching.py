@@ -21,6 +21,8 @@ stitchings = st.builds(
     sweeps=st.floats(0, 0.9),
     sweeps_until=st.floats(0.01, 1),
     renew_above=st.floats(0.5, 1.5),
+    overlap_early=st.integers(-1, 4),
+    overlap_late=st.integers(-1, 4),
     context=st.integers(1, 6),
     draft=st.floats(0.01, 0.99),
     draft_kept=st.floats(0, 0.9),
@@ -121,7 +123,8 @@ def test_a_draft_is_refined_from_new_noise_at_the_level_that_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"kind": "joined"}, {"sweeps": 1.0}, {"context": 0}, {"draft": 0.0}, {"draft_kept": 1.0}]
+    "wrong",
+    [{"kind": "joined"}, {"sweeps": 1.0}, {"context": 0}, {"overlap_late": -2}, {"draft": 0.0}, {"draft_kept": 1.0}],
 )
 def test_a_setting_out_of_its_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=str(next(iter(wrong)) if "kind" not in wrong else "stitching must be one of")):

@@ -30,8 +30,8 @@ from serving.api.submitting import Order, accept
 from serving.api.wire.forms import fields_of_form
 from serving.api.wire.openapi import binary, failures, video_body
 from serving.api.wire.reading import JSON_TYPE, check, read_json, read_storyboard
-from serving.api.wire.requests import REFUSED, InputReference, JobOptions, NewVideo
-from serving.api.wire.videos import STATES, OpenAIVideo, VideoDeleted, VideoList, poll_after_ms, storyboard_of
+from serving.api.wire.requests import REFUSED, InputReference, JobOptions, NewVideo, RemixedVideo
+from serving.api.wire.videos import STATES, OpenAIVideo, VideoDeleted, VideoList, poll_after_ms, remixed, storyboard_of
 from serving.documents.places import show
 from serving.errors import Problem
 from serving.jobs.admission import open_known_model
@@ -77,7 +77,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
     "/v1/videos",
     summary="Create a video",
     response_model=OpenAIVideo,
-    openapi_extra=video_body(),
+    openapi_extra=video_body(NewVideo),
     responses=failures(409, 415),
 )
 async def create_video(
@@ -95,6 +95,36 @@ async def create_video(
 
     def work() -> Response:
         order = _order(services, caller, fields)
+        made = accept(services, poker, caller, order, record=record)
+        return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
+
+    return await run_in_threadpool(work)
+
+
+@router.post(
+    "/v1/videos/{video_id}/remix",
+    summary="Render a video with another prompt",
+    response_model=OpenAIVideo,
+    openapi_extra=video_body(RemixedVideo),
+    responses=failures(404, 409, 415),
+)
+async def remix_video(
+    video_id: str,
+    caller: AnyCaller,
+    services: TheServices,
+    poker: ThePoker,
+    fields: Annotated[dict[str, Any], Depends(read_fields)],
+    idempotency_key: _IDEMPOTENCY = None,
+) -> Response:
+    """The next version of a video of one shot: the same seed, length and picture, another prompt. The video that it is
+    made from stays, in whatever state it is."""
+    content = json.dumps(fields, sort_keys=True, default=_digest).encode()
+    record = name_request(caller.tenant, f"POST /v1/videos/{video_id}/remix", idempotency_key, content)
+
+    def work() -> Response:
+        previous = _find_video(services, caller, video_id)
+        storyboard = read_storyboard(remixed(previous.storyboard, check(RemixedVideo, fields).prompt))
+        order = Order(storyboard, JobOptions(), kind=previous.kind, previous=previous)
         made = accept(services, poker, caller, order, record=record)
         return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serving.api.errors import PROBLEM_TYPE, VIDEOS
@@ -110,10 +111,10 @@ def storyboard_answer() -> Responses:
     return {200: {"description": "The storyboard.", "content": content}, **failures(404)}
 
 
-def video_body() -> dict[str, Any]:
-    """The body that makes a video."""
-    schema = {"schema": {"$ref": "#/components/schemas/NewVideo"}}
-    content = {"application/json": schema | {"examples": _examples(requests.NewVideo)}, "multipart/form-data": schema}
+def video_body(model: type[BaseModel]) -> dict[str, Any]:
+    """The body that makes a video, in either of its forms."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    content = {"application/json": schema | {"examples": _examples(model)}, "multipart/form-data": schema}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -144,6 +145,7 @@ def _own_schemas() -> dict[str, Any]:
             (OpenAIError, "serialization"),
             (requests.NewJob, "validation"),
             (requests.NewVideo, "validation"),
+            (requests.RemixedVideo, "validation"),
             (Storyboard, "validation"),
         ],
         ref_template="#/components/schemas/{model}",

@@ -241,6 +241,16 @@ class InputReference(_Body):
     image_url: str | None = Field(default=None, description="The picture as a data: URL. No address is fetched.")
 
 
+class RemixedVideo(_Body):
+    """What OpenAI's `POST /videos/{id}/remix` takes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "a blue ball rolls to the right"}]})
+
+    prompt: Annotated[
+        str, Field(min_length=1, max_length=MAX_PROMPT_CHARS), Must(f"text of 1 to {MAX_PROMPT_CHARS} characters")
+    ] = Field(description="What is seen instead.")
+
+
 class NewVideo(_Body):
     """What OpenAI's `POST /videos` takes, `shots`, and what other servers take beside if its meaning is plain. Lengths
     may be any up to the limits of a storyboard."""

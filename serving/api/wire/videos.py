@@ -1,7 +1,7 @@
 """Between OpenAI's videos and our jobs: what a request asks for as a storyboard, and a job as a video. Pure."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -88,7 +88,7 @@ class OpenAIVideo(Answer):
             prompt="\n".join(_unescape(shot["prompt"]) for shot in shots),
             seconds=f"{round(sum(shot['seconds'] for shot in shots), 3):g}",
             size=f"{video.get('width')}x{video.get('height')}",
-            remixed_from_video_id=None,
+            remixed_from_video_id=job.parent,
             error=VideoFailure.of(job, is_admin=is_admin),
         )
 
@@ -130,6 +130,17 @@ def storyboard_of(wanted: NewVideo, *, default_model: str, fps_of: Callable[[str
         **{name: value for name, value in given.items() if value is not None},
         "shots": shots,
     }
+
+
+def remixed(storyboard: Mapping[str, Any], prompt: str) -> dict[str, Any]:
+    """The storyboard of a video of one shot with another prompt. Raises ApiError if it has several."""
+    shots = storyboard["shots"]
+    if len(shots) > 1:
+        message = (
+            f"the video has {len(shots)} shots, each with a prompt of its own: POST /v1/jobs/{{id}}/revise takes all"
+        )
+        raise refuse([Problem("prompt", message)])
+    return {**storyboard, "title": _title(prompt), "shots": [{**shots[0], "prompt": _escape(prompt)}]}
 
 
 def _contradictions(wanted: NewVideo) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ class Capabilities:
     """Guidance scale of each expert; pocket has one."""
     pictures: tuple[str, ...] = ("first", "last", "keyframes", "strength", "context")
     """Where a take may be given pictures; what training drew (given.py)."""
+    stitching: dict[str, str] = field(default_factory=lambda: {"kind": "drafted"})
+    """Measured best (docs/stitching.md)."""
 
 
 def export(

@@ -278,6 +278,32 @@ def test_unknown_videos_and_routes_have_openais_error(api: ApiDouble, client: op
     assert route.value.type == "invalid_request_error"
 
 
+def test_a_remix_is_the_next_version_with_another_prompt(api: ApiDouble, client: openai.OpenAI) -> None:
+    first = client.videos.create(prompt="a red ball", seconds="8", extra_body={"seed": 5, "quality": "draft"})
+    again = client.videos.remix(first.id, prompt="a {blue} ball", extra_headers={"Idempotency-Key": "once"})
+    assert (again.prompt, again.seconds, again.remixed_from_video_id) == ("a {blue} ball", "8", first.id)
+    assert client.videos.retrieve(first.id).prompt == "a red ball"
+    job = api.http.get(f"/v1/jobs/{again.id}").json()
+    assert (job["version"], job["parent"]) == (2, first.id)
+    storyboard = api.http.get(f"/v1/jobs/{again.id}/storyboard").json()
+    assert (storyboard["seed"], storyboard["quality"], storyboard["title"]) == (5, "draft", "a {blue} ball")
+    repeated = client.videos.remix(first.id, prompt="a {blue} ball", extra_headers={"Idempotency-Key": "once"})
+    assert repeated.id == again.id
+
+
+def test_a_remix_without_a_prompt_or_of_a_film_of_several_shots_is_refused(
+    api: ApiDouble, client: openai.OpenAI
+) -> None:
+    shots = [{"id": name, "prompt": name, "seconds": 1} for name in ("one", "two")]
+    film = client.videos.create(prompt="Two", extra_body={"shots": shots})
+    with pytest.raises(openai.BadRequestError, match="2 shots, each with a prompt of its own"):
+        client.videos.remix(film.id, prompt="three")
+    with pytest.raises(openai.BadRequestError) as error:
+        client.videos.remix(film.id, prompt="")
+    assert error.value.param == "prompt"
+    assert len(api.http.get("/v1/videos").json()["data"]) == 1
+
+
 def test_a_cancelled_video_reads_failed_and_a_failed_one_says_why(api: ApiDouble, client: openai.OpenAI) -> None:
     cancelled, failed = client.videos.create(prompt="a"), client.videos.create(prompt="b")
     api.http.post(f"/v1/jobs/{cancelled.id}/cancel", json={"reason": "not wanted"})
