@@ -140,9 +140,7 @@ METHODS = {
     "chained, 1": _ours(kind="chained", context=1),
     "chained, 2": _ours(kind="chained", context=2),
     "drafted": _ours(kind="drafted"),
-    "drafted, beside 1": _ours(kind="drafted", context=1),
-    "drafted, from 50 %": _ours(kind="drafted", draft_kept=0.5),
-    "drafted, half of the steps, from 50 %": _ours(kind="drafted", draft=0.5, draft_kept=0.5),
+    "drafted, from 30 %": _ours(kind="drafted", draft_kept=0.3),
 }
 
 

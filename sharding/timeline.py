@@ -322,9 +322,12 @@ class Timeline:
         return arrived and clean and (call.step, call.chunk) not in self._predictions
 
     def _has_reported(self, call: Call) -> bool:
-        if not 0 <= call.step < self._num_steps or call not in self._row(call.step).calls:
+        if not 0 <= call.step < self._num_steps:
             return False
-        done = all(self._steps[n] > call.step for n in self._row(call.step).present[call.chunk])
+        row = self._row(call.step)
+        if row.calls[call.chunk : call.chunk + 1] != (call,):
+            return False
+        done = all(self._steps[n] > call.step for n in row.present[call.chunk])
         return done or (call.step, call.chunk) in self._predictions
 
     def _find_ready(self) -> set[Call]:

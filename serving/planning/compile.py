@@ -222,7 +222,7 @@ def _plan_take(
     window = capabilities.window - shown
     changes = [prompt.start_latent for prompt in prompts[1:]]
     extra = _Extra(each=len(draft.references), later=shown)
-    stitching, reason = choose_stitching(asked, capabilities, latents=latents, window=window)
+    stitching, reason = choose_stitching(asked, capabilities, latents=latents, window=window, steps=steps)
     given = given_latents(shares)
     steps_of_take = schedule(stitching, num_latents=latents, window=window, steps=steps, given=given)
     work = _plan_work(changes, shares, schedule=steps_of_take, extra=extra)

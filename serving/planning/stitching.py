@@ -7,11 +7,14 @@ from serving.errors import Problem
 from serving.models.registry import models_that_take
 from serving.storyboard.schema import Storyboard
 from sharding.capabilities import Capabilities
-from sharding.stitching import JOINT, STITCHING_KINDS, Stitching, StitchingKind
+from sharding.stitching import JOINT, MIN_DRAFT_STEPS, STITCHING_KINDS, Stitching, StitchingKind
+
+MIN_DRAFTED_STEPS = 2 * MIN_DRAFT_STEPS
+"""Steps of a take below which a chain is better: on pocket at 4 steps 9 % slips drafted, 0.8 % chained."""
 
 
 def choose_stitching(
-    asked: StitchingKind | None, capabilities: Capabilities, *, latents: int, window: int
+    asked: StitchingKind | None, capabilities: Capabilities, *, latents: int, window: int, steps: int
 ) -> tuple[Stitching, str]:
     """The stitching of a take of `latents`, of which a call holds `window` at most, and why; `asked` is the
     storyboard's. The reason completes "joint, because ..."."""
@@ -19,6 +22,10 @@ def choose_stitching(
         return JOINT, "it is one chunk"
     if asked is not None:
         return replace(capabilities.stitching, kind=asked), "the storyboard asks for it"
+    if capabilities.stitching.kind == "drafted" and steps < MIN_DRAFTED_STEPS:
+        return replace(
+            capabilities.stitching, kind="chained"
+        ), f"a draft and its refinement need {MIN_DRAFTED_STEPS} steps"
     if capabilities.stitching.needs_context:
         return capabilities.stitching, "the model reads finished latents, and does best with it"
     return capabilities.stitching, "it is what the model can do"

@@ -437,7 +437,7 @@ const WORDS = {
   "sb.film.style.hint": "Added to the end of every prompt.",
   "sb.film.negative": "Negative prompt",
   "sb.film.negative.hint": "What should not appear in any shot.",
-  "sb.film.rare": "Seed, likeness, size",
+  "sb.film.rare": "Seed, likeness, stitching, size",
   "sb.film.seed": "Seed",
   "sb.film.seed.hint": "Same seed, same film.",
   "sb.film.identity": "Likeness across cuts",

@@ -43,7 +43,7 @@ def scheduled(draw: st.DrawFn) -> tuple[Schedule, int, int, int, list[int]]:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(scheduled())
 def test_every_step_covers_the_take_and_no_call_reads_more_than_a_window(
     case: tuple[Schedule, int, int, int, list[int]],

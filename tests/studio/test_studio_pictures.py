@@ -93,7 +93,7 @@ def test_a_thumbnail_shows_what_the_film_will_show_of_the_picture(page: Page) ->
     box = page.locator(".picture-place").first.bounding_box()
     assert box is not None
     assert box["width"] / box["height"] == pytest.approx(96 / 64, rel=0.05)
-    page.get_by_text("Seed, likeness, size").click()
+    page.get_by_text("Seed, likeness, stitching, size").click()
     page.get_by_label("Pictures of another shape").select_option(label="are seen whole, with bars")
     expect(seen).to_have_class("contain")
     assert exported(page)["video"]["fit"] == "contain"

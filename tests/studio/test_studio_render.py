@@ -36,6 +36,18 @@ POCKET = Capabilities(
     guidance=(3.0,),
 )
 
+RULER, LANE = 24, 76
+"""Pixels of the timeline's canvas above its first take, and the height of the take: web/views/render/paint.js."""
+
+PIXEL_COLUMN = """canvas => {
+  const copy = document.createElement("canvas");
+  [copy.width, copy.height] = [canvas.width, canvas.height];
+  const pen = copy.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(canvas, 0, 0);
+  return Array.from({ length: canvas.height }, (_, y) => pen.getImageData(20, y, 1, 1).data.join());
+}"""
+"""The colours from top to bottom through a take, clear of the lines between its latents."""
+
 FARM_MS = 120_000
 """Milliseconds that a farm may take to begin its first film: it loads libraries and the model."""
 
@@ -270,6 +282,24 @@ def test_the_heat_map_has_the_pixels_of_the_screen_and_the_colours_of_the_theme(
                 near(end - 40, (24 + 8) * 2, tone('heat-0'));
             }"""
         )
+
+
+def test_the_line_between_a_draft_and_its_refinement_is_drawn_and_explained(api: ApiDouble, page: Page) -> None:
+    job = submit(api, make_board(seed=31))
+    red = {"key": "red", "latents": 5, "steps": 8, "reached": [[8, 5]], "exact": True, "in_flight": [], "retries": 0}
+    api.act(job["id"], "start")
+    api.live.timelines[job["id"]] = [red]
+    watch(page, job)
+    expect(page.get_by_text("steps done, the first at the bottom")).to_be_visible()
+    expect(page.get_by_text("draft below the line")).to_have_count(0)
+    plain = page.locator(".reel canvas").evaluate(PIXEL_COLUMN)
+    api.live.timelines[job["id"]] = [{**red, "draft_steps": 2}]
+    expect(page.get_by_text("draft below the line, its refinement above")).to_be_visible()
+    drawn = page.locator(".reel canvas").evaluate(PIXEL_COLUMN)
+    changed = [y for y, (before, after) in enumerate(zip(plain, drawn, strict=True)) if before != after]
+    assert changed == list(range(changed[0], changed[-1] + 1)), "one line and nothing else"
+    top, height = RULER, LANE
+    assert abs(changed[0] - (top + height * (1 - 2 / 8))) <= 2, "above the second of eight steps"
 
 
 def test_what_a_gang_is_doing_is_seen_while_a_real_farm_renders(studio: Studio, visitor: Visitor) -> None:

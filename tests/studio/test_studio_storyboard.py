@@ -159,6 +159,20 @@ def test_mistakes_stand_beside_their_fields_and_one_click_mends_them(page: Page)
     expect(page.locator("[aria-invalid=true]")).to_have_count(0)
 
 
+def test_a_stitching_is_chosen_among_those_of_the_model(page: Page) -> None:
+    take_in(page, BOARD)
+    page.get_by_text("Seed, likeness, stitching, size").click()
+    stitching = page.get_by_label("Stitching")
+    words = stitching.get_by_role("option").all_inner_texts()
+    assert [word.partition(":")[0] for word in words] == [
+        "as the model does best", "drafted", "joint", "chained", "keyed",
+    ]  # fmt: skip
+    expect(stitching).to_have_value("")
+    stitching.select_option("chained")
+    page.get_by_role("button", name="Export").click()
+    expect(page.get_by_label("YAML, for")).to_have_value(re.compile("^stitching: chained$", re.MULTILINE))
+
+
 def test_render_leads_to_the_first_mistake_and_sends_nothing(page: Page, studio: Studio) -> None:
     take_in(
         page, {**BOARD, "title": "Never sent", "shots": [*BOARD["shots"], {"id": "x", "prompt": "x", "seconds": 9999}]}

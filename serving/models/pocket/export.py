@@ -26,8 +26,8 @@ class Capabilities:
     """Guidance scale of each expert; pocket has one."""
     pictures: tuple[str, ...] = ("first", "last", "keyframes", "strength", "context")
     """Where a take may be given pictures; what training drew (given.py)."""
-    stitching: dict[str, str] = field(default_factory=lambda: {"kind": "drafted"})
-    """Measured best (docs/stitching.md)."""
+    stitching: dict[str, str | float] = field(default_factory=lambda: {"kind": "drafted", "renew_above": 0.75})
+    """Measured best, for joint takes too (docs/stitching.md)."""
 
 
 def export(

@@ -44,6 +44,15 @@ def test_without_a_word_of_the_storyboard_a_take_is_stitched_as_its_model_does_b
     assert (joint.stitching, joint.stitching_reason) == (JOINT, "it is what the model can do")
 
 
+def test_a_take_of_few_steps_is_chained_rather_than_drafted_unless_that_is_asked_for() -> None:
+    can = able(Stitching("drafted"))
+    assert [plan_of([shot(6)], can=can, steps=steps).takes[0].stitching.kind for steps in (8, 7)] == [
+        "drafted",
+        "chained",
+    ]
+    assert plan_of([shot(6)], can=can, steps=4, stitching="drafted").takes[0].stitching.kind == "drafted"
+
+
 def test_a_take_of_one_chunk_is_joint_whatever_is_asked() -> None:
     take = plan_of([shot(1)], can=able(Stitching("drafted")), stitching="chained").takes[0]
     assert (take.stitching, take.stitching_reason) == (JOINT, "it is one chunk")
