@@ -1,9 +1,10 @@
 """Does a film follow its pictures? 60 held-out cases of pocket's world, what a call costs in bytes, and preparation.
 
 For each combination that was held out of training a clip of one window is drawn at a random phase. Its first frame, or
-its first and last, are given as pictures with a caption; the film is judged by benchmarks.adherence's detector, and
-beside the pictures and the clip that they were taken from. The last frame of such a clip follows from the first, so a
-model that knows the world can meet both.
+its first and last, are given as pictures with a caption; the film is judged by benchmarks.adherence's detector, beside
+the pictures and the clip that they were taken from, and by benchmarks.movement: is the path between whole? The last
+frame of such a clip follows from the first, so a model that knows the world can meet both. Then both ends of takes of
+two windows, under every stitching.
 
     python -m benchmarks.pictures [--checkpoint DIR] [--steps 24] [--cases 60]
 
@@ -16,7 +17,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +25,31 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.adherence import WINDOW_FRAMES, Detection, detect, held_out_prompts, score
+from benchmarks.movement import find_faults
 from serving.models.conditions import PlacedPicture, TakePictures
 from serving.models.pocket import world
 from serving.models.registry import open_model
 from serving.models.testing import Variant, write_tiny_checkpoint
 from serving.models.wan import WanModel
 from serving.planning.compile import compile_storyboard
+from serving.planning.stitching import stitchings_of
 from serving.render.conditions import arrays_of
 from serving.render.messages import GangCall, TakeInputs
 from serving.render.takes import call_input, open_recipe, open_timeline
 from serving.render.threads import one_thread
 from serving.storyboard import parse_storyboard
 from sharding.denoiser import Condition, PromptPart
-from sharding.noise import initial_noise
-from sharding.spans import Frames, LatentSpan
+from sharding.noise import initial_noise, unit_normal
+from sharding.spans import Frames, Latents
+from sharding.stitching import StitchingKind, schedule
 from sharding.timeline import Recipe, Timeline
 
 Picture = npt.NDArray[np.uint8]
 
-SMOOTH_JUMP = 3.0
-"""Times its speed in this world that an object may move within a frame before its path counts as broken."""
+LONG_LATENTS = 16
+"""Of a take of two windows and more between its first picture and its last."""
+LONG_EVERY = 4
+"""One case of so many is rendered that long."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,14 @@ class Case:
     prompt: str
     number: int
 
-    def truth(self) -> npt.NDArray[np.float32]:
+    def truth(self, frames: int = WINDOW_FRAMES) -> npt.NDArray[np.float32]:
         """The clip, [F, H, W, 3] in 0..1."""
-        truth: npt.NDArray[np.float32] = world.render(self.clip, WINDOW_FRAMES).permute(1, 2, 3, 0).numpy()
+        truth: npt.NDArray[np.float32] = world.render(self.clip, frames).permute(1, 2, 3, 0).numpy()
         return truth
 
     def picture(self, frame: int) -> Picture:
         """One frame of the clip as a file would hold it."""
-        picture: Picture = (self.truth()[frame] * 255).round().astype(np.uint8)
+        picture: Picture = (self.truth(frame + 1)[frame] * 255).round().astype(np.uint8)
         return picture
 
 
@@ -78,7 +84,7 @@ class Seen:
     place_error: float
     """Pixels between the object and where the clip has it, mean over the first half second; nan if it is not seen."""
     broken: bool
-    """The object's path has a jump."""
+    """There is a frame with no object, with several, or with a jump (benchmarks.movement)."""
 
 
 def draw_cases(count: int) -> list[Case]:
@@ -96,29 +102,44 @@ def draw_cases(count: int) -> list[Case]:
     return cases[:: max(1, len(cases) // count)][:count]
 
 
-def render(model: WanModel, case: Case, frames: Sequence[int], *, steps: int) -> npt.NDArray[np.float32]:
-    """One window [F, H, W, 3] in 0..1 with the clip's pictures given at these frames."""
-    grid = model.capabilities.grid
-    latents = grid.latents_for(Frames(WINDOW_FRAMES))
-    placed = [PlacedPicture(grid.latent_at(Frames(f)), f == WINDOW_FRAMES - 1, case.picture(f)) for f in frames]
-    size = (world.HEIGHT, world.WIDTH)
+def render(
+    model: WanModel,
+    case: Case,
+    frames: Sequence[int],
+    *,
+    steps: int,
+    latents: int,
+    stitching: StitchingKind = "joint",
+) -> npt.NDArray[np.float32]:
+    """A take [F, H, W, 3] in 0..1 with the clip's pictures given at these frames."""
+    grid, window, size = model.capabilities.grid, model.capabilities.window, (world.HEIGHT, world.WIDTH)
+    last = grid.frames_of(Latents(latents)) - 1
+    placed = [PlacedPicture(grid.latent_at(Frames(f)), f == last, case.picture(f)) for f in frames]
     condition = model.make_condition(TakePictures(placed), size=size, latents=latents)
-    denoiser, solver = model.load_denoiser(guidance_batching="batched"), model.solver(steps)
+    denoiser = model.load_denoiser(guidance_batching="batched")
     embedding, negative = model.encode_prompts([case.prompt, ""])
+    shape = model.capabilities.latent_shape(width=world.WIDTH, height=world.HEIGHT)
     noise = initial_noise(
-        model.capabilities.latent_shape(width=world.WIDTH, height=world.HEIGHT),
-        num_latents=latents, storyboard_seed=case.number, take_seed=case.number, take_key="case",
-        window=latents, identity=0.0,
+        shape, num_latents=latents, storyboard_seed=case.number, take_seed=case.number, take_key="case",
+        window=window, identity=0.0,
     )  # fmt: skip
     start = torch.stack([condition.given.get(n, noise[n]) for n in range(latents)])
-    shares = tuple(0.0 if n in condition.given else 1.0 for n in range(latents))
-    whole = (LatentSpan(0, latents),)
-    timeline = Timeline(start, Recipe(solver=solver, cover=lambda step: whole, shares=shares))
-    parts = [PromptPart(embedding, negative, torch.ones(latents))]
+    plan = schedule(
+        replace(model.capabilities.stitching, kind=stitching),
+        num_latents=latents, window=window, steps=steps, given=sorted(condition.given),
+    )  # fmt: skip
+    recipe = Recipe.of(
+        plan,
+        solver_of=model.solver,
+        step_noise=lambda n, step: unit_normal(shape, "step", case.number, n, step),
+        shares=tuple(0.0 if n in condition.given else 1.0 for n in range(latents)),
+    )
+    timeline = Timeline(start, recipe)
     while not timeline.done:
-        (call,) = timeline.ready()
+        call = timeline.ready()[0]
         prediction = denoiser.predict(
-            timeline.input_of(call), timestep=solver.timestep(call.step), parts=parts, start=0,
+            timeline.input_of(call), timestep=timeline.solver.timestep(call.step),
+            parts=[PromptPart(embedding, negative, torch.ones(len(call.reads)))], start=call.reads.start,
             shares=timeline.shares_of(call), beside=condition.beside,
         )  # fmt: skip
         timeline.accept(call, prediction)
@@ -130,8 +151,8 @@ def render(model: WanModel, case: Case, frames: Sequence[int], *, steps: int) ->
 
 def judge(case: Case, film: npt.NDArray[np.float32]) -> Seen:
     """Compare a film with its case."""
-    truth, detection = case.truth(), detect(film)
-    path = torch.stack(world.object_path(case.clip, WINDOW_FRAMES), -1).numpy()
+    truth, detection = case.truth(len(film)), detect(film)
+    path = torch.stack(world.object_path(case.clip, len(film)), -1).numpy()
     apart = np.linalg.norm(detection.track - path, axis=1)[: world.FPS // 2]
     return Seen(
         case=case,
@@ -139,18 +160,8 @@ def judge(case: Case, film: npt.NDArray[np.float32]) -> Seen:
         first_error=float(np.abs(film[0] - truth[0]).mean()),
         last_error=float(np.abs(film[-1] - truth[-1]).mean()),
         place_error=float(np.nanmean(apart)) if np.isfinite(apart).any() else float("nan"),
-        broken=is_broken(detection.track, path),
+        broken=find_faults(film, case.clip).events > 0,
     )
-
-
-def is_broken(track: npt.NDArray[np.float32], path: npt.NDArray[np.float32]) -> bool:
-    """Whether the object jumps where it is seen in two frames running, beyond what the clip's own path does."""
-    moved = np.linalg.norm(np.diff(track, axis=0), axis=1)
-    allowed = SMOOTH_JUMP * max(1.0, float(np.median(np.linalg.norm(np.diff(path, axis=0), axis=1))))
-    wraps = (
-        np.linalg.norm(np.diff(path, axis=0), axis=1) > world.WIDTH / 2
-    )  # it leaves on one side, enters on the other
-    return bool((moved[~wraps] > allowed).any())
 
 
 def report(name: str, seen: Sequence[Seen], *, seconds: float) -> None:
@@ -218,8 +229,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report("rendered truth", [judge(case, case.truth()) for case in cases], seconds=0)
         for name, frames in (("words alone", ()), ("first", (0,)), ("first and last", (0, last)), ("last", (last,))):
             begin = time.monotonic()
-            seen = [judge(case, render(model, case, frames, steps=options.steps)) for case in cases]
-            report(name, seen, seconds=time.monotonic() - begin)
+            window = model.capabilities.window
+            films = [render(model, case, frames, steps=options.steps, latents=window) for case in cases]
+            report(name, [judge(*one) for one in zip(cases, films, strict=True)], seconds=time.monotonic() - begin)
+        ends = 0, model.capabilities.grid.frames_of(Latents(LONG_LATENTS)) - 1
+        print(f"first and last of takes of {LONG_LATENTS} latents:")
+        for kind in stitchings_of(model.capabilities):
+            begin = time.monotonic()
+            long = [
+                judge(case, render(model, case, ends, steps=options.steps, latents=LONG_LATENTS, stitching=kind))
+                for case in cases[::LONG_EVERY]
+            ]
+            report(kind, long, seconds=time.monotonic() - begin)
         print(f"{options.checkpoint}, 10 seconds:")
         measure_bytes(model, seconds=10)
         if options.tiny is not None:

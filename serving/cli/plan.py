@@ -123,13 +123,12 @@ def _shot_table(film: "FilmPlan") -> "Table":
 
 def _take_table(film: "FilmPlan") -> "Table":
     table = open_table(
-        "take", "shots>", "latents>", "frames>", "handles>", "stitching", "chunks\nper step>", "calls>", "evaluations>"
+        "take", "latents>", "frames>", "handles>", "stitching", "chunks\nper step>", "calls>", "evaluations>"
     )
     for take in film.takes:
         fewest, most = min(take.chunks_per_step), max(take.chunks_per_step)
         table.add_row(
             take.key,
-            str(len(take.shots)),
             str(take.latents),
             str(take.frames),
             f"{take.head}+{take.tail}",

@@ -39,7 +39,7 @@ POCKET = Capabilities(
 RULER, LANE = 24, 76
 """Pixels of the timeline's canvas above its first take, and the height of the take: web/views/render/paint.js."""
 
-PIXEL_COLUMN = """canvas => {
+PIXEL_COLUMN = """(canvas) => {
   const copy = document.createElement("canvas");
   [copy.width, copy.height] = [canvas.width, canvas.height];
   const pen = copy.getContext("2d", { willReadFrequently: true });
@@ -292,9 +292,15 @@ def test_the_line_between_a_draft_and_its_refinement_is_drawn_and_explained(api:
     watch(page, job)
     expect(page.get_by_text("steps done, the first at the bottom")).to_be_visible()
     expect(page.get_by_text("draft below the line")).to_have_count(0)
+    page.wait_for_function(
+        f"() => new Set(({PIXEL_COLUMN})(document.querySelector('.reel canvas'))).size > 20"
+    )  # painted
     plain = page.locator(".reel canvas").evaluate(PIXEL_COLUMN)
     api.live.timelines[job["id"]] = [{**red, "draft_steps": 2}]
     expect(page.get_by_text("draft below the line, its refinement above")).to_be_visible()
+    page.wait_for_function(
+        f"(plain) => ({PIXEL_COLUMN})(document.querySelector('.reel canvas')).join() !== plain", arg=",".join(plain)
+    )
     drawn = page.locator(".reel canvas").evaluate(PIXEL_COLUMN)
     changed = [y for y, (before, after) in enumerate(zip(plain, drawn, strict=True)) if before != after]
     assert changed == list(range(changed[0], changed[-1] + 1)), "one line and nothing else"

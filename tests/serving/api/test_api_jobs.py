@@ -171,7 +171,7 @@ def test_what_is_wrong_with_a_body_is_said_in_a_persons_words(
 
 def with_body() -> list[tuple[str, str]]:
     """The routes that take JSON, by the document, with ids that are there or need not be."""
-    ids = {"job_id": "job_none", "name": "default", "node_id": "x", "key_id": "x", "webhook_id": "x"}
+    ids = {"job_id": "job_none", "name": "default", "node_id": "x", "key_id": "x", "webhook_id": "x", "video_id": "x"}
     return [
         (method, path.format(**ids) if "{" in path else path)
         for path, operations in openapi_document()["paths"].items()
