@@ -39,6 +39,25 @@ def initial_noise(
     return math.sqrt(identity) * repeated + math.sqrt(1 - identity) * own
 
 
+def renewed_noise(
+    shape: tuple[int, int, int],
+    n: int,
+    step: int,
+    *,
+    storyboard_seed: int,
+    take_seed: int,
+    take_key: str,
+    window: int,
+    identity: float,
+) -> Tensor:
+    """The new noise of latent n at a step, float32 `shape`: shared among takes as their first noise is."""
+    own = unit_normal(shape, "step", take_seed, take_key, n, step)
+    if identity == 0:
+        return own
+    shared = unit_normal(shape, "identity step", storyboard_seed, n % window, step)
+    return math.sqrt(identity) * shared + math.sqrt(1 - identity) * own
+
+
 def unit_normal(shape: tuple[int, ...], *key: str | int) -> Tensor:
     """Independent unit normal numbers, float32 of `shape`, that depend on `key` alone."""
     count = math.prod(shape)

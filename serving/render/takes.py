@@ -10,7 +10,7 @@ from torch import Tensor
 from serving.planning.plan import FilmPlan, TakePlan
 from serving.render.messages import Array, CallInput, Part
 from sharding.capabilities import Capabilities
-from sharding.noise import initial_noise, unit_normal
+from sharding.noise import initial_noise, renewed_noise
 from sharding.prompts import prompt_weights
 from sharding.solver import Solver
 from sharding.spans import FrameSpan, Grid, Latents
@@ -51,7 +51,10 @@ def open_recipe(
     shape = capabilities.latent_shape(width=plan.width, height=plan.height)
 
     def step_noise(n: int, step: int) -> Tensor:
-        return unit_normal(shape, "step", take.seed, take.key, n, step)
+        return renewed_noise(
+            shape, n, step, storyboard_seed=plan.seed, take_seed=take.seed, take_key=take.key,
+            window=capabilities.window, identity=plan.identity,
+        )  # fmt: skip
 
     return Recipe.of(take.schedule(plan.steps), solver_of=solver_of, step_noise=step_noise, shares=take.shares)
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sharding.noise import initial_noise, unit_normal
+from sharding.noise import initial_noise, renewed_noise, unit_normal
 
 SHAPE = (4, 6, 8)
 
@@ -48,6 +48,29 @@ def test_takes_share_as_much_noise_as_identity_says() -> None:
         a = torch.stack([noise(8, identity=rho, storyboard_seed=s, take_key="a") for s in range(200)])
         b = torch.stack([noise(8, identity=rho, storyboard_seed=s, take_key="b") for s in range(200)])
         assert abs(float((a * b).mean()) - rho) < 0.02
+
+
+def renewed(n: int, step: int, **changes: Any) -> torch.Tensor:
+    arguments: dict[str, Any] = {"storyboard_seed": 1, "take_seed": 1, "take_key": "open", "window": 8, "identity": 0.3}
+    return renewed_noise(SHAPE, n, step, **(arguments | changes))
+
+
+def test_new_noise_is_another_at_every_step_and_shared_among_takes_as_the_first_is() -> None:
+    for rho in (0.0, 0.3, 1.0):
+        draws = [
+            torch.stack(
+                [renewed(n, step, identity=rho, storyboard_seed=s, take_seed=s, take_key=key) for s in range(200)]
+            )
+            for n, step, key in ((9, 5, "a"), (9, 5, "b"), (9, 6, "a"), (10, 5, "a"))
+        ]
+        first = torch.stack(
+            [noise(10, identity=rho, storyboard_seed=s, take_seed=s, take_key="a")[9] for s in range(200)]
+        )
+        a, b, later, next_latent = draws
+        assert abs(float((a * b).mean()) - rho) < 0.03
+        assert abs(float(a.std()) - 1) < 0.02
+        for other in (later, next_latent, first):
+            assert abs(float((a * other).mean())) < 0.03
 
 
 def test_the_bits_are_the_same_with_every_release() -> None:
