@@ -189,6 +189,7 @@ def render_and_judge(name: str, case: Case, *, seconds: float, steps: int) -> Se
     return _seen(
         [find_faults(frames, case.clip)],
         take,
+        plan,
         motion=detect(frames).motion == case.clip.motion,
         worst_seam=max((measure_seam(measured, seam, take=whole, seams=seams).jump_ratio for seam in seams), default=1),
         colour_drift=float(np.linalg.norm(drift)),
@@ -215,11 +216,13 @@ def _judge_chunks(denoiser: TakeDenoiser, method: Method, case: Case, steps: int
     takes = [_denoise(denoiser, plan, method, case, window, part=part) for part in range(SINGLE_CHUNKS)]
     films = [denoiser.decode(take.latents_NChw) for take in takes]
     right = [detect(film).motion == case.clip.motion for film in films]
-    seen = _seen([find_faults(film, case.clip) for film in films], takes[0], motion=all(right), worst_seam=1.0)
+    seen = _seen([find_faults(film, case.clip) for film in films], takes[0], plan, motion=all(right), worst_seam=1.0)
     return replace(seen, seconds=sum(take.seconds for take in takes))
 
 
-def _seen(faults: Sequence[Faults], take: Take, *, motion: bool, worst_seam: float, colour_drift: float = 0.0) -> Seen:
+def _seen(
+    faults: Sequence[Faults], take: Take, plan: Schedule, *, motion: bool, worst_seam: float, colour_drift: float = 0.0
+) -> Seen:
     ten_seconds = sum(len(one.bad) for one in faults) / (10 * world.FPS)
     return Seen(
         bad=float(np.concatenate([one.bad for one in faults]).mean()),
@@ -231,7 +234,7 @@ def _seen(faults: Sequence[Faults], take: Take, *, motion: bool, worst_seam: flo
         motion=motion,
         work=take.latents_evaluated / len(take.latents_NChw),
         calls=take.calls,
-        longest_chain=take.longest_chain,
+        longest_chain=plan.longest_chain,
         seconds=take.seconds,
         worst_seam=worst_seam,
         colour_drift=colour_drift,

@@ -160,7 +160,6 @@ class Bench:
             total,
             calls=sum(take.calls for take in takes),
             latents_evaluated=sum(take.latents_evaluated for take in takes),
-            longest_chain=max(take.longest_chain for take in takes),
             seconds=sum(take.seconds for take in takes),
         )
 

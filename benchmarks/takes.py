@@ -5,9 +5,7 @@ Legend: N latents, C channels, h and w height and width of a latent; F frames, H
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from serving.models.wan import WanModel
 from serving.render.frames import to_pixels
 from sharding.denoiser import PromptPart
 from sharding.noise import initial_noise
-from sharding.timeline import Call, Recipe, Timeline, head_first
+from sharding.timeline import Recipe, Timeline, head_first
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,6 @@ class Take:
     latents_NChw: Tensor
     calls: int
     latents_evaluated: int
-    longest_chain: int
-    """Calls that had to wait for one another: the take's time on any number of gangs, in calls."""
     seconds: float
     """CPU seconds, decoding not counted."""
 
@@ -61,8 +57,7 @@ class TakeDenoiser:
         if prompt not in self._embeddings:
             self._embeddings[prompt] = self.model.encode_prompts([prompt])[0]
         timeline = Timeline(noise, recipe)
-        started, evaluated = time.process_time(), 0
-        chain = _LongestChain(timeline)
+        started, calls, evaluated = time.process_time(), 0, 0
         while not timeline.done:
             call = min(timeline.ready(), key=head_first)
             part = PromptPart(self._embeddings[prompt], self._negative, torch.ones(len(call.reads)))
@@ -70,41 +65,13 @@ class TakeDenoiser:
                 timeline.input_of(call), timestep=recipe.solver.timestep(call.step), parts=[part],
                 start=call.reads.start, shares=timeline.shares_of(call),
             )  # fmt: skip
-            chain.accept(call, partial(timeline.accept, call, prediction))
-            evaluated += len(call.reads)
+            timeline.accept(call, prediction)
+            calls, evaluated = calls + 1, evaluated + len(call.reads)
         seconds = time.process_time() - started
         latents = torch.stack([timeline.latent(n) for n in range(timeline.num_latents)])
-        return Take(latents, chain.calls, evaluated, chain.longest, seconds)
+        return Take(latents, calls, evaluated, seconds)
 
     def decode(self, latents_NChw: Tensor) -> np.ndarray:
         """uint8 [F, H, W, 3]"""
         codec = self.model.open_codec()
         return np.concatenate([to_pixels(codec.decode(latent)) for latent in latents_NChw])
-
-
-class _LongestChain:
-    """How many calls stand behind each latent at least, one after another."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self.calls = 0
-        self._timeline = timeline
-        self._of_latent = [0] * timeline.num_latents
-        self._of_readers: dict[tuple[int, int], int] = {}
-        """By (latent, step): the longest of the calls that read it there."""
-
-    @property
-    def longest(self) -> int:
-        return max(self._of_latent)
-
-    def accept(self, call: Call, accept: Callable[[], object]) -> None:
-        before = self._timeline.latent_steps()
-        length = 1 + max(self._of_latent[n] for n in call.reads)
-        for n in call.reads:
-            at = n, before[n]
-            self._of_readers[at] = max(self._of_readers.get(at, 0), length)
-        accept()
-        self.calls += 1
-        after = self._timeline.latent_steps()
-        for n in range(len(after)):
-            if after[n] > before[n]:
-                self._of_latent[n] = self._of_readers[n, before[n]]

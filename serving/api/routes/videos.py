@@ -25,7 +25,7 @@ from serving.api.media import send_media
 from serving.api.repeats import REPLAYED, name_request
 from serving.api.routes.files import film_media
 from serving.api.routes.jobs import find_job
-from serving.api.services import Services, ThePoker, TheServices
+from serving.api.services import Poker, Services, ThePoker, TheServices
 from serving.api.submitting import Order, accept
 from serving.api.wire.forms import fields_of_form
 from serving.api.wire.openapi import binary, failures, video_body
@@ -36,7 +36,7 @@ from serving.documents.places import show
 from serving.errors import Problem
 from serving.jobs.admission import open_known_model
 from serving.settings import MAX_IDEMPOTENCY_KEY_CHARS, MAX_LIST
-from serving.store.records import ENDED, Job, JobStatus
+from serving.store.records import ENDED, IdempotencyRecord, Job, JobStatus
 from serving.storyboard import Storyboard
 
 MAX_FORM_FIELDS = 32
@@ -92,13 +92,9 @@ async def create_video(
     picture that the video begins with."""
     content = json.dumps(fields, sort_keys=True, default=_digest).encode()
     record = name_request(caller.tenant, "POST /v1/videos", idempotency_key, content)
-
-    def work() -> Response:
-        order = _order(services, caller, fields)
-        made = accept(services, poker, caller, order, record=record)
-        return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
-
-    return await run_in_threadpool(work)
+    return await run_in_threadpool(
+        lambda: _make_video(services, poker, caller, _order(services, caller, fields), record)
+    )
 
 
 @router.post(
@@ -125,8 +121,7 @@ async def remix_video(
         previous = _find_video(services, caller, video_id)
         storyboard = read_storyboard(remixed(previous.storyboard, check(RemixedVideo, fields).prompt))
         order = Order(storyboard, JobOptions(), kind=previous.kind, previous=previous)
-        made = accept(services, poker, caller, order, record=record)
-        return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
+        return _make_video(services, poker, caller, order, record)
 
     return await run_in_threadpool(work)
 
@@ -185,6 +180,13 @@ def video_content(
         detail = f"video {video_id} has no content yet: it is {STATES[job.status]}"
         raise ApiError(409, detail, code="video_not_ready")
     return send_media(request, services.artifacts, film_media(job, _VARIANTS[variant]))
+
+
+def _make_video(
+    services: Services, poker: Poker, caller: Caller, order: Order, record: IdempotencyRecord | None
+) -> Response:
+    made = accept(services, poker, caller, order, record=record)
+    return _answer(services, caller, made.job, headers=REPLAYED if made.replayed else {})
 
 
 def _digest(content: bytes) -> str:
